@@ -1,0 +1,60 @@
+"""Prediction: many rows in every form of input, one row, and the memory that many rows through a wide layer need."""
+
+import numpy as np
+
+from .common import LIBRARIES, THREADS, Limited, data_of, fitted
+
+FORMS = {
+    "float32": lambda X: X,
+    "float64": lambda X: X.astype(np.float64),
+    "uint8": lambda X: (255 * X).astype(np.uint8),
+    "fortran": np.asfortranarray,
+}
+
+
+class Predict(Limited):
+    """predict_proba of 10,000 rows of 784 through 100 hidden units."""
+
+    param_names = ("form", "n_jobs", "library")
+    params = (tuple(FORMS), THREADS, LIBRARIES)
+
+    def setup(self, form, n_jobs, library):
+        super().setup(n_jobs, library)
+        self.model = fitted(library, "mnist-100", n_jobs)
+        self.X = FORMS[form](data_of("mnist-100")[1])
+        self.model.predict_proba(self.X)
+
+    def time_predict_proba(self, form, n_jobs, library):
+        self.model.predict_proba(self.X)
+
+
+class PredictOneRow(Limited):
+    """Latency of predict_proba for a single row."""
+
+    param_names = ("workload", "n_jobs", "library")
+    params = (("mnist-100", "moons"), (1,), LIBRARIES)
+
+    def setup(self, name, n_jobs, library):
+        super().setup(n_jobs, library)
+        self.model = fitted(library, name, n_jobs)
+        self.X = data_of(name, 1000)[1][:1]
+        self.model.predict_proba(self.X)
+
+    def time_predict_proba(self, name, n_jobs, library):
+        self.model.predict_proba(self.X)
+
+
+class PredictMemory:
+    """Peak memory of predict on 30,000 rows through 2000 hidden units; "data alone" as in bench_fit.FitMemory."""
+
+    param_names = ("library",)
+    params = (("data alone", *LIBRARIES),)
+    timeout = 300
+
+    def setup(self, library):
+        self.model = fitted("sklearn" if library == "data alone" else library, "mnist-100", -1, hidden=(2000,))
+        self.X = data_of("mnist-100", 30_000)[1]
+
+    def peakmem_predict(self, library):
+        if library != "data alone":
+            self.model.predict(self.X)

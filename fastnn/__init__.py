@@ -1,0 +1,20 @@
+"""scikit-learn's multi-layer perceptrons, trained by compiled Numba kernels.
+
+Importing compiles nothing and starts no thread: kernels are compiled, or loaded from Numba's cache, when first used.
+"""
+
+from . import interop as _interop
+from ._classifier import MLPClassifier
+from ._regressor import MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
+__version__ = "0.1.0.dev0"
+
+
+def register_onnx():
+    """Register the estimators with skl2onnx, which must be installed.
+
+    Afterwards ``skl2onnx.to_onnx`` converts fitted fastnn estimators, alone or inside pipelines. Its converters know
+    neither ``loss="poisson"`` nor regression with several outputs.
+    """
+    _interop.register_onnx(MLPClassifier, MLPRegressor)

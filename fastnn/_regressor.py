@@ -1,0 +1,246 @@
+"""The regressor."""
+
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from . import parameters
+from ._base import BaseMLP, is_stochastic
+from .core.losses import LOSSES
+from .encode import encode_values
+from .scoring import r2
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """Multi-layer perceptron regressor, trained by compiled kernels.
+
+    A drop-in for ``sklearn.neural_network.MLPRegressor``, for one or several outputs.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, default="squared_error"
+        Half the squared error, or half the Poisson deviance; the latter has exponential outputs and needs ``y >= 0``.
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        Units of each hidden layer; a number is one layer, an empty list no hidden layer.
+    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
+        Activation of the hidden layers: x, 1 / (1 + exp(-x)), tanh(x), max(0, x).
+    solver : {"lbfgs", "sgd", "adam"}, default="adam"
+        "lbfgs" takes the whole data set in each step and suits small data; "sgd" and "adam" learn from mini-batches.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty on the weights, not the biases; divided by the batch size where it enters the loss.
+    batch_size : int or "auto", default="auto"
+        Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
+    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
+        Schedule of "sgd". "constant" keeps ``learning_rate_init``; "invscaling" sets
+        ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch; "adaptive" divides the rate by 5 whenever
+        ``n_iter_no_change`` consecutive epochs bring no progress of ``tol``, and stops below 1e-6.
+    learning_rate_init : float, default=0.001
+        Initial learning rate of "sgd" and "adam".
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    max_iter : int, default=200
+        Most epochs ("sgd", "adam") or iterations ("lbfgs").
+    shuffle : bool, default=True
+        Whether rows are shuffled before each epoch.
+    random_state : int, RandomState instance or None, default=None
+        Draws the initial weights, the split of early stopping and the shuffles, in scikit-learn's order: the same seed
+        gives scikit-learn's trajectory up to rounding.
+    tol : float, default=1e-4
+        Progress that counts: smaller gains of the loss (or of the validation score) are no progress. For "lbfgs" the
+        gradient tolerance.
+    verbose : bool or int, default=False
+        Whether to print a line per epoch.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights. The optimizer starts anew.
+    momentum : float, default=0.9
+        Momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether that momentum is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to hold out ``validation_fraction`` of the data, stop when the R2 score on it has not improved by
+        ``tol`` for ``n_iter_no_change`` epochs, and return to the weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Share of the data held out, in [0, 1).
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay of the first and second moment of "adam", in [0, 1).
+    epsilon : float, default=1e-8
+        Added to the root of the second moment of "adam".
+    n_iter_no_change : int, default=10
+        Epochs without progress that are tolerated; ``np.inf`` for any number.
+    max_fun : int, default=15000
+        Most evaluations of the loss by "lbfgs".
+    n_jobs : int or None, default=None
+        Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
+        result is the same, bit for bit, for every number.
+    dtype : {"float32", "float64"}, default="float32"
+        Type of the weights, of all arithmetic, and of what ``predict`` returns.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+        Names of the features, if X had names that are all strings.
+    coefs_ : list of ndarray of shape (fan_in, fan_out)
+        Weights of each layer. They may be written into or replaced: prediction and further training follow.
+    intercepts_ : list of ndarray of shape (fan_out,)
+        Biases of each layer; the same holds for them.
+    n_layers_ : int
+        Number of levels: hidden layers + 2.
+    n_outputs_ : int
+        Number of output units.
+    out_activation_ : str
+        Activation of the output: "identity", or "exp" with ``loss="poisson"``.
+    loss_ : float
+        Loss of the last epoch (under "lbfgs" the final loss), penalty included.
+    best_loss_ : float or None
+        Smallest loss of an epoch; None with early stopping. Not set by "lbfgs".
+    loss_curve_ : list of float
+        Loss of each epoch: that of the mini-batches before they are learned from, averaged. Not set by "lbfgs".
+    validation_scores_ : list of float or None
+        R2 score on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
+    best_validation_score_ : float or None
+        The best of them.
+    n_iter_ : int
+        Epochs, or iterations, of the last call.
+    t_ : int
+        Rows learned from so far, counted with repetition.
+
+    See Also
+    --------
+    MLPClassifier : The same network for classification.
+
+    Notes
+    -----
+    Results follow ``sklearn.neural_network.MLPRegressor`` of version 1.9, its quirks included, except:
+
+    - Everything is float32 unless ``dtype="float64"``, whatever comes in, and under every solver. A finite value too
+      large for float32 is refused with scikit-learn's message about non-finite weights.
+    - A loss that is not finite ends training at once with that message; with early stopping the best weights so far are
+      restored instead, where there are some.
+    - A mini-batch whose sample weights sum to zero makes no step.
+    - With ``warm_start`` or ``partial_fit``, asking for other layer sizes raises ``ValueError`` before any work.
+    - ``partial_fit`` does not exist under "lbfgs", as in the classifier.
+    - ``loss="poisson"`` refuses negative targets.
+    - A ``fit`` that fails leaves an earlier fit as it was.
+
+    Examples
+    --------
+    >>> from fastnn import MLPRegressor
+    >>> from sklearn.datasets import make_regression
+    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
+    >>> reg = MLPRegressor(random_state=1, max_iter=2000, tol=0.1).fit(X[:150], y[:150])
+    >>> reg.predict(X[150:]).shape
+    (50,)
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(parameters.REGRESSION_LOSSES)],
+    }
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        n_jobs=None,
+        dtype="float32",
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            n_jobs=n_jobs,
+            dtype=dtype,
+        )
+        self.loss = loss
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Learn from one pass over the given data, going on with the weights and the optimizer of earlier calls.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples in the loss.
+
+        Returns
+        -------
+        self : object
+            The updated estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X):
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Data.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predicted values.
+        """
+        outputs = self._outputs(X)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
+    def _encode_y(self, y, dtype, incremental):
+        return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
+
+    def _objective(self):
+        return self.loss, LOSSES[self.loss].output
+
+    def _validation_score(self, outputs, data, rows):
+        return r2(outputs, data, rows)

@@ -1,0 +1,117 @@
+"""The functions that Python calls: an epoch of mini-batches, loss and gradient of the full batch, prediction.
+
+The only parallel loops are here. A training step has two: over blocks of rows, then over blocks of weight rows. How many
+blocks there are changes no bit of the result.
+"""
+
+import math
+
+from numba import prange
+
+from .jit import entry, kernel
+from .network import BLOCK_ROWS, follow_weights, learn_rows, learn_weights, predict_rows
+
+
+@kernel
+def boundary(block, n_blocks, n, quantum):
+    """First of the n items that belong to a block, blocks of whole quanta as equal as they can be."""
+    return min(n, (block * n // n_blocks + quantum // 2) // quantum * quantum) if block < n_blocks else n
+
+
+@kernel
+def batch_loss(buffers, n, scale, alpha):
+    """scikit-learn's batch loss: ``scale (sum_r row_loss_r + alpha / 2 sum W^2)``, in float64 and in order. Reads: buffers."""
+    total = 0.0
+    for r in range(n):
+        total += buffers.row_loss[r]
+    squares_0 = squares_1 = squares_2 = squares_3 = 0.0
+    squares = buffers.row_squares
+    if alpha > 0:
+        n_rows = squares.size
+        for i in range(0, n_rows - 3, 4):
+            squares_0 += squares[i]
+            squares_1 += squares[i + 1]
+            squares_2 += squares[i + 2]
+            squares_3 += squares[i + 3]
+        for i in range(n_rows - n_rows % 4, n_rows):
+            squares_0 += squares[i]
+    return scale * (total + 0.5 * alpha * ((squares_0 + squares_1) + (squares_2 + squares_3)))
+
+
+@kernel
+def weight_sum(sample_weight, rows):
+    """Sum of the weights of a batch, or its number of rows when all are one. Reads: sample_weight, rows."""
+    if sample_weight.size == 0:
+        return float(rows.size)
+    total = 0.0
+    for r in range(rows.size):
+        total += sample_weight[rows[r]]
+    return total
+
+
+@kernel
+def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, scale, rate, slot):
+    """Second half of a step for one block: its share of the weight rows of every layer."""
+    for layer in range(plan.n_layers):
+        fan_in = layout.units[layer]
+        lo, hi = boundary(block, n_blocks, fan_in, 8), boundary(block + 1, n_blocks, fan_in, 8)
+        if lo < hi:
+            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, scale, rate, slot)
+
+
+@entry
+def refresh(layout, plan, buffers):
+    """Derive from the weights what training keeps beside them. Writes: transposed, row_squares. Reads: params."""
+    for layer in range(plan.n_layers):
+        follow_weights(layout, buffers, layer, 0, layout.units[layer])
+
+
+@entry
+def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, rates, losses, n_blocks, slot_size):
+    """One optimizer step for each mini-batch of ``rows``.
+
+    Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
+    Reads: X, labels, targets, sample_weight at ``rows``; rates (n_batches,).
+    Returns the number of steps made; fewer than n_batches when a loss is not finite. A batch whose weights sum to zero makes
+    no step and has loss 0.
+    """
+    dtype = buffers.params.dtype
+    n_batches = losses.size
+    for batch in range(n_batches):
+        members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
+        n = members.size
+        weights = weight_sum(sample_weight, members)
+        losses[batch] = 0.0
+        if weights == 0.0:
+            continue
+        for block in prange(n_blocks):
+            lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
+            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+            learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+        losses[batch] = batch_loss(buffers, n, 1.0 / weights, plan.alpha)
+        if not math.isfinite(losses[batch]):
+            return batch
+        scale = dtype.type(1.0 / weights)
+        rate = dtype.type(rates[batch])
+        for block in prange(n_blocks):
+            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, scale, rate, slot)
+    return n_batches
+
+
+@entry
+def forward(layout, n_layers, params, X, rows, out, activations, scratch, n_blocks, level_size, slot_size):
+    """Outputs of the network for ``X[rows]``, or for all of X where ``rows`` is empty.
+
+    Writes: out (n, n_outputs). Reads: params, X, rows.
+    Scratch: activations (n_blocks * level_size), scratch (n_blocks * slot_size).
+    """
+    n, n_outputs = out.shape
+    flat = out.reshape(-1)
+    for block in prange(n_blocks):
+        lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
+        levels = activations[block * level_size : (block + 1) * level_size]
+        slot = scratch[block * slot_size : (block + 1) * slot_size]
+        for start in range(lo, hi, BLOCK_ROWS):
+            m = min(BLOCK_ROWS, hi - start)
+            predict_rows(layout, n_layers, params, X, rows, flat[start * n_outputs :], levels, slot, start, m)

@@ -1,0 +1,65 @@
+"""Matrix products of any size over the register tiles, and the transposition they need.
+
+``product`` serves all three products of a layer by its strides alone:
+
+    forward   Z (rows, out)  = b + A W      a = activations, b = W
+    gradient  G (in, out)    = A' D         a = activations read down their columns, b = deltas
+    backward  D (rows, in)   = D W'         a = deltas, b = W', which a layer keeps as a second copy
+
+Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
+panels of whole units (32 bytes); the last unit of a row may reach beyond the matrix. What it reads there is never used, what it
+writes there is garbage that the caller makes room for. Panels run from right to left and rows downwards, so in a C
+without padding each row's overrun is overwritten by the row below it: only the room after the last row must be spare.
+"""
+
+import numpy as np
+
+from .jit import IN, INT, OUT, leaf
+from .microkernel import UNIT_BYTES, tile, tile_rows
+
+ROWS = np.array(tile_rows(), dtype=np.int64)
+MAX_UNITS = len(ROWS)
+BLOCK = 8  # rows and columns of one step of the transposition: 8 floats are 32 bytes
+
+
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT)
+def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k):
+    """Matrix product ``C (m, n) = C0 (m, n) + A (m, n_k) B (n_k, n)``.
+
+    ``ldc0 = 0`` adds one row, such as a bias, to every row. Strides as in ``microkernel.tile``.
+
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
+    Reads: c0, a, b.
+    """
+    unit = UNIT_BYTES // c.itemsize
+    n_units = (n + unit - 1) // unit
+    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    right = n_units
+    for panel in range(n_panels, 0, -1):
+        units = (right + panel - 1) // panel
+        left = right - units
+        j = left * unit
+        height = ROWS[units - 1]
+        i = 0
+        while i < m:
+            while height > m - i:
+                height = 4 if height > 4 else height // 2
+            tile(
+                height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
+                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k,
+            )  # fmt: skip
+            i += height
+        right = left
+
+
+@leaf(OUT, INT, INT, IN, INT, INT, INT, INT)
+def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
+    """Transposition ``OUT[j, i] = A[i, j]`` for i < rows, j < columns, in blocks that stay in the first cache.
+
+    Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j].
+    """
+    for i0 in range(0, rows, BLOCK):
+        i1 = min(i0 + BLOCK, rows)
+        for j in range(columns):
+            for i in range(i0, i1):
+                out[i_out + j * ld_out + i] = a[ia + i * lda + j]

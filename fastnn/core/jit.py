@@ -1,0 +1,244 @@
+"""How everything in ``core`` is compiled, and how machine code is kept between processes.
+
+``@kernel``  a small function that is compiled into each of its callers.
+``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
+             to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the way up:
+             first fit 22 s of compiling with kernels alone, see the README for today's figure.)
+``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
+
+In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
+
+Leaves and entries are cached on disk. Numba's cache looks only at the file and the byte code of the cached function itself. So
+every symbol and every cache file carries a fingerprint of all that machine code depends on: each file of this folder, the
+compiler's versions, the debugging switches. A changed file is another name; old machine code cannot be found, let alone run.
+"""
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import pathlib
+import types as python_types
+import warnings
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numpy as np
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.extending import lower_builtin, type_callable
+
+from .records import Buffers, Layout, TrainPlan
+
+# error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
+# (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+kernel = njit(**OPTIONS)
+
+
+@functools.cache
+def fingerprint():
+    """Hexadecimal digest of the sources of ``core`` and of the compiler that turns them into machine code."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    versions = (numba.__version__, llvmlite.__version__, np.__version__)
+    digest.update(repr((versions, sorted(OPTIONS.items()), config.BOUNDSCHECK, config.OPT)).encode())
+    return digest.hexdigest()[:16]
+
+
+# ----------------------------------------------------------------------------------------------------- cache
+
+
+class MachineCodeCache(FunctionCache):
+    """Numba's file cache that never fails the user's call: a bad file is compiled anew, a failed save warns once."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged pickle or a foreign file raises; the cure is the same
+            self._remove_index()
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, a folder gone or read-only, a damaged index
+            self._remove_index()
+            _warn_once(str(error))
+
+    def _remove_index(self):
+        with contextlib.suppress(OSError):
+            pathlib.Path(self.cache_path, self._impl.filename_base + ".nbi").unlink(missing_ok=True)
+
+
+@functools.cache
+def _warn_once(reason):
+    warnings.warn(
+        f"fastnn cannot keep its compiled code ({reason}); it is compiled again in every process. "
+        "Set NUMBA_CACHE_DIR to a writable folder.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _cached(source, suffix, **options):
+    """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
+    twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
+    twin.__module__ = source.__module__
+    twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
+    dispatcher = njit(**OPTIONS, **options)(twin)
+    if not config.DISABLE_JIT:
+        try:
+            dispatcher._cache = MachineCodeCache(twin)
+        except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
+            _warn_once(str(error))
+    return dispatcher
+
+
+# ---------------------------------------------------------------------------------------------------- leaves
+
+
+def OUT(real):
+    """A flat array that the leaf writes."""
+    return types.Array(real, 1, "C")
+
+
+def IN(real):
+    """A flat array that the leaf reads."""
+    return types.Array(real, 1, "C", readonly=True)
+
+
+def MATRIX(real):
+    """A C-contiguous matrix that the leaf reads."""
+    return types.Array(real, 2, "C", readonly=True)
+
+
+def ROWS(real):
+    """A flat array of int64 that the leaf reads."""
+    return types.Array(types.int64, 1, "C", readonly=True)
+
+
+def LABELS(real):
+    """A flat array of int32 that the leaf reads."""
+    return types.Array(types.int32, 1, "C", readonly=True)
+
+
+def INT(real):
+    """A count, an offset, a stride or an id."""
+    return types.int64
+
+
+def REAL(real):
+    """A scalar of the network's dtype."""
+    return real
+
+
+def _record(cls, field):
+    """The type of a NamedTuple whose field ``name`` has the type ``field(name, real)``."""
+    return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
+
+
+_REALS = ("alpha", "momentum", "beta_1", "beta_2", "epsilon")
+LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
+PLAN = _record(TrainPlan, lambda name, real: real if name in _REALS else types.int64)
+BUFFERS = _record(Buffers, lambda name, real: OUT(real))
+
+_leaves = []
+_loaded = set()
+
+
+def leaf(*arguments):
+    """Compile a function once for each dtype, under the signature ``void(*arguments)``.
+
+    ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its first
+    argument that has one; integers and arrays are converted to the signature as usual.
+    """
+
+    def decorate(function):
+        def symbol(real):
+            return f"fastnn_{function.__name__}_{real}_{fingerprint()}"
+
+        @type_callable(function)
+        def type_call(context):
+            def typer(*given):
+                real = next(filter(None, map(_real_of, given)), None)
+                if real is not None and len(given) == len(arguments):
+                    return types.void(*(argument(real) for argument in arguments))
+
+            typer.__signature__ = inspect.signature(function)
+            return typer
+
+        @lower_builtin(function, types.VarArg(types.Any))
+        def lower_call(context, builder, sig, args):
+            real = next(filter(None, map(_real_of, sig.args)))
+            function_type = context.call_conv.get_function_type(sig.return_type, sig.args)
+            callee = cgutils.get_or_insert_function(builder.module, function_type, symbol(real))
+            context.call_conv.call_function(builder, callee, sig.return_type, sig.args, args)
+            return context.get_dummy_value()
+
+        @functools.cache
+        def compiled(real):
+            dispatcher = _cached(function, f"leaf_{real}")
+            signature = tuple(argument(real) for argument in arguments)
+            dispatcher.compile(signature)
+            dispatcher.disable_compile()
+            result = dispatcher.overloads[signature]
+            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+            llvmlite.binding.add_symbol(symbol(real), address)
+            return dispatcher
+
+        function.compiled = compiled
+        _leaves.append(compiled)
+        return function
+
+    return decorate
+
+
+def _real_of(numba_type):
+    """The floating-point dtype of an argument's type, or None."""
+    if isinstance(numba_type, types.Float):
+        return numba_type
+    if isinstance(numba_type, types.Array):
+        return numba_type.dtype if isinstance(numba_type.dtype, types.Float) else None
+    if isinstance(numba_type, types.BaseTuple):
+        return next(filter(None, map(_real_of, numba_type)), None)
+    return None
+
+
+def load_leaves(dtype):
+    """Compile, or load from the cache, every leaf for a dtype: entries hold calls to their symbols."""
+    real = numba.from_dtype(np.dtype(dtype))
+    if real not in _loaded:
+        for compiled in _leaves:  # in the order of definition: callees before callers
+            compiled(real)
+        _loaded.add(real)
+
+
+# --------------------------------------------------------------------------------------------------- entries
+
+
+class Entry:
+    """A function that Python calls, as two compiled twins of one source, neither compiled before its first call."""
+
+    def __init__(self, py_func):
+        self.py_func = py_func
+        functools.update_wrapper(self, py_func)
+
+    @functools.cached_property
+    def serial(self):
+        """Runs on the calling thread alone."""
+        return _cached(self.py_func, "serial")
+
+    @functools.cached_property
+    def parallel(self):
+        """Runs ``prange`` loops on Numba's threads."""
+        return _cached(self.py_func, "parallel", parallel=True)
+
+
+def entry(py_func):
+    """Make ``py_func`` callable from Python as ``.serial(...)`` and ``.parallel(...)``, after `load_leaves`."""
+    return Entry(py_func)

@@ -1,0 +1,236 @@
+"""Forward and backward over the layers of one block of rows, and the update of one block of weight rows.
+
+These are the two halves of a training step. The first writes only the rows of its block, the second only the weights of its
+block, so blocks run in any order and on any number of threads. Called by ``epoch``; serial throughout.
+
+Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's outputs live transposed, (n_outputs, ldr), where
+ldr is n rounded up to whole vectors.
+"""
+
+from .activations import activate, activate_output, differentiate
+from .gemm import product, transpose
+from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, kernel, leaf
+from .losses import loss_and_delta
+from .optimizers import step
+from .reductions import sum_squares
+
+LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
+BLOCK_ROWS = 128  # most rows that go through the network at once: their activations stay in the second cache
+NARROW = 4  # up to so many outputs, lanes run over rows in the last layer's products (20-100-1: 1 of 8 lanes otherwise)
+STRIP = 48  # weight rows whose gradient is held in scratch before the optimizer's step: 4 x 12, 6 x 8, 8 x 6
+STRIP_ELEMENTS = 1 << 14  # and most of its elements, unless that leaves under 12 rows
+
+
+@kernel
+def padded(n):
+    """n rounded up to a multiple of LANES."""
+    return (n + LANES - 1) // LANES * LANES
+
+
+@leaf(OUT, INT, MATRIX, ROWS)
+def gather_rows(out, ld_out, X, rows):
+    """out[r, :] <- X[rows[r], :]. Writes: out (n, ld_out), first n_features columns. Reads: X, rows (n,)."""
+    n_features = X.shape[1]
+    for r in range(rows.size):
+        row = X[rows[r]]
+        target = out[r * ld_out : r * ld_out + n_features]
+        for j in range(n_features):
+            target[j] = row[j]
+
+
+@leaf(LAYOUT, INT, IN, IN, INT, INT, OUT, INT, INT)
+def hidden_forward(layout, n_layers, params, x, ix, ldx, activations, lo, n):
+    """A_l = f(A_{l-1} W + b) for the hidden levels; level 0 is ``x``, whose first row lies at ``ix``.
+
+    Writes: activations, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: params, x.
+    """
+    a, ia, lda = x, ix, ldx
+    for layer in range(n_layers - 1):
+        fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+        stride = layout.stride[layer + 1]
+        first = layout.level[layer + 1] + lo * stride
+        product(
+            activations, first, stride, params, layout.bias[layer], 0,
+            a, ia, lda, 1, params, layout.weight[layer], fan_out, n, fan_out, fan_in,
+        )  # fmt: skip
+        activate(layout.activation[layer], activations[first : first + n * stride])
+        a, ia, lda = activations, first, stride
+
+
+@leaf(LAYOUT, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
+def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
+    """Z' = (A W + b)' of the last layer, and its activation.
+
+    Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride, and 2 ldr).
+    """
+    layer = n_layers - 1
+    fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+    weight, bias = layout.weight[layer], layout.bias[layer]
+    if fan_out <= NARROW and n >= 8:
+        transpose(scratch, 0, ldr, a, ia, lda, n, fan_in)
+        for c in range(fan_out):
+            z[c * ldr : (c + 1) * ldr] = params[bias + c]
+        product(
+            z, 0, ldr, z, 0, ldr,
+            params, weight, 1, fan_out, scratch, 0, ldr, fan_out, n, fan_in,
+        )  # fmt: skip
+    else:
+        stride = layout.stride[n_layers]
+        product(
+            scratch, 0, stride, params, bias, 0,
+            a, ia, lda, 1, params, weight, fan_out, n, fan_out, fan_in,
+        )  # fmt: skip
+        transpose(z, 0, ldr, scratch, 0, stride, n, fan_out)
+    outputs = z[: fan_out * ldr]
+    activate_output(layout.activation[layer], outputs, fan_out, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
+
+
+@leaf(LAYOUT, INT, IN, MATRIX, ROWS, OUT, OUT, OUT, INT, INT)
+def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n):
+    """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
+
+    Writes: out (n, n_outputs) flat. Reads: params, X, rows. Scratch: levels, slot.
+    """
+    n_outputs = layout.units[n_layers]
+    ldr = padded(n)
+    a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
+    if rows.size > 0:
+        gather_rows(levels, layout.stride[0], X, rows[start : start + n])
+        a, ia, lda = levels, 0, layout.stride[0]
+    hidden_forward(layout, n_layers, params, a, ia, lda, levels, 0, n)
+    if n_layers > 1:
+        a, ia, lda = levels, layout.level[n_layers - 1], layout.stride[n_layers - 1]
+    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
+    transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
+
+
+@kernel
+def backward(layout, n_layers, buffers, lo, n):
+    """D_l = (D_{l+1} W') f'(A_l) down to level 1.
+
+    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: deltas of level n_layers, activations, transposed.
+    """
+    deltas = buffers.deltas
+    for layer in range(n_layers - 1, 0, -1):
+        fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+        stride, above = layout.stride[layer], layout.stride[layer + 1]
+        first = layout.delta[layer] + lo * stride
+        product(
+            deltas, first, stride, buffers.constants, 0, 0,
+            deltas, layout.delta[layer + 1] + lo * above, above, 1,
+            buffers.transposed, layout.transposed[layer], stride, n, fan_in, fan_out,
+        )  # fmt: skip
+        level = layout.level[layer] + lo * stride
+        size = n * stride
+        differentiate(
+            layout.activation[layer - 1], buffers.activations[level : level + size], deltas[first : first + size]
+        )
+
+
+@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, lo, hi, slot):
+    """First half of a step: rows lo .. hi of the batch through the network and back.
+
+    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
+    """
+    n_layers = plan.n_layers
+    n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
+    for start in range(lo, hi, BLOCK_ROWS):
+        n = min(BLOCK_ROWS, hi - start)
+        ldr = padded(n)
+        block = rows[start : start + n]
+        ld0 = layout.stride[0]
+        gather_rows(buffers.activations[start * ld0 :], ld0, X, block)
+        hidden_forward(
+            layout, n_layers, buffers.params, buffers.activations, start * ld0, ld0, buffers.activations, start, n
+        )
+        z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+        lda = layout.stride[n_layers - 1]
+        output_forward(
+            layout, n_layers, buffers.params, buffers.activations,
+            layout.level[n_layers - 1] + start * lda, lda, z, scratch, n, ldr,
+        )  # fmt: skip
+        loss_and_delta(
+            plan.loss, z, buffers.row_loss[start : start + n], labels, targets, sample_weight, block, n_outputs, ldr, scratch
+        )
+        transpose(
+            buffers.deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n
+        )
+        backward(layout, n_layers, buffers, start, n)
+
+
+@kernel
+def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, g, slot):
+    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order.
+
+    Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations, deltas. Scratch: slot.
+    """
+    fan_out = layout.units[layer + 1]
+    stride, above = layout.stride[layer], layout.stride[layer + 1]
+    level, delta = layout.level[layer] + i0, layout.delta[layer + 1]
+    zeros = buffers.constants
+    activations, deltas = buffers.activations, buffers.deltas
+    if layer == plan.n_layers - 1 and fan_out <= NARROW:
+        ld = padded(n)
+        product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
+        for c in range(fan_out):
+            for i in range(n):
+                g[i * fan_out + c] = slot[c * ld + i]
+    else:
+        product(g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows)
+
+
+@leaf(LAYOUT, BUFFERS, INT, INT, INT)
+def follow_weights(layout, buffers, layer, i0, n):
+    """Renew what is derived from weight rows i0 .. i0 + n: their squares' sums and their transposed copy.
+
+    Writes: row_squares, transposed at these rows. Reads: params.
+    """
+    fan_out = layout.units[layer + 1]
+    offset = layout.weight[layer] + i0 * fan_out
+    for i in range(n):
+        row = buffers.params[offset + i * fan_out : offset + (i + 1) * fan_out]
+        buffers.row_squares[layout.row[layer] + i0 + i] = sum_squares(row)
+    if layer > 0:
+        first = layout.transposed[layer] + i0
+        transpose(
+            buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out
+        )
+
+
+@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, OUT)
+def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, scale, rate, slot):
+    """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
+
+    Writes: params, moments, transposed, row_squares of these rows. Reads: activations, deltas. Scratch: slot.
+    """
+    fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+    weight, bias = layout.weight[layer], layout.bias[layer]
+    height = max(12, min(STRIP, STRIP_ELEMENTS // fan_out // 12 * 12))
+    if layer == plan.n_layers - 1 and fan_out <= NARROW:
+        height = STRIP_ELEMENTS // (2 * NARROW)
+    room = height * fan_out + LANES
+    for i0 in range(lo, hi, height):
+        n = min(height, hi - i0)
+        strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, slot[:room], slot[room:])
+        offset, size = weight + i0 * fan_out, n * fan_out
+        w = buffers.params[offset : offset + size]
+        step(plan, w, slot[:size], buffers.moments, offset, plan.alpha, scale, rate)
+        follow_weights(layout, buffers, layer, i0, n)
+    if hi == fan_in:
+        ones = buffers.constants.size - 1
+        product(
+            slot, 0, fan_out, buffers.constants, 0, 0, buffers.constants, ones, 0, 0,
+            buffers.deltas, layout.delta[layer + 1], layout.stride[layer + 1], 1, fan_out, n_rows,
+        )  # fmt: skip
+        b = buffers.params[bias : bias + fan_out]
+        step(plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
+
+
+def scratch_size(units, strides):
+    """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
+    ldr = BLOCK_ROWS + LANES
+    rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
+    weights = 12 * max(units[1:]) + 2 * STRIP_ELEMENTS
+    return max(rows, weights) + 8 * LANES

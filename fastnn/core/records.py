@@ -1,0 +1,67 @@
+"""The NamedTuples that travel from Python into compiled code.
+
+They stand together, and apart from all code, because their field order is part of the compiled code's view of memory
+and Numba's cache does not know it: the fingerprint of ``jit`` covers this file.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class EncodedData(NamedTuple):
+    """What is learned from: read-only arrays of one dtype, X either dense or sparse."""
+
+    X: np.ndarray | None  # (n, n_features), C-contiguous; None when sparse
+    csr: tuple | None  # (data, indices, indptr), rows sorted by column; None when dense
+    labels: np.ndarray  # int32 (n,): class of each row; size 0 when targets are used
+    targets: np.ndarray  # (n, n_outputs); shape (0, 0) when labels are used
+    sample_weight: np.ndarray  # (n,); size 0: all ones
+
+
+class Layout(NamedTuple):
+    """Where everything lies. Level 0 is the input, level l the output of layer l - 1; arrays are int64.
+
+    ``params`` holds W_0 (fan_in, fan_out), b_0, W_1, b_1, ... without padding. Activations and deltas of a level are
+    matrices of ``batch`` rows whose rows lie ``stride[level]`` elements apart.
+    """
+
+    units: np.ndarray  # (n_layers + 1,) units of each level
+    stride: np.ndarray  # (n_layers + 1,) leading dimension of each level's activations and deltas
+    weight: np.ndarray  # (n_layers,) offset of W in params
+    bias: np.ndarray  # (n_layers,) offset of b in params
+    activation: np.ndarray  # (n_layers,) id of each layer's activation
+    level: np.ndarray  # (n_layers + 1,) offset of each level in ``activations``
+    delta: np.ndarray  # (n_layers + 1,) offset of each level in ``deltas`` (level 0 has none)
+    transposed: np.ndarray  # (n_layers,) offset of W' in ``transposed`` (layer 0 has none)
+    row: np.ndarray  # (n_layers,) offset of each layer's rows in ``row_squares``
+
+
+class TrainPlan(NamedTuple):
+    """What is computed: ids and hyper-parameters. Counts are int64, reals have the network's dtype."""
+
+    n_layers: np.int64
+    n_params: np.int64
+    batch_size: np.int64
+    loss: np.int64
+    solver: np.int64
+    alpha: np.floating
+    momentum: np.floating
+    nesterov: np.int64
+    beta_1: np.floating
+    beta_2: np.floating
+    epsilon: np.floating
+
+
+class Buffers(NamedTuple):
+    """The only arrays that compiled code may write; all flat."""
+
+    params: np.ndarray  # weights and biases
+    moments: np.ndarray  # n_moments * n_params optimizer state
+    transposed: np.ndarray  # W' of every layer but the first, for the backward pass
+    activations: np.ndarray  # levels 0 .. n_layers - 1 of one batch
+    deltas: np.ndarray  # levels 1 .. n_layers of one batch
+    row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
+    row_squares: np.ndarray  # sum of squares of each row of each W
+    constants: np.ndarray  # zeros, as many as the widest level needs, then a one
+    scratch: np.ndarray  # slots of equal size, one per block

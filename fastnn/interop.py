@@ -1,0 +1,126 @@
+"""To and from scikit-learn's own estimators, and the ONNX converter's registry.
+
+``to_sklearn`` needs nothing but scikit-learn and opens the way to whatever knows its estimators (skl2onnx, SHAP,
+skops); ``register_onnx`` lets skl2onnx convert fastnn's estimators as they are, also inside a pipeline.
+"""
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.validation import check_is_fitted
+
+# Beside coefs_ and intercepts_, which are copied: what a fit leaves behind in both libraries, where it is there.
+SHARED = (
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+    "_label_binarizer",
+    "n_layers_",
+    "n_outputs_",
+    "out_activation_",
+    "n_iter_",
+    "t_",
+    "loss_",
+    "best_loss_",
+    "best_validation_score_",
+    "_no_improvement_count",
+)
+LISTS = ("loss_curve_", "validation_scores_")
+
+
+class ConversionMixin:
+    """``to_sklearn`` and ``from_sklearn`` of the estimators."""
+
+    def to_sklearn(self):
+        """A fitted scikit-learn estimator with this one's weights.
+
+        For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
+        moments: ``partial_fit`` on the result starts a new optimizer. ``n_jobs`` and ``dtype`` have no counterpart.
+
+        Returns
+        -------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        """
+        check_is_fitted(self)
+        kind = _counterpart(self)
+        result = kind(**_parameters_for(kind, self))
+        _copy_fit(self, result, np.dtype(self.dtype))
+        # Early stopping under warm_start falls back on these.
+        result._best_coefs, result._best_intercepts = result.coefs_, result.intercepts_
+        return result
+
+    @classmethod
+    def from_sklearn(cls, estimator, *, n_jobs=None, dtype="float32"):
+        """An estimator of this class with the weights of a fitted one of scikit-learn's.
+
+        Parameters
+        ----------
+        estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+            Fitted, and of the kind of this class. Its parameters, weights and attributes are copied, except the
+            optimizer's moments.
+        n_jobs : int or None, default=None
+            As in the constructor.
+        dtype : {"float32", "float64"}, default="float32"
+            As in the constructor; predictions equal the original's to rounding in this type.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        kind = _counterpart(cls())
+        if not isinstance(estimator, kind):
+            raise TypeError(f"Expected a fitted sklearn.neural_network.{kind.__name__}, got {type(estimator)}.")
+        check_is_fitted(estimator)
+        result = cls(**_parameters_for(cls, estimator), n_jobs=n_jobs, dtype=dtype)
+        _copy_fit(estimator, result, np.dtype(dtype))
+        return result
+
+
+def _counterpart(estimator):
+    return MLPClassifier if is_classifier(estimator) else MLPRegressor
+
+
+def _parameters_for(kind, source):
+    known = kind().get_params(deep=False)
+    return {name: value for name, value in source.get_params(deep=False).items() if name in known}
+
+
+def _copy_fit(source, target, dtype):
+    for name in SHARED:
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+    for name in LISTS:
+        if hasattr(source, name):
+            values = getattr(source, name)
+            setattr(target, name, None if values is None else list(values))
+    target.coefs_ = [np.array(coef, dtype=dtype) for coef in source.coefs_]
+    target.intercepts_ = [np.array(intercept, dtype=dtype) for intercept in source.intercepts_]
+
+
+def register_onnx(classifier, regressor):
+    """Tell skl2onnx, which must be installed, how to convert these two classes. Calling it again does no harm.
+
+    skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used; they read
+    float32 weights and know neither ``loss="poisson"`` nor more than one regression output.
+    """
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes,
+        calculate_linear_regressor_output_shapes,
+    )
+    from skl2onnx.operator_converters.multilayer_perceptron import (
+        convert_sklearn_mlp_classifier,
+        convert_sklearn_mlp_regressor,
+    )
+
+    update_registered_converter(
+        classifier,
+        "FastnnMLPClassifier",
+        calculate_linear_classifier_output_shapes,
+        convert_sklearn_mlp_classifier,
+        options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
+    )
+    update_registered_converter(
+        regressor, "FastnnMLPRegressor", calculate_linear_regressor_output_shapes, convert_sklearn_mlp_regressor
+    )

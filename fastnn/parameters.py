@@ -1,0 +1,59 @@
+"""What every constructor parameter may be, derived from the engine's tables so that the two cannot drift apart.
+
+The constraints are objects of scikit-learn's own validation: wrong values raise its ``InvalidParameterError``.
+"""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from .core.activations import ACTIVATIONS
+from .core.losses import LOSSES
+from .core.optimizers import OPTIMIZERS
+from .schedules import SCHEDULES
+
+FLOAT_TYPES = (np.float32, np.float64)
+REGRESSION_LOSSES = {name for name, loss in LOSSES.items() if not loss.classifier}
+
+CONSTRAINTS = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions({name for name, row in ACTIVATIONS.items() if row.hidden})],
+    "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "n_jobs": [None, Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left")],
+    "dtype": [
+        StrOptions({kind.__name__ for kind in FLOAT_TYPES}),
+        Options(type, set(FLOAT_TYPES)),
+        Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
+    ],
+}
+
+
+def hidden_units(hidden_layer_sizes):
+    """The widths of the hidden layers as a tuple of int; one number is one layer, an empty list is no hidden layer."""
+    sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
+    if any(not isinstance(size, Integral) for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must hold integers, got {sizes}.")
+    if any(size <= 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return tuple(int(size) for size in sizes)

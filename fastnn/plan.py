@@ -1,0 +1,144 @@
+"""Names become ids, sizes become offsets: what the compiled code is told.
+
+Left of this module an activation is a string and a network a tuple of sizes; right of it there are only ids, scalars of exact
+type and arrays. Nothing is allocated here but the small tables themselves.
+"""
+
+import numpy as np
+
+from .core.activations import ACTIVATIONS
+from .core.losses import LOSSES
+from .core.optimizers import OPTIMIZERS
+from .core.records import Layout, TrainPlan
+
+ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
+UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
+CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the first cache: one more line between them
+
+
+def padded_stride(n, itemsize):
+    """Leading dimension for rows of ``n`` elements: whole units, and no distance that makes rows collide in the cache."""
+    unit = UNIT_BYTES // itemsize
+    stride = -(-n // unit) * unit
+    if stride * itemsize % CONFLICT_BYTES == 0:
+        stride += 2 * unit
+    return stride
+
+
+def make_layout(units, dtype, n_rows):
+    """Lay out parameters, and activations and deltas for ``n_rows`` rows, of a network.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Units of each level: features, hidden layers, outputs.
+    dtype : numpy.dtype
+    n_rows : int
+        Rows whose activations are kept at the same time.
+
+    Returns
+    -------
+    Layout
+        ``activation`` is all zeros; `make_plan` fills it in.
+    """
+    units = np.asarray(units, dtype=np.int64)
+    fan_in, fan_out = units[:-1], units[1:]
+    strides = np.array([padded_stride(int(n), dtype.itemsize) for n in units], dtype=np.int64)
+    ends = np.cumsum(fan_in * fan_out + fan_out)
+    weight = ends - (fan_in * fan_out + fan_out)
+    levels = _starts(strides[:-1] * n_rows)
+    deltas = _starts(strides[1:] * n_rows)
+    copies = strides[:-1] * fan_out
+    copies[0] = 0
+    return Layout(
+        units=units,
+        stride=strides,
+        weight=weight,
+        bias=weight + fan_in * fan_out,
+        activation=np.zeros(len(fan_in), dtype=np.int64),
+        level=np.append(levels, 0),
+        delta=np.append(0, deltas),
+        transposed=_starts(copies),
+        row=_starts(fan_in),
+    )
+
+
+def _starts(sizes):
+    return np.cumsum(sizes) - sizes
+
+
+def n_params(layout):
+    """Number of weights and biases."""
+    return int(layout.bias[-1] + layout.units[-1])
+
+
+def make_plan(
+    *,
+    units,
+    hidden_activation,
+    out_activation,
+    loss,
+    solver,
+    alpha=0.0,
+    batch_size=1,
+    momentum=0.0,
+    nesterovs_momentum=False,
+    beta_1=0.9,
+    beta_2=0.999,
+    epsilon=1e-8,
+    dtype=np.float32,
+):
+    """Translate a network and the way it is trained.
+
+    Parameters
+    ----------
+    units : sequence of int
+        Features, hidden layers, outputs.
+    hidden_activation, out_activation, loss, solver : str
+        Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which the
+        compiled code only gathers gradients.
+    alpha, momentum, nesterovs_momentum, beta_1, beta_2, epsilon
+        As in scikit-learn.
+    batch_size : int
+    dtype : dtype-like
+        float32 or float64.
+
+    Returns
+    -------
+    layout : Layout
+    plan : TrainPlan
+
+    Raises
+    ------
+    ValueError
+        When the loss does not go with the output activation.
+    """
+    dtype = np.dtype(dtype)
+    legal = LOSSES[loss].output
+    if out_activation != legal:
+        raise ValueError(f"loss={loss!r} goes with out_activation={legal!r}, got {out_activation!r}.")
+    layout = make_layout(units, dtype, batch_size)
+    layout.activation[:-1] = ACTIVATIONS[hidden_activation].id
+    layout.activation[-1] = ACTIVATIONS[out_activation].id
+    plan = TrainPlan(
+        n_layers=np.int64(len(units) - 1),
+        n_params=np.int64(n_params(layout)),
+        batch_size=np.int64(batch_size),
+        loss=np.int64(LOSSES[loss].id),
+        solver=np.int64(0 if solver == "lbfgs" else OPTIMIZERS[solver].id),
+        alpha=dtype.type(alpha),
+        momentum=dtype.type(momentum),
+        nesterov=np.int64(bool(nesterovs_momentum)),
+        beta_1=dtype.type(beta_1),
+        beta_2=dtype.type(beta_2),
+        epsilon=dtype.type(epsilon),
+    )
+    return layout, plan
+
+
+def n_moments(plan):
+    """Arrays of optimizer state, each as long as the parameters, that the plan needs."""
+    kind = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
+    if kind is None:
+        return 1
+    return kind.n_moments if kind.n_moments != 1 or plan.momentum > 0 else 0

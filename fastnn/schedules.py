@@ -1,0 +1,124 @@
+"""Learning rates of all coming steps as one array, and what ``partial_fit`` needs to go on with an optimizer.
+
+Compiled code knows no schedule: it takes one rate per optimizer step. Adam's bias correction is part of that rate.
+"""
+
+import numpy as np
+
+
+class Constant:
+    """The same rate in every step.
+
+    Attributes
+    ----------
+    learning_rate : float
+        The current rate.
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.learning_rate = float(settings["learning_rate_init"])
+
+    def rates(self, step, n_steps):
+        """Effective rates of the ``n_steps`` steps that follow the first ``step`` ones: float64 (n_steps,)."""
+        return np.full(n_steps, self.learning_rate)
+
+    def epoch_ends(self, n_seen):
+        """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""
+
+    def plateau(self):
+        """Answer to "no more progress": whether to stop, and the remark for verbose output."""
+        return True, "Stopping."
+
+
+class InverseScaling(Constant):
+    """``learning_rate_init / (samples seen + 1) ** power_t``, renewed after each epoch."""
+
+    def epoch_ends(self, n_seen):
+        self.learning_rate = float(self.settings["learning_rate_init"]) / (n_seen + 1) ** self.settings["power_t"]
+
+
+class Adaptive(Constant):
+    """A fifth of the rate whenever progress ends, down to 1e-6."""
+
+    def plateau(self):
+        if self.learning_rate <= 1e-6:
+            return True, "Learning rate too small. Stopping."
+        self.learning_rate /= 5.0
+        return False, f"Setting learning rate to {self.learning_rate:f}"
+
+
+class BiasCorrected(Constant):
+    """Adam: ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)`` in step t = 1, 2, ..."""
+
+    def rates(self, step, n_steps):
+        t = np.arange(step + 1, step + n_steps + 1)
+        beta_1, beta_2, rate = (float(self.settings[name]) for name in ("beta_1", "beta_2", "learning_rate_init"))
+        rates = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        self.learning_rate = float(rates[-1])
+        return rates
+
+
+SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
+
+
+class Optimizer:
+    """What an optimizer remembers between two calls: its settings, its schedule, its moments and its step count.
+
+    The settings are those of the time when it was made: like scikit-learn, ``partial_fit`` goes on with them whatever
+    ``set_params`` says since; ``fit`` makes a new one.
+
+    Parameters
+    ----------
+    settings : dict
+        The estimator's parameters named in ``SETTINGS``.
+    bias_corrected : bool
+        Whether the rate is Adam's, which ignores ``settings["learning_rate"]``.
+    """
+
+    SETTINGS = (
+        "solver",
+        "learning_rate",
+        "learning_rate_init",
+        "power_t",
+        "momentum",
+        "nesterovs_momentum",
+        "beta_1",
+        "beta_2",
+        "epsilon",
+    )
+
+    def __init__(self, settings, bias_corrected):
+        self.settings = dict(settings)
+        self.bias_corrected = bias_corrected
+        self.schedule = (BiasCorrected if bias_corrected else SCHEDULES[settings["learning_rate"]])(self.settings)
+        self.step = 0
+        self.moments = None
+
+    @property
+    def learning_rate(self):
+        """The current learning rate."""
+        return self.schedule.learning_rate
+
+    def successor(self):
+        """A copy that may be trained on while this one stays; the moments are shared until they are replaced."""
+        return self.from_dict(self.to_dict())
+
+    def to_dict(self):
+        """Plain Python values and one array, for pickles."""
+        return {
+            "settings": self.settings,
+            "bias_corrected": self.bias_corrected,
+            "learning_rate": self.learning_rate,
+            "step": self.step,
+            "moments": self.moments,
+        }
+
+    @classmethod
+    def from_dict(cls, stored):
+        """The optimizer that ``to_dict`` described."""
+        made = cls(stored["settings"], stored["bias_corrected"])
+        made.schedule.learning_rate = stored["learning_rate"]
+        made.step = stored["step"]
+        made.moments = stored["moments"]
+        return made

@@ -1,0 +1,134 @@
+"""What training changes: parameters and optimizer state, and the work buffers beside them.
+
+The only place that allocates arrays for compiled code. Parameters are one flat vector without padding, W_0, b_0, W_1, ...;
+``coefs`` and ``intercepts`` are views on it, so whoever writes into them writes into the network.
+"""
+
+import numpy as np
+
+from .core.network import scratch_size
+from .core.records import Buffers
+from .plan import ROOM, n_moments, n_params
+
+
+class State:
+    """Parameters and optimizer state of one network.
+
+    Attributes
+    ----------
+    params : ndarray of shape (n_params,)
+        Weights and biases.
+    moments : ndarray of shape (n_moments, n_params)
+        Optimizer state; first and second moments for adam, the velocity for sgd with momentum.
+    step : int
+        Optimizer steps taken.
+    coefs, intercepts : list of ndarray
+        Views on ``params`` of shapes (fan_in, fan_out) and (fan_out,).
+    """
+
+    def __init__(self, layout, params, moments, step=0):
+        self.params = params
+        self.moments = moments
+        self.step = step
+        self.coefs, self.intercepts = split(layout, params)
+
+    def adopt(self, coefs, intercepts):
+        """Copy weights of the right shapes into the parameters."""
+        for own, given in zip(self.coefs + self.intercepts, [*coefs, *intercepts], strict=True):
+            if own is not given:
+                own[...] = given
+
+
+def new_state(layout, plan):
+    """State with all parameters and moments zero."""
+    dtype = np.dtype(type(plan.alpha))
+    moments = np.zeros((n_moments(plan), plan.n_params), dtype)
+    return State(layout, with_room(int(plan.n_params), dtype), moments)
+
+
+def with_room(n, dtype):
+    """Zeros of length ``n`` with spare elements behind them in memory."""
+    return np.zeros(n + ROOM, dtype)[:n]
+
+
+def split(layout, params):
+    """Views of a flat parameter vector: weights and biases of each layer."""
+    coefs, intercepts = [], []
+    for layer, (fan_in, fan_out) in enumerate(zip(layout.units[:-1], layout.units[1:], strict=True)):
+        weight, bias = layout.weight[layer], layout.bias[layer]
+        coefs.append(params[weight:bias].reshape(fan_in, fan_out))
+        intercepts.append(params[bias : bias + fan_out])
+    return coefs, intercepts
+
+
+def flat_params(layout, dtype, coefs, intercepts):
+    """The flat vector behind a list of weights and biases.
+
+    No copy is made where they are the untouched views of one vector of `State`; else they are packed into a new one.
+
+    Raises
+    ------
+    ValueError
+        When the number of layers or a shape is not that of ``layout``.
+    """
+    n = n_params(layout)
+    base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
+    if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1 and base.size == n + ROOM:
+        expected = split(layout, base[:n])
+        if _same_memory(expected[0] + expected[1], [*coefs, *intercepts]):
+            return base[:n]
+    params = with_room(n, dtype)
+    own = split(layout, params)
+    _check_shapes("coefs_", own[0], coefs)
+    _check_shapes("intercepts_", own[1], intercepts)
+    for target, source in zip(own[0] + own[1], [*coefs, *intercepts], strict=True):
+        target[...] = source
+    return params
+
+
+def _same_memory(expected, given):
+    return len(expected) == len(given) and all(
+        isinstance(g, np.ndarray)
+        and g.dtype == e.dtype
+        and g.shape == e.shape
+        and g.strides == e.strides
+        and g.__array_interface__["data"][0] == e.__array_interface__["data"][0]
+        for e, g in zip(expected, given, strict=True)
+    )
+
+
+def _check_shapes(name, expected, given):
+    if len(expected) != len(given):
+        raise ValueError(f"{name} must hold {len(expected)} arrays, one for each layer, got {len(given)}.")
+    for i, (e, g) in enumerate(zip(expected, given, strict=True)):
+        if np.shape(g) != e.shape:
+            raise ValueError(f"{name}[{i}] must have shape {e.shape}, got {np.shape(g)}.")
+
+
+def make_buffers(layout, plan, state, n_threads):
+    """Work buffers for mini-batches of ``plan.batch_size`` rows on at most ``n_threads`` threads.
+
+    Returns
+    -------
+    buffers : Buffers
+        ``params`` and ``moments`` are those of ``state``; the rest is new.
+    slot_size : int
+        Elements of scratch for each thread.
+    """
+    dtype = state.params.dtype
+    batch, strides = int(plan.batch_size), layout.stride
+    slot_size = scratch_size([int(n) for n in layout.units], [int(n) for n in strides])
+    constants = np.zeros(int(strides.max()) + ROOM, dtype)
+    constants[-1] = 1
+    buffers = Buffers(
+        params=state.params,
+        moments=state.moments.reshape(-1),
+        transposed=np.zeros(int((strides[1:-1] * layout.units[2:]).sum()) + ROOM, dtype),
+        activations=np.zeros(int(strides[:-1].sum()) * batch + ROOM, dtype),
+        deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),
+        row_loss=np.zeros(batch, dtype),
+        row_squares=np.zeros(int(layout.units[:-1].sum()), dtype),
+        constants=constants,
+        scratch=np.empty(n_threads * slot_size + ROOM, dtype),
+    )
+    return buffers, slot_size

@@ -1,0 +1,87 @@
+"""How many threads, and which twin of an entry may run now.
+
+Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads enter
+parallel code, and GNU OpenMP kills a forked child of a process that has run a parallel region. Results do not
+depend on the number of threads, so the serial twin can stand in at any call: in forked children and while another
+Python thread is inside a parallel call.
+"""
+
+import os
+import threading
+
+import numba
+from numba import config
+
+from .core.jit import load_leaves
+
+# Work of one call below which a second thread costs more than it brings (two parallel regions a step at 1.2 us).
+CROSSOVER_FLOPS = 2e6
+
+_inside = threading.Lock()
+_forked = False
+_has_run_parallel = False
+
+
+def _after_fork_in_child():
+    global _inside, _forked
+    _inside = threading.Lock()
+    _forked = _has_run_parallel
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def available_threads():
+    """Threads this process may use: Numba's pool, bounded by the processors it is allowed to run on."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(config.NUMBA_NUM_THREADS, processors))
+
+
+def resolve_n_jobs(n_jobs):
+    """Number of threads that ``n_jobs`` asks for.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        None: all threads the process may use; k: at most k; -1: all of Numba's pool, -2: all but one, ...
+
+    Returns
+    -------
+    int
+        Between 1 and the size of Numba's pool.
+
+    Raises
+    ------
+    ValueError
+        For 0.
+    """
+    if n_jobs is None:
+        return available_threads()
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be None, a positive number of threads, or -1 for all (-2: all but one), got 0.")
+    pool = config.NUMBA_NUM_THREADS
+    return min(n_jobs, pool) if n_jobs > 0 else max(1, pool + 1 + n_jobs)
+
+
+def threads_for(flops, limit):
+    """Threads worth using, at most ``limit``, for parallel calls of ``flops`` floating-point operations each."""
+    return limit if flops >= CROSSOVER_FLOPS else 1
+
+
+def call(entry, dtype, n_threads, *args):
+    """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
+    global _has_run_parallel
+    load_leaves(dtype)
+    if n_threads == 1 or _forked or not _inside.acquire(blocking=False):
+        return entry.serial(*args)
+    try:
+        before = numba.get_num_threads()
+        numba.set_num_threads(n_threads)
+        _has_run_parallel = True
+        try:
+            return entry.parallel(*args)
+        finally:
+            numba.set_num_threads(before)
+    finally:
+        _inside.release()

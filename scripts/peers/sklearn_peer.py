@@ -1,0 +1,16 @@
+"""scikit-learn: float32 X, and float32 y for regression; its threads are those of NumPy's BLAS."""
+
+import sklearn
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from peers.estimators import EstimatorJob
+
+VERSION = sklearn.__version__
+
+
+def thread_choices(threads: int) -> list[int]:
+    return [threads]  # the child process was started with this limit
+
+
+def make_job(workload, X, y, threads: int):
+    return EstimatorJob(MLPClassifier, MLPRegressor, workload, X, y)

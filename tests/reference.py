@@ -1,0 +1,289 @@
+"""A naive float64 network: the plain NumPy twin that every compiled kernel is compared with.
+
+Everything fastnn trains is written here a second time, in the shortest readable form and from the formulas alone:
+nothing of fastnn is imported. Functions take and return lists `coefs` (fan_in, fan_out) and `intercepts` (fan_out,),
+rows of X are samples, and all arithmetic is float64. The scaling conventions are scikit-learn's:
+
+- a mean over samples is weighted, `sum(w * loss) / sum(w)`, and so is the gradient;
+- the L2 term `0.5 * alpha * sum(W**2)` is divided by the same weight sum (the batch size without weights);
+- `squared_error` REPORTS the mean over outputs but DESCENDS their sum: with k outputs the data part of the gradient is
+  k times the derivative of the reported loss. `objective` is the function whose derivative the gradient is.
+
+To add an item, add one row to ACTIVATIONS, OUTPUTS, LOSSES, OPTIMIZERS or SCHEDULES; the tests run over the tables.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+FLOAT = np.float64
+
+
+# ---- elementary functions -------------------------------------------------------------------------------------------
+def logistic(z):
+    """1 / (1 + exp(-z)), with the exponential taken of -|z| so that it never overflows."""
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, e) / (1.0 + e)
+
+
+def softmax(z):
+    """exp(z) / sum over the row of exp(z), shifted by the row's maximum."""
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def xlogy(x, y):
+    """x * log(y), and 0 where x is 0 whatever y is."""
+    return np.where(x == 0, 0.0, x * np.log(np.where(x == 0, 1.0, y)))
+
+
+# ---- hidden activations: value(z), and pull(z, a, d) = d times the derivative at z, where a = value(z) --------------
+class Activation(NamedTuple):
+    value: Callable
+    pull: Callable
+
+
+ACTIVATIONS = {
+    "identity": Activation(lambda z: z, lambda z, a, d: d),
+    "logistic": Activation(logistic, lambda z, a, d: d * a * (1 - a)),
+    "tanh": Activation(np.tanh, lambda z, a, d: d * (1 - a * a)),
+    "relu": Activation(lambda z: np.maximum(z, 0.0), lambda z, a, d: np.where(a == 0, 0.0, d)),  # derivative 0 at 0
+}
+
+OUTPUTS = {"identity": lambda z: z, "logistic": logistic, "softmax": softmax, "exp": np.exp}
+
+
+# ---- losses ---------------------------------------------------------------------------------------------------------
+class Loss(NamedTuple):
+    outputs: tuple  # the output activations that this loss may follow
+    terms: Callable  # (targets, outputs) -> (n, k): one addend per sample and output
+    delta: Callable  # (targets, outputs) -> (n, k): derivative by z, the input of the output activation
+    averages_outputs: bool = False  # the reported value is divided by k, the gradient is not
+
+
+def clipped(p):
+    """Probabilities kept one machine epsilon away from 0 and 1, as scikit-learn does before a logarithm."""
+    eps = np.finfo(FLOAT).eps
+    return np.clip(p, eps, 1 - eps)
+
+
+def difference(y, p):
+    """The delta of every canonical pair of output activation and loss."""
+    return p - y
+
+
+LOSSES = {
+    "log_loss": Loss(("softmax",), lambda y, p: -xlogy(y, clipped(p)), difference),
+    "binary_log_loss": Loss(
+        ("logistic",), lambda y, p: -xlogy(y, clipped(p)) - xlogy(1 - y, 1 - clipped(p)), difference
+    ),
+    "squared_error": Loss(("identity",), lambda y, p: 0.5 * (y - p) ** 2, difference, averages_outputs=True),
+    "poisson": Loss(("exp",), lambda y, p: xlogy(y, y / p) - y + p, difference),  # half the deviance
+}
+
+
+def as_targets(y, n_outputs):
+    """Targets as float64 (n, n_outputs): 1-D labels become one-hot rows where there are several outputs."""
+    y = np.asarray(y)
+    if y.ndim == 1 and n_outputs > 1:
+        return (y[:, None] == np.arange(n_outputs)).astype(FLOAT)
+    return y.reshape(len(y), n_outputs).astype(FLOAT)
+
+
+def weights_of(sample_weight, n):
+    return np.ones(n) if sample_weight is None else np.asarray(sample_weight, FLOAT)
+
+
+def penalty(coefs, alpha, weight_sum):
+    return 0.5 * alpha * sum((np.asarray(w, FLOAT) ** 2).sum() for w in coefs) / weight_sum
+
+
+def data_loss(loss, y, outputs, sample_weight=None):
+    """The weighted mean over samples of the loss summed over outputs: what the gradient descends, without L2."""
+    terms = LOSSES[loss].terms(as_targets(y, outputs.shape[1]), np.asarray(outputs, FLOAT))
+    w = weights_of(sample_weight, len(outputs))
+    return (w[:, None] * terms).sum() / w.sum()
+
+
+def loss_value(loss, y, outputs, sample_weight=None, coefs=(), alpha=0.0):
+    """The loss as scikit-learn reports it, L2 term included."""
+    divisor = outputs.shape[1] if LOSSES[loss].averages_outputs else 1
+    weight_sum = weights_of(sample_weight, len(outputs)).sum()
+    return data_loss(loss, y, outputs, sample_weight) / divisor + penalty(coefs, alpha, weight_sum)
+
+
+# ---- the network ----------------------------------------------------------------------------------------------------
+def propagate(coefs, intercepts, X, hidden_activation, out_activation):
+    """Inputs `z` and values `a` of the activation of every layer; the values start with X itself."""
+    zs, values = [], [np.asarray(X, FLOAT)]
+    for layer, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        last = layer == len(coefs) - 1
+        function = OUTPUTS[out_activation] if last else ACTIVATIONS[hidden_activation].value
+        zs.append(values[-1] @ np.asarray(w, FLOAT) + np.asarray(b, FLOAT))
+        values.append(function(zs[-1]))
+    return zs, values
+
+
+def forward(coefs, intercepts, X, hidden_activation, out_activation):
+    """The list [X, hidden layer 1, ..., outputs]."""
+    return propagate(coefs, intercepts, X, hidden_activation, out_activation)[1]
+
+
+def gradients(
+    coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0, deltas=None
+):
+    """Backpropagation: (reported loss, gradients of coefs, gradients of intercepts).
+
+    A list passed as `deltas` receives the deltas (n, fan_out) of all layers, not yet divided by the weight sum.
+    """
+    coefs = [np.asarray(w, FLOAT) for w in coefs]
+    zs, values = propagate(coefs, intercepts, X, hidden_activation, out_activation)
+    outputs = values[-1]
+    w = weights_of(sample_weight, len(outputs))
+    delta = w[:, None] * LOSSES[loss].delta(as_targets(y, outputs.shape[1]), outputs)
+    layer_deltas = [delta]
+    for layer in range(len(coefs) - 1, 0, -1):
+        pull = ACTIVATIONS[hidden_activation].pull
+        delta = pull(zs[layer - 1], values[layer], delta @ coefs[layer].T)
+        layer_deltas.insert(0, delta)
+    if deltas is not None:
+        deltas[:] = layer_deltas
+    d_coefs = [(a.T @ d + alpha * c) / w.sum() for a, d, c in zip(values[:-1], layer_deltas, coefs, strict=True)]
+    d_intercepts = [d.sum(axis=0) / w.sum() for d in layer_deltas]
+    return loss_value(loss, y, outputs, sample_weight, coefs, alpha), d_coefs, d_intercepts
+
+
+def objective(coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0):
+    """The scalar whose derivative `gradients` returns (see the head of this file)."""
+    outputs = forward(coefs, intercepts, X, hidden_activation, out_activation)[-1]
+    weight_sum = weights_of(sample_weight, len(outputs)).sum()
+    return data_loss(loss, y, outputs, sample_weight) + penalty(coefs, alpha, weight_sum)
+
+
+def numerical_gradient(function, array, step=1e-3):
+    """Derivative of `function()` by every element of `array`, which it reads: 4th-order central differences."""
+    gradient = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        centre = array[index]
+        f = {}
+        for k in (-2, -1, 1, 2):
+            array[index] = centre + k * step
+            f[k] = function()
+        array[index] = centre
+        gradient[index] = (f[-2] - 8 * f[-1] + 8 * f[1] - f[2]) / (12 * step)
+    return gradient
+
+
+def draw_weights(rng, units, activation):
+    """Initial (coefs, intercepts) in scikit-learn's order: layer by layer, the coefs in C order, then the intercepts.
+
+    All are uniform within sqrt(6 / (fan_in + fan_out)), or sqrt(2 / ...) under logistic hidden units.
+    """
+    coefs, intercepts = [], []
+    for fan_in, fan_out in pairwise(units):
+        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + fan_out))
+        coefs.append(rng.uniform(-bound, bound, (fan_in, fan_out)))
+        intercepts.append(rng.uniform(-bound, bound, fan_out))
+    return coefs, intercepts
+
+
+# ---- optimizers: step(param, grad, moments, rate, h) changes param and moments in place; h holds hyper-parameters ---
+class Optimizer(NamedTuple):
+    n_moments: int
+    rate: Callable  # (learning rate, number of this step from 1, h) -> the rate handed to step
+    step: Callable
+
+
+HYPER = dict(momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+
+
+def sgd_step(param, grad, moments, rate, h):
+    (velocity,) = moments
+    velocity[:] = h["momentum"] * velocity - rate * grad
+    param += h["momentum"] * velocity - rate * grad if h["nesterovs_momentum"] else velocity
+
+
+def adam_rate(rate, t, h):
+    """Both bias corrections folded into the rate, so that epsilon stands outside of them ("epsilon hat")."""
+    return rate * np.sqrt(1 - h["beta_2"] ** t) / (1 - h["beta_1"] ** t)
+
+
+def adam_step(param, grad, moments, rate, h):
+    mean, square = moments
+    mean[:] = h["beta_1"] * mean + (1 - h["beta_1"]) * grad
+    square[:] = h["beta_2"] * square + (1 - h["beta_2"]) * grad**2
+    param -= rate * mean / (np.sqrt(square) + h["epsilon"])
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer(1, lambda rate, t, h: rate, sgd_step),
+    "adam": Optimizer(2, adam_rate, adam_step),
+}
+
+
+# ---- learning-rate schedules (solver sgd) ---------------------------------------------------------------------------
+class Schedule(NamedTuple):
+    after_epoch: Callable  # (rate, initial rate, samples seen, power_t) -> rate
+    when_stalled: Callable  # (rate) -> the rate to go on with, or None to stop
+
+
+SCHEDULES = {
+    "constant": Schedule(lambda rate, first, seen, power: rate, lambda rate: None),
+    "invscaling": Schedule(lambda rate, first, seen, power: first / (seen + 1) ** power, lambda rate: None),
+    "adaptive": Schedule(lambda rate, first, seen, power: rate, lambda rate: None if rate <= 1e-6 else rate / 5),
+}
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+def batches(rows, batch_size):
+    """Consecutive pieces of `rows`; the last one may be short."""
+    return [rows[lo : lo + batch_size] for lo in range(0, len(rows), batch_size)]
+
+
+def train(
+    coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, rng=None, sample_weight=None, solver="adam",
+    alpha=1e-4, batch_size=200, max_iter=200, shuffle=True, learning_rate="constant", learning_rate_init=1e-3,
+    power_t=0.5, tol=1e-4, n_iter_no_change=10, **hyper,
+):  # fmt: skip
+    """scikit-learn's mini-batch loop without early stopping: (loss of each epoch, coefs, intercepts).
+
+    `hyper` overrides HYPER. An epoch's loss is the mean of its batches' losses before their steps, weighted by row
+    count even where samples have weights. The permutations compose: `rng` shuffles what the last epoch left. A batch
+    whose weights sum to zero makes no step and adds no loss (scikit-learn raises there).
+    """
+    if not hyper.keys() <= HYPER.keys():
+        raise TypeError(f"unknown hyper-parameters: {sorted(hyper.keys() - HYPER.keys())}")
+    h = {**HYPER, **hyper}
+    schedule = SCHEDULES[learning_rate if solver == "sgd" else "constant"]
+    params = [np.array(p, FLOAT) for p in (*coefs, *intercepts)]
+    coefs, intercepts = params[: len(coefs)], params[len(coefs) :]
+    optimizer = OPTIMIZERS[solver]
+    moments = [[np.zeros_like(p) for _ in range(optimizer.n_moments)] for p in params]
+    X, y, w = np.asarray(X, FLOAT), np.asarray(y), weights_of(sample_weight, len(X))
+    rows, rate, step, losses, best, stalled = np.arange(len(X)), learning_rate_init, 0, [], np.inf, 0
+    for _ in range(max_iter):
+        if shuffle:
+            rng.shuffle(rows)
+        total = 0.0
+        for batch in batches(rows, batch_size):
+            if w[batch].sum() == 0:
+                continue
+            value, d_coefs, d_intercepts = gradients(
+                coefs, intercepts, X[batch], y[batch], hidden_activation=hidden_activation,
+                out_activation=out_activation, loss=loss, sample_weight=w[batch], alpha=alpha,
+            )  # fmt: skip
+            total += value * len(batch)
+            step += 1
+            for param, grad, moment in zip(params, d_coefs + d_intercepts, moments, strict=True):
+                optimizer.step(param, grad, moment, optimizer.rate(rate, step, h), h)
+        losses.append(total / len(X))
+        stalled = stalled + 1 if losses[-1] > best - tol else 0
+        best = min(best, losses[-1])
+        rate = schedule.after_epoch(rate, learning_rate_init, len(losses) * len(X), power_t)
+        if stalled > n_iter_no_change:
+            rate, stalled = schedule.when_stalled(rate), 0
+            if rate is None:
+                break
+    return losses, coefs, intercepts

@@ -1,0 +1,101 @@
+"""The comparison script: its options, its JSON file, and that every library is given the same work."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.neural_network import MLPClassifier
+
+from peers import workloads
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def run_script(*arguments):
+    command = [sys.executable, str(SCRIPTS / "compare_peers.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_quick_run_writes_times_ratios_and_share(tmp_path):
+    file = tmp_path / "times.json"
+    output = run_script(
+        *("--quick", "--workload", "moons", "--peers", "fastnn", "sklearn"),
+        *("--threads", 1, "--repeats", 2, "--seconds", 0.02, "--json", file),
+    )
+    assert "200, 2-3-1, full, sgd, tanh" in output
+    report = json.loads(file.read_text())
+    assert set(report) == {"machine", "python", "versions", "missing", "settings", "results"}
+    assert set(report["versions"]) == {"sgemm", "fastnn", "sklearn"} and report["missing"] == {}
+    (row,) = report["results"]
+    assert (row["workload"], row["n"], row["units"], row["threads"]) == ("moons", 200, [2, 3, 1], 1)
+    assert row["peak_gflops"] > 0 and set(row["seconds"]) == {"fastnn", "sklearn"}
+    for name, seconds in row["seconds"].items():
+        low, high = row["spread"][name]
+        assert 0 < low <= seconds <= high
+        assert row["epochs_per_fit"][name] >= 1 and row["threads_used"][name] == 1
+        assert 0 < row["share_of_peak"][name] < 1
+    assert row["ratios"] == {"sklearn": pytest.approx(row["seconds"]["sklearn"] / row["seconds"]["fastnn"])}
+
+
+def test_check_finds_the_loss_of_scikit_learn(tmp_path):
+    """Full batches leave no choice to a shuffle, so the same seed must end at the same loss."""
+    file = tmp_path / "losses.json"
+    run_script(
+        *("--check", "--workload", "moons", "--peers", "fastnn", "sklearn"),
+        *("--threads", 1, "--check-epochs", 20, "--json", file),
+    )
+    (row,) = json.loads(file.read_text())["results"]
+    assert row["loss"]["fastnn"] == pytest.approx(row["loss"]["sklearn"], rel=1e-4)
+
+
+def test_list_names_every_workload():
+    lines = run_script("--list").splitlines()
+    assert [line.split()[1] for line in lines] == [w.name for w in workloads.WORKLOADS]
+
+
+@pytest.mark.parametrize("arguments", [("--threads", "0"), ("--workload", "nothing"), ("--peers", "nobody")])
+def test_bad_options_are_refused(arguments):
+    command = [sys.executable, str(SCRIPTS / "compare_peers.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and arguments[0] in done.stderr
+
+
+def test_flops_of_the_issue_formula():
+    """2n(2 * all products + all but the first); a prediction passes once forward."""
+    fit = workloads.Workload("", 10, (4, 3, 2, 1), 5, "adam")
+    assert fit.flops() == 2 * 10 * (2 * (12 + 6 + 2) + 6 + 2)
+    predict = workloads.Workload("", 10, (4, 3, 2, 1), 5, "adam", kind="predict")
+    assert predict.flops() == 2 * 10 * (12 + 6 + 2)
+
+
+def test_every_workload_makes_the_data_it_declares():
+    for workload in workloads.WORKLOADS:
+        small = workload.shrunk(300)
+        X, y = workloads.make_data(small)
+        again, _ = workloads.make_data.__wrapped__(small)
+        outputs = small.units[-1]
+        assert X.shape == (small.n, small.units[0]) and X.dtype == np.float32, workload.name
+        assert (again != X).sum() == 0, workload.name
+        if small.output == "identity":
+            assert y.dtype == np.float32 and y.shape == ((small.n,) if outputs == 1 else (small.n, outputs))
+        else:
+            assert set(np.unique(y)) <= set(range(max(outputs, 2))), workload.name
+
+
+def test_initial_weights_and_loss_are_those_of_scikit_learn():
+    """One epoch at a rate of nearly zero leaves the drawn weights, and their loss is loss_ without L2."""
+    workload = workloads.BY_NAME["odd-widths"].shrunk(200)
+    X, y = workloads.make_data(workload)
+    coefs, intercepts = workloads.initial_weights(workload, seed=3)
+    peer = MLPClassifier(workload.hidden, batch_size=200, solver="sgd", learning_rate_init=1e-30, alpha=0, max_iter=1)
+    with pytest.warns(UserWarning, match="Maximum iterations"):
+        peer.set_params(random_state=3).fit(X, y)
+    for ours, theirs in zip(coefs + intercepts, peer.coefs_ + peer.intercepts_, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert workloads.training_loss(workload, X, y, coefs, intercepts) == pytest.approx(peer.loss_, rel=1e-5)

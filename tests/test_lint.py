@@ -1,0 +1,197 @@
+"""House rules that no linter knows: the one-way road of imports, no path of anybody's machine, short files.
+
+A module may import only modules of a strictly later line of ROAD, wherever the import stands (inside a function too).
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Left of the road first. One line is one rank; names are relative to the package, "" is the package itself.
+ROAD = """
+    __main__
+    ""
+    interop display
+    _classifier _regressor
+    _base
+    parameters encode
+    plan
+    state
+    lbfgs
+    schedules train infer
+    threads
+    core
+    core.epoch
+    core.network
+    core.sparse core.gemm core.activations core.losses core.optimizers
+    core.vecmath core.random
+    core.scalars core.reductions
+    core.microkernel
+    core.jit core.records
+"""
+RANK = {
+    ".".join(filter(None, ["fastnn", name.strip('"')])): rank
+    for rank, line in enumerate(ROAD.strip().splitlines())
+    for name in line.split()
+}
+CORE_MAY_IMPORT = {"numpy", "numba", "llvmlite"}  # besides the standard library
+
+MAX_LINES = 450
+FOLDERS = ("fastnn", "tests", "benchmarks", "scripts", ".ci", ".github")
+TEXT = {".py", ".md", ".cfg", ".toml", ".sh", ".txt", ".yml", ".yaml", ".ini", ""}
+# Spelt in pieces, so that this file obeys its own rules.
+MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:" + "|".join(("work", "tmp", "root")) + r")(?![\w-])")
+DATA_FOLDER = "/".join(("..", "shared", "data"))
+
+
+# ---- what the rules read --------------------------------------------------------------------------------------------
+def module_name(path):
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_path(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path / "__init__.py" if name in ("fastnn", "fastnn.core") else path.with_suffix(".py")
+
+
+def text_files():
+    found = [p for p in ROOT.iterdir() if p.is_file()]
+    for folder in FOLDERS:
+        found += [p for p in (ROOT / folder).rglob("*") if p.is_file()]
+    for path in sorted(found):
+        inner = path.relative_to(ROOT).parts[1:]
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inner)
+        if not hidden and path.suffix in TEXT and not path.name.startswith(".coverage"):
+            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def imported(source, module, is_package=False):
+    """(line, dotted name) of every import, relative ones resolved; `from a import b` is a.b where that has a rank."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".") if node.level else []
+            parts = parts[: len(parts) - node.level + is_package] if node.level else parts
+            base = ".".join(parts + ([node.module] if node.module else []))
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield node.lineno, inner if inner in RANK else base
+
+
+def road_violations(source, module, is_package=False):
+    if module not in RANK:
+        return [f"{module} has no rank in ROAD"]
+    problems = []
+    for line, target in imported(source, module, is_package):
+        top = target.split(".")[0]
+        where = f"{module}:{line} imports {target}"
+        if top == "fastnn":
+            if target not in RANK:
+                problems.append(f"{where}, which has no rank in ROAD")
+            elif RANK[target] <= RANK[module]:
+                problems.append(f"{where}, which is not to its right on the road")
+            elif module.startswith("fastnn.core") and not target.startswith("fastnn.core"):
+                problems.append(f"{where}, from outside core")
+        elif module.startswith("fastnn.core") and top not in CORE_MAY_IMPORT | sys.stdlib_module_names:
+            problems.append(f"{where}: core stands on {sorted(CORE_MAY_IMPORT)} alone")
+    return problems
+
+
+def text_violations(name, text):
+    problems = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if MACHINE_PATH.search(line):
+            problems.append(f"{name}:{number} names a path of one machine: {line.strip()}")
+        if DATA_FOLDER in line and name != "tests/conftest.py":
+            problems.append(f"{name}:{number} names {DATA_FOLDER}, which belongs in tests/conftest.py alone")
+    if name.endswith((".py", ".sh")) and len(text.splitlines()) > MAX_LINES:
+        problems.append(f"{name} has {len(text.splitlines())} lines, more than {MAX_LINES}")
+    return problems
+
+
+# ---- the rules on this repository -----------------------------------------------------------------------------------
+def test_imports_follow_the_road():
+    sources = {module_name(p): p for p in sorted((ROOT / "fastnn").rglob("*.py"))}
+    edges, problems = 0, []
+    for module, path in sources.items():
+        source, is_package = path.read_text(encoding="utf-8"), path.name == "__init__.py"
+        problems += road_violations(source, module, is_package)
+        edges += sum(target.startswith("fastnn") for _, target in imported(source, module, is_package))
+    assert not problems, "\n".join(problems)
+    assert set(sources) == {name for name in RANK if module_path(name).exists()}
+    assert edges >= len(sources) // 2  # most modules stand on another one: the parser has seen the road
+
+
+def test_the_reference_is_independent():
+    source = (ROOT / "tests" / "reference.py").read_text(encoding="utf-8")
+    names = {name.split(".")[0] for _, name in imported(source, "reference")}
+    assert "numpy" in names
+    assert names <= {"numpy"} | sys.stdlib_module_names
+
+
+def test_texts_name_no_machine_and_files_are_short():
+    files = dict(text_files())
+    assert {"tests/test_lint.py", "tests/reference.py"} <= set(files)
+    problems = [problem for name, text in files.items() for problem in text_violations(name, text)]
+    assert not problems, "\n".join(problems)
+
+
+# ---- the rules on made-up sources: (module, source, is it refused?) -------------------------------------------------
+ROAD_CASES = {
+    "to the right": ("fastnn.plan", "from .core.records import TrainPlan", False),
+    "absolute, to the right": ("fastnn.plan", "import fastnn.core.losses", False),
+    "module out of a package": ("fastnn._base", "from . import plan, state", False),
+    "from a package's __init__": ("fastnn", "from ._classifier import MLPClassifier", False),
+    "foreign package": ("fastnn.encode", "import numpy as np\nfrom sklearn.utils import check_array", False),
+    "core stands on numba": ("fastnn.core.gemm", "import os\nimport numpy\nfrom numba import njit", False),
+    "inside core, to the right": ("fastnn.core.gemm", "from .microkernel import tile", False),
+    "to the left": ("fastnn.plan", "from .encode import encode", True),
+    "to the left, absolute": ("fastnn.plan", "from fastnn.encode import encode", True),
+    "to the left, plain": ("fastnn.plan", "import fastnn._base", True),
+    "to the left, second name": ("fastnn.plan", "from . import state, encode", True),
+    "to the left, in a function": ("fastnn.train", "def f():\n    from ._base import x", True),
+    "the package itself": ("fastnn.plan", "from . import __version__", True),
+    "same rank": ("fastnn.core.losses", "from .activations import ACTIVATIONS", True),
+    "itself": ("fastnn.plan", "from . import plan", True),
+    "core to the outside": ("fastnn.core.epoch", "from ..threads import resolve_n_jobs", True),
+    "core to the outside, absolute": ("fastnn.core.jit", "from fastnn import plan", True),
+    "core's __init__ to the left": ("fastnn.core", "from .. import threads", True),
+    "core on a foreign package": ("fastnn.core.gemm", "import scipy.linalg", True),
+    "module without a rank": ("fastnn.helpers", "import numpy", True),
+    "import without a rank": ("fastnn.plan", "from .helpers import x", True),
+}
+
+
+@pytest.mark.parametrize("case", ROAD_CASES)
+def test_road_rule_on_made_up_sources(case):
+    module, source, refused = ROAD_CASES[case]
+    problems = road_violations(source, module, is_package=module in ("fastnn", "fastnn.core"))
+    assert len(problems) == refused, problems
+
+
+SLASH = "/"
+TEXT_CASES = {
+    "plain": ("scripts/a.sh", "ls ./build/tmp $HOME/work https://example.org/root temp/works", False),
+    "longer name": ("README.md", f"{SLASH}workshop and {SLASH}tmp-like", False),
+    "data folder in conftest": ("tests/conftest.py", DATA_FOLDER, False),
+    "short file": ("fastnn/a.py", "x = 1\n" * MAX_LINES, False),
+    "long prose": ("README.md", "line\n" * (MAX_LINES + 1), False),
+    "machine path": ("README.md", f"see {SLASH}work{SLASH}main", True),
+    "quoted machine path": ("fastnn/a.py", f"x = '{SLASH}tmp{SLASH}x'", True),
+    "home of root": ("setup.cfg", f"cache = {SLASH}root", True),
+    "data folder elsewhere": ("scripts/datasets.py", f"Path('{DATA_FOLDER}')", True),
+    "long file": ("fastnn/a.py", "x = 1\n" * (MAX_LINES + 1), True),
+}
+
+
+@pytest.mark.parametrize("case", TEXT_CASES)
+def test_text_rules_on_made_up_files(case):
+    name, text, refused = TEXT_CASES[case]
+    assert len(text_violations(name, text)) == refused
