@@ -29,8 +29,6 @@ from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
 
-ROWS_AT_ONCE = 1024  # L-BFGS: rows whose activations are held at the same time
-
 # Attributes of a fit; a fresh fit leaves none of an earlier one, a warm one updates them.
 PUBLISHED = (
     "coefs_",
@@ -258,7 +256,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         return min(int(self.batch_size), n_samples)
 
     def _fit_lbfgs(self, units, data, n_samples, start, earlier):
-        layout, plan = self._plan(units, self._settings(), min(n_samples, ROWS_AT_ONCE))
+        layout, plan = self._plan(units, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
         loss, n_iter = minimize_loss(

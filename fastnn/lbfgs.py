@@ -5,7 +5,7 @@ import scipy
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from .train import loss_and_grad
+from .train import FullBatch
 
 
 def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads):
@@ -18,12 +18,12 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     loss : float
     n_iter : int
     """
-    gradient = np.empty_like(params)
+    evaluate = FullBatch(layout, plan, params, data, n_threads=n_threads)
 
     def objective(vector):
         params[...] = vector
-        loss = loss_and_grad(layout, plan, params, data, gradient, n_threads=n_threads)
-        return loss, gradient.astype(np.float64)
+        loss = evaluate()
+        return loss, evaluate.gradient.astype(np.float64)
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     if tuple(int(part) for part in scipy.__version__.split(".")[:2]) < (1, 15):  # later versions print nothing

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core.epoch import refresh, train_epoch
-from .state import make_buffers
+from .core.epoch import loss_and_gradient, refresh, train_epoch
+from .plan import make_layout
+from .state import State, make_buffers
 from .threads import call, threads_for
 
+CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 
 
@@ -85,22 +87,40 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             return
 
 
-def loss_and_grad(layout, plan, params, data, gradient, *, n_threads):
-    """scikit-learn's loss of the full batch, L2 term included, and its gradient.
+class FullBatch:
+    """scikit-learn's loss of all rows, L2 term included, and its gradient, to be evaluated many times.
+
+    Rows go through the network `CHUNK_ROWS` at a time, so memory does not grow with their number.
 
     Parameters
     ----------
     layout, plan : Layout, TrainPlan
-        Made with ``solver="lbfgs"``; ``plan.batch_size`` rows go through the network at a time.
+        Made with ``solver="lbfgs"``.
     params : ndarray of shape (n_params,)
-        With room behind it, as `State` has.
+        Weights and biases, with room behind them as `State` has; looked at anew in every call.
     data : EncodedData
-    gradient : ndarray of shape (n_params,)
-        Written.
     n_threads : int
 
-    Returns
-    -------
-    float
+    Attributes
+    ----------
+    gradient : ndarray of shape (n_params,)
+        Gradient at the last call's ``params``.
     """
-    raise NotImplementedError
+
+    def __init__(self, layout, plan, params, data, *, n_threads):
+        n = len(data.X)
+        chunk = min(CHUNK_ROWS, n)
+        self.layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
+        self.plan = plan._replace(batch_size=np.int64(chunk))
+        self.n_threads = threads_for(step_flops(layout, chunk), n_threads)
+        self.arrays = (data.X, data.labels, data.targets, data.sample_weight, np.arange(n))
+        state = State(self.layout, params, np.zeros((1, params.size), params.dtype))
+        self.gradient = state.moments[0]
+        self.buffers, self.slot_size = make_buffers(self.layout, self.plan, state, self.n_threads)
+
+    def __call__(self):
+        self.gradient[:] = 0
+        places = (self.layout, self.plan, self.buffers)
+        call(refresh, self.gradient.dtype, 1, *places)
+        sizes = (self.n_threads, self.slot_size)
+        return call(loss_and_gradient, self.gradient.dtype, self.n_threads, *places, *self.arrays, *sizes)

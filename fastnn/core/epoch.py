@@ -19,11 +19,17 @@ def boundary(block, n_blocks, n, quantum):
 
 
 @kernel
-def batch_loss(buffers, n, scale, alpha):
-    """scikit-learn's batch loss: ``scale (sum_r row_loss_r + alpha / 2 sum W^2)``, in float64 and in order. Reads: buffers."""
+def rows_loss(buffers, n):
+    """Sum of the losses of the first n rows, in float64 and in order. Reads: row_loss."""
     total = 0.0
     for r in range(n):
         total += buffers.row_loss[r]
+    return total
+
+
+@kernel
+def penalty(buffers, alpha):
+    """scikit-learn's L2 term, ``alpha / 2 sum W^2`` over all weights, biases excepted. Reads: row_squares."""
     squares_0 = squares_1 = squares_2 = squares_3 = 0.0
     squares = buffers.row_squares
     if alpha > 0:
@@ -35,7 +41,7 @@ def batch_loss(buffers, n, scale, alpha):
             squares_3 += squares[i + 3]
         for i in range(n_rows - n_rows % 4, n_rows):
             squares_0 += squares[i]
-    return scale * (total + 0.5 * alpha * ((squares_0 + squares_1) + (squares_2 + squares_3)))
+    return 0.5 * alpha * ((squares_0 + squares_1) + (squares_2 + squares_3))
 
 
 @kernel
@@ -50,13 +56,13 @@ def weight_sum(sample_weight, rows):
 
 
 @kernel
-def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, scale, rate, slot):
+def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, slot):
     """Second half of a step for one block: its share of the weight rows of every layer."""
     for layer in range(plan.n_layers):
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, 8), boundary(block + 1, n_blocks, fan_in, 8)
         if lo < hi:
-            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, scale, rate, slot)
+            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot)
 
 
 @entry
@@ -88,15 +94,42 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
             lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
             slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
             learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
-        losses[batch] = batch_loss(buffers, n, 1.0 / weights, plan.alpha)
+        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
             slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, scale, rate, slot)
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, slot)
     return n_batches
+
+
+@entry
+def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, rows, n_blocks, slot_size):
+    """Loss of all ``rows`` and its gradient, ``plan.batch_size`` rows at a time.
+
+    Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
+    Reads: params, transposed, row_squares; X, labels, targets, sample_weight at ``rows``.
+    """
+    dtype = buffers.params.dtype
+    weights = weight_sum(sample_weight, rows)
+    scale = dtype.type(1.0 / weights)
+    alpha = plan.alpha
+    loss = penalty(buffers, alpha)
+    for start in range(0, rows.size, plan.batch_size):
+        members = rows[start : min(start + plan.batch_size, rows.size)]
+        n = members.size
+        for block in prange(n_blocks):
+            lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
+            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+            learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+        loss += rows_loss(buffers, n)
+        for block in prange(n_blocks):
+            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, slot)
+        alpha = dtype.type(0)
+    return loss / weights
 
 
 @entry

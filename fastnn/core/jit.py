@@ -28,6 +28,7 @@ import numpy as np
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import lower_builtin, type_callable
 
 from .records import Buffers, Layout, TrainPlan
@@ -146,6 +147,21 @@ _REALS = ("alpha", "momentum", "beta_1", "beta_2", "epsilon")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: real if name in _REALS else types.int64)
 BUFFERS = _record(Buffers, lambda name, real: OUT(real))
+
+def as_read(array):
+    """The same array under its read-only type: variables that hold now a buffer, now the user's data, have one type."""
+    return array
+
+
+@type_callable(as_read)
+def _type_as_read(context):
+    return lambda array: array.copy(readonly=True)
+
+
+@lower_builtin(as_read, types.Array)
+def _lower_as_read(context, builder, sig, args):
+    return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
 
 _leaves = []
 _loaded = set()

@@ -9,9 +9,9 @@ ldr is n rounded up to whole vectors.
 
 from .activations import activate, activate_output, differentiate
 from .gemm import product, transpose
-from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, kernel, leaf
+from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
-from .optimizers import step
+from .optimizers import GRADIENT, step
 from .reductions import sum_squares
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
@@ -38,23 +38,23 @@ def gather_rows(out, ld_out, X, rows):
             target[j] = row[j]
 
 
-@leaf(LAYOUT, INT, IN, IN, INT, INT, OUT, INT, INT)
-def hidden_forward(layout, n_layers, params, x, ix, ldx, activations, lo, n):
-    """A_l = f(A_{l-1} W + b) for the hidden levels; level 0 is ``x``, whose first row lies at ``ix``.
+@leaf(LAYOUT, INT, INT, IN, IN, INT, INT, OUT, INT, INT)
+def hidden_forward(layout, first, n_layers, params, x, ix, ldx, activations, lo, n):
+    """A_l = f(A_{l-1} W + b) for the hidden levels from ``first + 1`` on; level ``first`` is ``x``, from ``ix`` on.
 
-    Writes: activations, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: params, x.
+    Writes: activations, rows lo .. lo + n of levels first + 1 .. n_layers - 1. Reads: params, x.
     """
     a, ia, lda = x, ix, ldx
-    for layer in range(n_layers - 1):
+    for layer in range(first, n_layers - 1):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
         stride = layout.stride[layer + 1]
-        first = layout.level[layer + 1] + lo * stride
+        top = layout.level[layer + 1] + lo * stride
         product(
-            activations, first, stride, params, layout.bias[layer], 0,
+            activations, top, stride, params, layout.bias[layer], 0,
             a, ia, lda, 1, params, layout.weight[layer], fan_out, n, fan_out, fan_in,
         )  # fmt: skip
-        activate(layout.activation[layer], activations[first : first + n * stride])
-        a, ia, lda = activations, first, stride
+        activate(layout.activation[layer], activations[top : top + n * stride])
+        a, ia, lda = as_read(activations), top, stride
 
 
 @leaf(LAYOUT, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
@@ -96,10 +96,10 @@ def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n)
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
     if rows.size > 0:
         gather_rows(levels, layout.stride[0], X, rows[start : start + n])
-        a, ia, lda = levels, 0, layout.stride[0]
-    hidden_forward(layout, n_layers, params, a, ia, lda, levels, 0, n)
+        a, ia, lda = as_read(levels), 0, layout.stride[0]
+    hidden_forward(layout, 0, n_layers, params, a, ia, lda, levels, 0, n)
     if n_layers > 1:
-        a, ia, lda = levels, layout.level[n_layers - 1], layout.stride[n_layers - 1]
+        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
@@ -128,36 +128,44 @@ def backward(layout, n_layers, buffers, lo, n):
         )
 
 
+@leaf(LAYOUT, PLAN, BUFFERS, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, first, start, slot):
+    """Rest of the first half once level ``first`` of the block's rows is there: forward, loss, backward.
+
+    Writes: activations, deltas, row_loss at rows start .. start + block.size. Reads: params, transposed, labels, targets,
+    sample_weight at ``block``. Scratch: slot.
+    """
+    n_layers = plan.n_layers
+    n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
+    n = block.size
+    ldr = padded(n)
+    params, activations, deltas = buffers.params, buffers.activations, buffers.deltas
+    ld = layout.stride[first]
+    hidden_forward(
+        layout, first, n_layers, params, activations, layout.level[first] + start * ld, ld, activations, start, n
+    )
+    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    ld = layout.stride[n_layers - 1]
+    output_forward(
+        layout, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
+    )
+    row_loss = buffers.row_loss[start : start + n]
+    loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+    transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
+    backward(layout, n_layers, buffers, start, n)
+
+
 @leaf(LAYOUT, PLAN, BUFFERS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
 def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, lo, hi, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
-    n_layers = plan.n_layers
-    n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
+    ld = layout.stride[0]
     for start in range(lo, hi, BLOCK_ROWS):
-        n = min(BLOCK_ROWS, hi - start)
-        ldr = padded(n)
-        block = rows[start : start + n]
-        ld0 = layout.stride[0]
-        gather_rows(buffers.activations[start * ld0 :], ld0, X, block)
-        hidden_forward(
-            layout, n_layers, buffers.params, buffers.activations, start * ld0, ld0, buffers.activations, start, n
-        )
-        z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
-        lda = layout.stride[n_layers - 1]
-        output_forward(
-            layout, n_layers, buffers.params, buffers.activations,
-            layout.level[n_layers - 1] + start * lda, lda, z, scratch, n, ldr,
-        )  # fmt: skip
-        loss_and_delta(
-            plan.loss, z, buffers.row_loss[start : start + n], labels, targets, sample_weight, block, n_outputs, ldr, scratch
-        )
-        transpose(
-            buffers.deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n
-        )
-        backward(layout, n_layers, buffers, start, n)
+        block = rows[start : min(start + BLOCK_ROWS, hi)]
+        gather_rows(buffers.activations[start * ld :], ld, X, block)
+        learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 0, start, slot)
 
 
 @kernel
@@ -199,8 +207,8 @@ def follow_weights(layout, buffers, layer, i0, n):
         )
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, OUT)
-def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, scale, rate, slot):
+@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, REAL, OUT)
+def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
     Writes: params, moments, transposed, row_squares of these rows. Reads: activations, deltas. Scratch: slot.
@@ -216,8 +224,9 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, scale, rate, slo
         strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
-        step(plan, w, slot[:size], buffers.moments, offset, plan.alpha, scale, rate)
-        follow_weights(layout, buffers, layer, i0, n)
+        step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        if plan.solver != GRADIENT:
+            follow_weights(layout, buffers, layer, i0, n)
     if hi == fan_in:
         ones = buffers.constants.size - 1
         product(
