@@ -8,6 +8,7 @@ import numpy as np
 
 from .core.activations import ACTIVATIONS
 from .core.losses import LOSSES
+from .core.network import GROUP
 from .core.optimizers import OPTIMIZERS
 from .core.records import Layout, TrainPlan
 
@@ -59,7 +60,7 @@ def make_layout(units, dtype, n_rows):
         level=np.append(levels, 0),
         delta=np.append(0, deltas),
         transposed=_starts(copies),
-        row=_starts(fan_in),
+        squares=_starts(-(-fan_in // GROUP)),
     )
 
 
@@ -131,6 +132,8 @@ def make_plan(
         nesterov=np.int64(bool(nesterovs_momentum)),
         beta_1=dtype.type(beta_1),
         beta_2=dtype.type(beta_2),
+        rest_1=dtype.type(1.0 - beta_1),
+        rest_2=dtype.type(1.0 - beta_2),
         epsilon=dtype.type(epsilon),
     )
     return layout, plan

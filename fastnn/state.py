@@ -6,7 +6,7 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.network import scratch_size
+from .core.network import GROUP, scratch_size
 from .core.records import Buffers
 from .plan import ROOM, n_moments, n_params
 
@@ -127,7 +127,7 @@ def make_buffers(layout, plan, state, n_threads):
         activations=np.zeros(int(strides[:-1].sum()) * batch + ROOM, dtype),
         deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),
         row_loss=np.zeros(batch, dtype),
-        row_squares=np.zeros(int(layout.units[:-1].sum()), dtype),
+        squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
         scratch=np.empty(n_threads * slot_size + ROOM, dtype),
     )

@@ -9,7 +9,7 @@ import math
 from numba import prange
 
 from .jit import entry, kernel
-from .network import BLOCK_ROWS, follow_weights, learn_rows, learn_weights, predict_rows
+from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
 
 @kernel
@@ -29,19 +29,12 @@ def rows_loss(buffers, n):
 
 @kernel
 def penalty(buffers, alpha):
-    """scikit-learn's L2 term, ``alpha / 2 sum W^2`` over all weights, biases excepted. Reads: row_squares."""
-    squares_0 = squares_1 = squares_2 = squares_3 = 0.0
-    squares = buffers.row_squares
+    """scikit-learn's L2 term, ``alpha / 2 sum W^2`` over all weights, biases excepted. Reads: squares."""
+    total = 0.0
     if alpha > 0:
-        n_rows = squares.size
-        for i in range(0, n_rows - 3, 4):
-            squares_0 += squares[i]
-            squares_1 += squares[i + 1]
-            squares_2 += squares[i + 2]
-            squares_3 += squares[i + 3]
-        for i in range(n_rows - n_rows % 4, n_rows):
-            squares_0 += squares[i]
-    return 0.5 * alpha * ((squares_0 + squares_1) + (squares_2 + squares_3))
+        for i in range(buffers.squares.size):
+            total += buffers.squares[i]
+    return 0.5 * alpha * total
 
 
 @kernel
@@ -60,14 +53,14 @@ def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, sc
     """Second half of a step for one block: its share of the weight rows of every layer."""
     for layer in range(plan.n_layers):
         fan_in = layout.units[layer]
-        lo, hi = boundary(block, n_blocks, fan_in, 8), boundary(block + 1, n_blocks, fan_in, 8)
+        lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
             learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot)
 
 
 @entry
 def refresh(layout, plan, buffers):
-    """Derive from the weights what training keeps beside them. Writes: transposed, row_squares. Reads: params."""
+    """Derive from the weights what training keeps beside them. Writes: transposed, squares. Reads: params."""
     for layer in range(plan.n_layers):
         follow_weights(layout, buffers, layer, 0, layout.units[layer])
 
@@ -110,7 +103,7 @@ def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, 
     """Loss of all ``rows`` and its gradient, ``plan.batch_size`` rows at a time.
 
     Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
-    Reads: params, transposed, row_squares; X, labels, targets, sample_weight at ``rows``.
+    Reads: params, transposed, squares; X, labels, targets, sample_weight at ``rows``.
     """
     dtype = buffers.params.dtype
     weights = weight_sum(sample_weight, rows)

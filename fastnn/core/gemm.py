@@ -1,4 +1,4 @@
-"""Matrix products of any size over the register tiles, and the transposition they need.
+"""Matrix products of any size over the register tiles.
 
 ``product`` serves all three products of a layer by its strides alone:
 
@@ -19,7 +19,6 @@ from .microkernel import UNIT_BYTES, tile, tile_rows
 
 ROWS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(ROWS)
-BLOCK = 8  # rows and columns of one step of the transposition: 8 floats are 32 bytes
 
 
 @leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT)
@@ -50,16 +49,3 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
             )  # fmt: skip
             i += height
         right = left
-
-
-@leaf(OUT, INT, INT, IN, INT, INT, INT, INT)
-def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
-    """Transposition ``OUT[j, i] = A[i, j]`` for i < rows, j < columns, in blocks that stay in the first cache.
-
-    Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j].
-    """
-    for i0 in range(0, rows, BLOCK):
-        i1 = min(i0 + BLOCK, rows)
-        for j in range(columns):
-            for i in range(i0, i1):
-                out[i_out + j * ld_out + i] = a[ia + i * lda + j]

@@ -36,8 +36,11 @@ from .records import Buffers, Layout, TrainPlan
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
+# Compiled code neither allocates nor keeps arrays: without Numba's run-time there is no counting of references (atomic
+# operations, 0.1 us for each slice of a buffer), and an allocation in a kernel is a compile error.
+INNER_OPTIONS = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-kernel = njit(**OPTIONS)
+kernel = njit(**INNER_OPTIONS)
 
 
 @functools.cache
@@ -91,7 +94,7 @@ def _cached(source, suffix, **options):
     twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
     twin.__module__ = source.__module__
     twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
-    dispatcher = njit(**OPTIONS, **options)(twin)
+    dispatcher = njit(**options)(twin)
     if not config.DISABLE_JIT:
         try:
             dispatcher._cache = MachineCodeCache(twin)
@@ -143,9 +146,9 @@ def _record(cls, field):
     return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
 
 
-_REALS = ("alpha", "momentum", "beta_1", "beta_2", "epsilon")
+_COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
-PLAN = _record(TrainPlan, lambda name, real: real if name in _REALS else types.int64)
+PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 BUFFERS = _record(Buffers, lambda name, real: OUT(real))
 
 def as_read(array):
@@ -197,18 +200,18 @@ def leaf(*arguments):
             return context.get_dummy_value()
 
         @functools.cache
-        def compiled(real):
-            dispatcher = _cached(function, f"leaf_{real}")
+        def load(real):
+            dispatcher = _cached(function, f"leaf_{real}", **INNER_OPTIONS)
             signature = tuple(argument(real) for argument in arguments)
             dispatcher.compile(signature)
             dispatcher.disable_compile()
-            result = dispatcher.overloads[signature]
-            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+            library = dispatcher.overloads[signature].library
+            address = library.get_pointer_to_function(dispatcher.overloads[signature].fndesc.llvm_func_name)
             llvmlite.binding.add_symbol(symbol(real), address)
             return dispatcher
 
-        function.compiled = compiled
-        _leaves.append(compiled)
+        function.load = load
+        _leaves.append(load)
         return function
 
     return decorate
@@ -229,9 +232,25 @@ def load_leaves(dtype):
     """Compile, or load from the cache, every leaf for a dtype: entries hold calls to their symbols."""
     real = numba.from_dtype(np.dtype(dtype))
     if real not in _loaded:
-        for compiled in _leaves:  # in the order of definition: callees before callers
-            compiled(real)
+        for load in _leaves:  # in the order of definition: callees before callers
+            load(real)
         _loaded.add(real)
+
+
+def callable_leaf(function, dtype):
+    """A compiled function of the same parameters that calls the leaf, for tests and benchmarks."""
+    load_leaves(dtype)
+    names = ", ".join(inspect.signature(function).parameters)
+    scope = {"leaf": function}
+    exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)
+    return njit(**OPTIONS)(scope[function.__name__])
+
+
+def leaf_assembly(function, dtype):
+    """Assembly text of a leaf; only in a process that compiled it (Numba keeps none in its cache)."""
+    load_leaves(dtype)
+    dispatcher = function.load(numba.from_dtype(np.dtype(dtype)))
+    return dispatcher.inspect_asm(dispatcher.signatures[0])
 
 
 # --------------------------------------------------------------------------------------------------- entries
@@ -247,12 +266,12 @@ class Entry:
     @functools.cached_property
     def serial(self):
         """Runs on the calling thread alone."""
-        return _cached(self.py_func, "serial")
+        return _cached(self.py_func, "serial", **OPTIONS)
 
     @functools.cached_property
     def parallel(self):
         """Runs ``prange`` loops on Numba's threads."""
-        return _cached(self.py_func, "parallel", parallel=True)
+        return _cached(self.py_func, "parallel", parallel=True, **OPTIONS)
 
 
 def entry(py_func):

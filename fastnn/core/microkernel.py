@@ -59,6 +59,7 @@ def emit_fma(builder, vector, a, b, c):
 
 
 def array_data(context, builder, array_type, value):
+    """Pointer to the first element of an array value."""
     return context.make_array(array_type)(context, builder, value).data
 
 
@@ -117,7 +118,7 @@ def _tile_function(module, scalar, rows, units):
     fused = []
     for r in range(rows):
         value = builder.load(builder.gep(a_rows[r], [a_k0]))
-        splats = {v.count: _splat(builder, v, value) for v in vectors}
+        splats = {v.count: splat(builder, v, value) for v in vectors}
         fused.append([emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)])
     k_next = builder.add(k, const(1))
     k.add_incoming(k_next, loop)
@@ -139,7 +140,8 @@ def _tile_function(module, scalar, rows, units):
     return function
 
 
-def _splat(builder, vector, value):
+def splat(builder, vector, value):
+    """Emit a vector of type ``vector`` whose elements all are ``value``."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)

@@ -8,17 +8,21 @@ ldr is n rounded up to whole vectors.
 """
 
 from .activations import activate, activate_output, differentiate
-from .gemm import product, transpose
+from .gemm import product
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
+from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
 from .reductions import sum_squares
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
 BLOCK_ROWS = 128  # most rows that go through the network at once: their activations stay in the second cache
 NARROW = 4  # up to so many outputs, lanes run over rows in the last layer's products (20-100-1: 1 of 8 lanes otherwise)
+LINE_BYTES = 64
+AHEAD = 4  # rows between the one that is gathered and the one that is prefetched
 STRIP = 48  # weight rows whose gradient is held in scratch before the optimizer's step: 4 x 12, 6 x 8, 8 x 6
-STRIP_ELEMENTS = 1 << 14  # and most of its elements, unless that leaves under 12 rows
+STRIP_ELEMENTS = 1 << 14  # and most of its elements, unless that leaves under GROUP rows
+GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
 
 
 @kernel
@@ -31,7 +35,12 @@ def padded(n):
 def gather_rows(out, ld_out, X, rows):
     """out[r, :] <- X[rows[r], :]. Writes: out (n, ld_out), first n_features columns. Reads: X, rows (n,)."""
     n_features = X.shape[1]
+    flat = X.reshape(-1)
+    line = LINE_BYTES // X.itemsize
     for r in range(rows.size):
+        ahead = rows[min(r + AHEAD, rows.size - 1)] * n_features
+        for start in range(0, n_features, line):
+            prefetch(flat, ahead + start)
         row = X[rows[r]]
         target = out[r * ld_out : r * ld_out + n_features]
         for j in range(n_features):
@@ -191,15 +200,17 @@ def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, g, slot):
 
 @leaf(LAYOUT, BUFFERS, INT, INT, INT)
 def follow_weights(layout, buffers, layer, i0, n):
-    """Renew what is derived from weight rows i0 .. i0 + n: their squares' sums and their transposed copy.
+    """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
 
-    Writes: row_squares, transposed at these rows. Reads: params.
+    Writes: squares, transposed at these rows. Reads: params.
     """
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
-    for i in range(n):
-        row = buffers.params[offset + i * fan_out : offset + (i + 1) * fan_out]
-        buffers.row_squares[layout.row[layer] + i0 + i] = sum_squares(row)
+    end = offset + n * fan_out
+    for group in range((n + GROUP - 1) // GROUP):
+        start = offset + group * GROUP * fan_out
+        rows = buffers.params[start : min(start + GROUP * fan_out, end)]
+        buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
     if layer > 0:
         first = layout.transposed[layer] + i0
         transpose(
@@ -211,11 +222,11 @@ def follow_weights(layout, buffers, layer, i0, n):
 def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
-    Writes: params, moments, transposed, row_squares of these rows. Reads: activations, deltas. Scratch: slot.
+    Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas. Scratch: slot.
     """
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
-    height = max(12, min(STRIP, STRIP_ELEMENTS // fan_out // 12 * 12))
+    height = max(GROUP, min(STRIP, STRIP_ELEMENTS // fan_out // GROUP * GROUP))
     if layer == plan.n_layers - 1 and fan_out <= NARROW:
         height = STRIP_ELEMENTS // (2 * NARROW)
     room = height * fan_out + LANES
@@ -241,5 +252,5 @@ def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
     ldr = BLOCK_ROWS + LANES
     rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
-    weights = 12 * max(units[1:]) + 2 * STRIP_ELEMENTS
+    weights = GROUP * max(units[1:]) + 2 * STRIP_ELEMENTS
     return max(rows, weights) + 8 * LANES

@@ -49,17 +49,17 @@ def sgd(w, v, g, alpha, scale, rate, momentum, nesterov):
 
 
 @kernel
-def adam(w, m, v, g, alpha, scale, rate, beta_1, beta_2, epsilon):
+def adam(w, m, v, g, alpha, scale, rate, beta_1, beta_2, rest_1, rest_2, epsilon):
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - rate m / (sqrt(v) + epsilon).
 
+    rest_1 = 1 - b1, rest_2 = 1 - b2.
     ``rate`` is lr sqrt(1 - b2^t) / (1 - b1^t), the "epsilon hat" form of Kingma & Ba, section 2.
     Writes: w, m, v. Reads: g.
     """
-    one = w.dtype.type(1)
     for i in range(w.size):
         gradient = fma(alpha, w[i], g[i]) * scale
-        m[i] = fma(beta_1, m[i], (one - beta_1) * gradient)
-        v[i] = fma(beta_2, v[i], (one - beta_2) * (gradient * gradient))
+        m[i] = fma(beta_1, m[i], rest_1 * gradient)
+        v[i] = fma(beta_2, v[i], rest_2 * (gradient * gradient))
         w[i] -= rate * m[i] / (math.sqrt(v[i]) + epsilon)
 
 
@@ -75,7 +75,7 @@ def step(plan, w, g, moments, offset, alpha, scale, rate):
     if plan.solver == ADAM:
         m = moments[offset : offset + n]
         v = moments[n_params + offset : n_params + offset + n]
-        adam(w, m, v, g, alpha, scale, rate, plan.beta_1, plan.beta_2, plan.epsilon)
+        adam(w, m, v, g, alpha, scale, rate, plan.beta_1, plan.beta_2, plan.rest_1, plan.rest_2, plan.epsilon)
     elif plan.solver == SGD:
         v = moments[offset : min(offset + n, moments.size)]
         sgd(w, v, g, alpha, scale, rate, plan.momentum, plan.nesterov)

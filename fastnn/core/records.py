@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     level: np.ndarray  # (n_layers + 1,) offset of each level in ``activations``
     delta: np.ndarray  # (n_layers + 1,) offset of each level in ``deltas`` (level 0 has none)
     transposed: np.ndarray  # (n_layers,) offset of W' in ``transposed`` (layer 0 has none)
-    row: np.ndarray  # (n_layers,) offset of each layer's rows in ``row_squares``
+    squares: np.ndarray  # (n_layers,) offset of each layer's groups of weight rows in ``squares``
 
 
 class TrainPlan(NamedTuple):
@@ -50,6 +50,8 @@ class TrainPlan(NamedTuple):
     nesterov: np.int64
     beta_1: np.floating
     beta_2: np.floating
+    rest_1: np.floating  # 1 - beta_1 and 1 - beta_2, subtracted before they are rounded: in float32
+    rest_2: np.floating  # 1 - 0.999 is 5e-5 off, and Adam's steps with it
     epsilon: np.floating
 
 
@@ -62,6 +64,6 @@ class Buffers(NamedTuple):
     activations: np.ndarray  # levels 0 .. n_layers - 1 of one batch
     deltas: np.ndarray  # levels 1 .. n_layers of one batch
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
-    row_squares: np.ndarray  # sum of squares of each row of each W
+    squares: np.ndarray  # sum of squares of each group of rows of each W
     constants: np.ndarray  # zeros, as many as the widest level needs, then a one
     scratch: np.ndarray  # slots of equal size, one per block

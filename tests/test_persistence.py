@@ -1,0 +1,214 @@
+"""Pickles, copies and conversion: what is carried, what it weighs, what resumes, what is refused."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from sklearn import neural_network
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import fastnn
+from fastnn import MLPClassifier, MLPRegressor
+from fastnn.plan import make_layout
+from fastnn.state import flat_params
+
+RNG = np.random.RandomState(3)
+X = RNG.standard_normal((60, 8)).astype(np.float32)
+LABELS = np.array(["p", "q", "r"])[RNG.randint(3, size=60)]
+VALUES = X[:, :2] @ np.array([[1, 2], [3, -1]], np.float32)
+TARGETS = {
+    "classes": (MLPClassifier, LABELS),
+    "binary": (MLPClassifier, LABELS == "p"),
+    "labels": (MLPClassifier, RNG.randint(2, size=(60, 3))),
+    "values": (MLPRegressor, VALUES[:, 0]),
+    "outputs": (MLPRegressor, VALUES),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def fitted(target="classes", **parameters):
+    kind, y = TARGETS[target]
+    return kind(**{"hidden_layer_sizes": (7,), "max_iter": 4, "random_state": 0, **parameters}).fit(X, y)
+
+
+def weights(estimator):
+    return np.concatenate([array.ravel() for array in [*estimator.coefs_, *estimator.intercepts_]])
+
+
+def through_joblib(estimator, folder, **options):
+    joblib.dump(estimator, folder / "model.joblib")
+    return joblib.load(folder / "model.joblib", **options)
+
+
+WAYS = {
+    "pickle": lambda e, _: pickle.loads(pickle.dumps(e)),
+    "old pickle": lambda e, _: pickle.loads(pickle.dumps(e, protocol=2)),
+    "deepcopy": lambda e, _: copy.deepcopy(e),
+    "copy": lambda e, _: copy.copy(e),
+    "joblib": through_joblib,
+    "joblib, mapped": lambda e, folder: through_joblib(e, folder, mmap_mode="r"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_a_copy_predicts_and_resumes(way, target, solver, tmp_path):
+    original = fitted(target, solver=solver)
+    twin = WAYS[way](original, tmp_path)
+    y = TARGETS[target][1]
+    np.testing.assert_array_equal(twin.predict(X), original.predict(X))
+    twin.partial_fit(X, y)
+    original.partial_fit(X, y)
+    np.testing.assert_array_equal(weights(twin), weights(original))
+    assert twin.loss_curve_[-1] == original.loss_curve_[-1]
+    assert twin.get_params() == original.get_params()
+
+
+def test_a_mapped_model_is_used_in_place(tmp_path):
+    model = through_joblib(fitted(hidden_layer_sizes=(50, 40)), tmp_path, mmap_mode="r")
+    assert not model.coefs_[0].flags.writeable
+    layout = make_layout((8, 50, 40, 3), np.dtype("float32"), 1)
+    assert np.shares_memory(flat_params(layout, np.dtype("float32"), model.coefs_, model.intercepts_), model.coefs_[0])
+
+
+@pytest.mark.parametrize(("solver", "most"), [("adam", 12.5), ("sgd", 8.5)])
+def test_a_pickle_holds_each_number_once(solver, most):
+    model = fitted(hidden_layer_sizes=(150, 100), solver=solver)
+    assert len(pickle.dumps(model)) <= most * weights(model).size
+
+
+def test_a_pickle_holds_edits_and_no_code():
+    model = fitted()
+    model.coefs_[1] = np.zeros((7, 3))  # float64, no view
+    twin = pickle.loads(pickle.dumps(model))
+    assert abs(twin.coefs_[1]).max() == 0
+    assert twin.coefs_[1].dtype == np.float32
+    assert not any(word in pickle.dumps(model) for word in (b"numba", b"dispatcher", b"fastnn.core"))
+
+
+def test_unfitted_estimators_travel():
+    for way in (copy.deepcopy, clone, lambda e: pickle.loads(pickle.dumps(e))):
+        twin = way(MLPClassifier(alpha=0.5))
+        assert twin.get_params() == MLPClassifier(alpha=0.5).get_params()
+        with pytest.raises(NotFittedError):
+            twin.predict(X)
+
+
+def test_another_process_reads_the_pickle(tmp_path):
+    model = fitted("values")
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
+    np.save(tmp_path / "x.npy", X)
+    code = (
+        "import pickle, sys, numpy as np, pathlib; here = pathlib.Path(sys.argv[1]);"
+        "model = pickle.loads((here / 'model.pkl').read_bytes());"
+        "np.save(here / 'p.npy', model.predict(np.load(here / 'x.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), model.predict(X))
+
+
+def without(state, *path):
+    for name in path[:-1]:
+        state = state[name]
+    del state[path[-1]]
+
+
+def replaced(state, value, *path):
+    for name in path[:-1]:
+        state = state[name]
+    state[path[-1]] = value
+
+
+DAMAGE = {
+    "foreign": (lambda s: s.clear(), "not the state of a fastnn MLPClassifier"),
+    "newer": (lambda s: replaced(s, 99, "_fastnn_format"), "newer fastnn"),
+    "no vector": (lambda s: without(s, "_weights", "vector"), "damaged"),
+    "short vector": (lambda s: replaced(s, np.zeros(5, np.float32), "_weights", "vector"), "damaged.*do not fill"),
+    "text vector": (lambda s: replaced(s, "abc", "_weights", "vector"), "damaged.*vector of float32"),
+    "integers": (lambda s: replaced(s, np.zeros(9, int), "_weights", "vector"), "damaged"),
+    "units": (lambda s: replaced(s, None, "_weights", "units"), "damaged"),
+    "moments": (lambda s: replaced(s, np.zeros((2, 3)), "_optimizer", "moments"), "damaged.*moments"),
+    "optimizer": (lambda s: replaced(s, [], "_optimizer"), "damaged"),
+    "settings": (lambda s: replaced(s, {}, "_optimizer", "settings"), "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_states_are_refused(case):
+    damage, message = DAMAGE[case]
+    state = copy.deepcopy(fitted().__getstate__())
+    damage(state)
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier().__setstate__(state)
+
+
+def test_a_state_of_fewer_parameters_gets_defaults():
+    state = MLPClassifier(alpha=0.25).__getstate__()
+    del state["n_jobs"]
+    made = MLPClassifier.__new__(MLPClassifier)
+    made.__setstate__(state)
+    assert made.get_params() == MLPClassifier(alpha=0.25).get_params()
+
+
+# ---- scikit-learn's estimators out and in ---------------------------------------------------------------------------
+@pytest.mark.parametrize("target", TARGETS)
+def test_to_sklearn_and_back(target):
+    model = fitted(target, early_stopping=True, dtype="float64", alpha=0.01)
+    theirs = model.to_sklearn()
+    assert type(theirs) is getattr(neural_network, type(model).__name__)
+    assert theirs.alpha == 0.01
+    if type(model) is MLPRegressor:
+        np.testing.assert_allclose(theirs.predict(X), model.predict(X), rtol=1e-12)
+    else:
+        np.testing.assert_allclose(theirs.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+        np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
+    assert theirs.score(X, TARGETS[target][1]) == pytest.approx(model.score(X, TARGETS[target][1]))
+    theirs.coefs_[0][:] = 0  # a copy
+    assert abs(model.coefs_[0]).min() > 0
+
+    back = type(model).from_sklearn(model.to_sklearn(), dtype="float64", n_jobs=1)
+    assert back.get_params() == {**model.get_params(), "n_jobs": 1}
+    np.testing.assert_array_equal(back.predict(X), model.predict(X))
+    assert back.loss_curve_ == model.loss_curve_
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_from_sklearn_predicts_to_float32_rounding(target):
+    kind, y = TARGETS[target]
+    theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(7,), max_iter=5, random_state=1).fit(X, y)
+    ours = kind.from_sklearn(theirs)
+    assert ours.coefs_[0].dtype == np.float32
+    if kind is MLPClassifier:
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-4)
+        np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+    else:
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-4, atol=1e-5)
+
+
+def test_from_sklearn_refuses_others():
+    with pytest.raises(TypeError, match="Expected a fitted .*MLPClassifier"):
+        MLPClassifier.from_sklearn(neural_network.MLPRegressor())
+    with pytest.raises(NotFittedError):
+        MLPRegressor.from_sklearn(neural_network.MLPRegressor())
+    with pytest.raises(NotFittedError):
+        MLPRegressor().to_sklearn()
+
+
+def test_onnx_registration_needs_skl2onnx():
+    try:
+        import skl2onnx
+    except ImportError:
+        with pytest.raises(ImportError, match="skl2onnx"):
+            fastnn.register_onnx()
+    else:
+        fastnn.register_onnx()
+        model = fitted()
+        converted = skl2onnx.to_onnx(model, X[:1], options={type(model): {"zipmap": False}})
+        assert [output.name for output in converted.graph.output] == ["label", "probabilities"]
