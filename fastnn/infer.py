@@ -41,7 +41,20 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
     scratch = np.empty(n_threads * slot_size, params.dtype)
     rows = NO_ROWS if rows is None else rows
     sizes = (n_threads, level_size, slot_size)
-    call(compiled_forward, params.dtype, n_threads, own, plan.n_layers, read_only(params), X, rows, out, levels, scratch, *sizes)
+    call(
+        compiled_forward,
+        params.dtype,
+        n_threads,
+        own,
+        plan.n_layers,
+        read_only(params),
+        X,
+        rows,
+        out,
+        levels,
+        scratch,
+        *sizes,
+    )
     return out
 
 

@@ -1,7 +1,7 @@
 """Names become ids, sizes become offsets: what the compiled code is told.
 
-Left of this module an activation is a string and a network a tuple of sizes; right of it there are only ids, scalars of exact
-type and arrays. Nothing is allocated here but the small tables themselves.
+Left of this module an activation is a string and a network a tuple of sizes; right of it there are only ids, scalars of
+exact type and arrays. Nothing is allocated here but the small tables themselves.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the 
 
 
 def padded_stride(n, itemsize):
-    """Leading dimension for rows of ``n`` elements: whole units, and no distance that makes rows collide in the cache."""
+    """Leading dimension for rows of ``n`` elements: whole units, and no distance that makes rows collide in cache."""
     unit = UNIT_BYTES // itemsize
     stride = -(-n // unit) * unit
     if stride * itemsize % CONFLICT_BYTES == 0:

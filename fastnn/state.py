@@ -1,7 +1,7 @@
 """What training changes: parameters and optimizer state, and the work buffers beside them.
 
-The only place that allocates arrays for compiled code. Parameters are one flat vector without padding, W_0, b_0, W_1, ...;
-``coefs`` and ``intercepts`` are views on it, so whoever writes into them writes into the network.
+The only place that allocates arrays for compiled code. Parameters are one flat vector without padding, W_0, b_0, W_1,
+...; ``coefs`` and ``intercepts`` are views on it, so whoever writes into them writes into the network.
 """
 
 import numpy as np
@@ -129,6 +129,7 @@ def make_buffers(layout, plan, state, n_threads):
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
+        offsets=np.zeros(n_threads * batch, np.int64),
         scratch=np.empty(n_threads * slot_size + ROOM, dtype),
     )
     return buffers, slot_size

@@ -1,7 +1,7 @@
 """How many threads, and which twin of an entry may run now.
 
-Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads enter
-parallel code, and GNU OpenMP kills a forked child of a process that has run a parallel region. Results do not
+Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads
+enter parallel code, and GNU OpenMP kills a forked child of a process that has run a parallel region. Results do not
 depend on the number of threads, so the serial twin can stand in at any call: in forked children and while another
 Python thread is inside a parallel call.
 """

@@ -132,7 +132,7 @@ def time_workload(workload: Workload, children: dict[str, Child], threads: int, 
     if "fastnn" in medians:
         own = medians["fastnn"]
         record["ratios"] = {name: value / own for name, value in medians.items() if name != "fastnn"}
-    if peak and workload.data != "words":  # the products of sparse rows are not counted
+    if peak and workload.data not in ("words", "digits"):  # the products of sparse rows and of searches are not counted
         record["share_of_peak"] = {name: workload.flops() / value / peak for name, value in medians.items()}
     return record
 

@@ -193,7 +193,7 @@ def test_from_sklearn_predicts_to_float32_rounding(target):
 
 
 def test_from_sklearn_refuses_others():
-    with pytest.raises(TypeError, match="Expected a fitted .*MLPClassifier"):
+    with pytest.raises(TypeError, match=r"Expected a fitted .*MLPClassifier"):
         MLPClassifier.from_sklearn(neural_network.MLPRegressor())
     with pytest.raises(NotFittedError):
         MLPRegressor.from_sklearn(neural_network.MLPRegressor())

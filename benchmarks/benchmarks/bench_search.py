@@ -1,8 +1,7 @@
-"""Model selection on digits: many small fits one after the other, and spread over worker processes."""
+"""Model selection on digits: many small fits, one after the other or spread over workers; threads as users get them."""
 
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from threadpoolctl import threadpool_limits
 
 from .common import LIBRARIES, digits, estimator_class
 
@@ -28,11 +27,7 @@ class Search:
         if backend == "threading" and workers == 1:
             raise NotImplementedError("one worker is the same in every backend")
         self.X, _, self.y, _ = digits()
-        self.limits = threadpool_limits(limits=1)  # candidates are what runs in parallel
         candidate(library).fit(self.X[:300], self.y[:300])
-
-    def teardown(self, backend, workers, library):
-        self.limits.unregister()
 
     def time_grid_search(self, backend, workers, library):
         with parallel_config(backend, n_jobs=workers):
@@ -51,11 +46,7 @@ class CrossValidation:
 
     def setup(self, library):
         self.X, _, self.y, _ = digits()
-        self.limits = threadpool_limits(limits=1)
         candidate(library).fit(self.X[:300], self.y[:300])
-
-    def teardown(self, library):
-        self.limits.unregister()
 
     def time_cross_val_score(self, library):
         cross_val_score(candidate(library), self.X, self.y, cv=5)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from .common import LIBRARIES, MODULES, ROOT
+from .common import LIBRARIES, MODULES
 
 IMPORT = "import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
 
@@ -26,7 +26,9 @@ def new_process(code, **environment):
     """Standard output of a new interpreter that runs `code` with fastnn importable."""
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *sys.path]))
     env = {**os.environ, "PYTHONPATH": path, **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
     return done.stdout
 
 

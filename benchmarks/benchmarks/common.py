@@ -2,6 +2,7 @@
 
 The workloads are those of scripts/peers/workloads.py, cut to `ROWS` rows: asv repeats each job for every commit, and
 the time of an epoch is proportional to its rows from there on. scripts/compare_peers.py measures them in full.
+fastnn is imported when a benchmark first asks for it, so that asv's fork server hands on no thread pool.
 `n_jobs` is 1 or -1 (all cores); for scikit-learn it limits the threads of NumPy's BLAS.
 """
 
@@ -70,6 +71,22 @@ def digits():
     return train_test_split((X / 16).astype("float32"), y, test_size=0.25, random_state=0, stratify=y)
 
 
+def extra_megabytes(call):
+    """Memory that `call` needs at its peak beyond what the process holds before; Linux only."""
+
+    def status(field):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = status("VmRSS")
+        call()
+        return max(0.0, status("VmHWM") - before)
+    except OSError as reason:
+        raise NotImplementedError("no /proc/self/clear_refs") from reason
+
+
 def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -78,6 +95,7 @@ class Limited:
     """Base of benchmarks whose parameters end in (..., n_jobs, library): BLAS gets as many threads as fastnn."""
 
     timeout = 300
+    limits = None
 
     def setup(self, *arguments):
         n_jobs = arguments[-2]
@@ -86,4 +104,5 @@ class Limited:
         self.limits = threadpool_limits(limits=cores() if n_jobs == -1 else n_jobs)
 
     def teardown(self, *arguments):
-        self.limits.unregister()
+        if self.limits:  # asv calls teardown after a setup that skipped, too
+            self.limits.unregister()

@@ -1,8 +1,8 @@
 """Activation functions, forward and derivative side by side, and the table of them.
 
 Hidden activations work in place on flat slices of row-major activations. Derivatives are functions of the activation's
-value, so the pre-activation is not kept. Output activations work in place on a transposed block (n_outputs, ldr): lanes run
-over rows, so that one column wastes nothing and every sum over the outputs of a row is one chain in order.
+value, so the pre-activation is not kept. Output activations work in place on a transposed block (n_outputs, ldr): lanes
+run over rows, so that one column wastes nothing and every sum over the outputs of a row is one chain in order.
 Called by ``network``.
 """
 

@@ -1,7 +1,7 @@
 """The functions that Python calls: an epoch of mini-batches, loss and gradient of the full batch, prediction.
 
-The only parallel loops are here. A training step has two: over blocks of rows, then over blocks of weight rows. How many
-blocks there are changes no bit of the result.
+The only parallel loops are here. A training step has two: over blocks of rows, then over blocks of weight rows. How
+many blocks there are changes no bit of the result.
 """
 
 import math
@@ -9,7 +9,10 @@ import math
 from numba import prange
 
 from .jit import entry, kernel
+from .microkernel import address_of
 from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
+
+PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
 @kernel
@@ -49,13 +52,36 @@ def weight_sum(sample_weight, rows):
 
 
 @kernel
-def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, slot):
+def prefetch_offsets(offsets, X, ahead, block, n_blocks):
+    """Where in X the rows lie that this block will gather in the next step, as bytes from the block's own columns.
+
+    In the second half of a step a block reads its share of the columns of all rows; in the next first half it will read
+    all columns of its share of the rows. So each of its rows is named once for each share of the columns.
+
+    Writes: offsets (n_rows,). Reads: ahead, the rows of the next batch.
+    """
+    fan_in = X.shape[1]
+    lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
+    own, members = boundary(block, n_blocks, fan_in, GROUP), max(hi - lo, 1)
+    for k in range(offsets.size):
+        share = boundary(k // members % n_blocks, n_blocks, fan_in, GROUP)
+        offsets[k] = (ahead[min(lo + k % members, ahead.size - 1)] * fan_in + share - own) * X.itemsize
+
+
+@kernel
+def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    line, address = 0, 0
+    if ahead.size > 0 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
+        offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
+        prefetch_offsets(offsets, X, ahead, block, n_blocks)
+        line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
     for layer in range(plan.n_layers):
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot)
+            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, line, address, slot)
+        address = 0
 
 
 @entry
@@ -71,8 +97,8 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
 
     Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
     Reads: X, labels, targets, sample_weight at ``rows``; rates (n_batches,).
-    Returns the number of steps made; fewer than n_batches when a loss is not finite. A batch whose weights sum to zero makes
-    no step and has loss 0.
+    Returns the number of steps made; fewer than n_batches when a loss is not finite. A batch whose weights sum to zero
+    makes no step and has loss 0.
     """
     dtype = buffers.params.dtype
     n_batches = losses.size
@@ -90,11 +116,12 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
+        ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
             slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, slot)
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot)
     return n_batches
 
 
@@ -112,6 +139,7 @@ def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, 
     loss = penalty(buffers, alpha)
     for start in range(0, rows.size, plan.batch_size):
         members = rows[start : min(start + plan.batch_size, rows.size)]
+        ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
             lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
@@ -120,7 +148,7 @@ def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, 
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
             slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, slot)
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, X, ahead, slot)
         alpha = dtype.type(0)
     return loss / weights
 

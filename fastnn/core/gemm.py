@@ -7,25 +7,27 @@
     backward  D (rows, in)   = D W'         a = deltas, b = W', which a layer keeps as a second copy
 
 Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
-panels of whole units (32 bytes); the last unit of a row may reach beyond the matrix. What it reads there is never used, what it
-writes there is garbage that the caller makes room for. Panels run from right to left and rows downwards, so in a C
-without padding each row's overrun is overwritten by the row below it: only the room after the last row must be spare.
+panels of whole units (32 bytes); the last unit of a row may reach beyond the matrix. What it reads there is never used,
+what it writes there is garbage that the caller makes room for. Panels run from right to left and rows downwards, so in
+a C without padding each row's overrun is overwritten by the row below it: only the room after the last row must be
+spare.
 """
 
 import numpy as np
 
-from .jit import IN, INT, OUT, leaf
+from .jit import IN, INT, OUT, kernel, leaf
 from .microkernel import UNIT_BYTES, tile, tile_rows
 
 ROWS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(ROWS)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT)
-def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k):
-    """Matrix product ``C (m, n) = C0 (m, n) + A (m, n_k) B (n_k, n)``.
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT, INT, INT)
+def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, line, offsets):
+    """`product` that meanwhile prefetches what is needed next.
 
-    ``ldc0 = 0`` adds one row, such as a bias, to every row. Strides as in ``microkernel.tile``.
+    Tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of the n_k int64 at
+    address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when ``offsets`` is 0.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
@@ -45,7 +47,20 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
                 height = 4 if height > 4 else height // 2
             tile(
                 height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k,
+                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k, line + i * c.itemsize, offsets,
             )  # fmt: skip
             i += height
         right = left
+        offsets = 0
+
+
+@kernel
+def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k):
+    """Matrix product ``C (m, n) = C0 (m, n) + A (m, n_k) B (n_k, n)``.
+
+    ``ldc0 = 0`` adds one row, such as a bias, to every row. Strides as in ``microkernel.tile``.
+
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
+    Reads: c0, a, b.
+    """
+    product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, 0, 0)

@@ -2,15 +2,16 @@
 
 ``@kernel``  a small function that is compiled into each of its callers.
 ``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
-             to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the way up:
-             first fit 22 s of compiling with kernels alone, see the README for today's figure.)
+             to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the
+             way up: first fit 22 s of compiling with kernels alone, see the README for today's figure.)
 ``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
 
 In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
 
-Leaves and entries are cached on disk. Numba's cache looks only at the file and the byte code of the cached function itself. So
-every symbol and every cache file carries a fingerprint of all that machine code depends on: each file of this folder, the
-compiler's versions, the debugging switches. A changed file is another name; old machine code cannot be found, let alone run.
+Leaves and entries are cached on disk. Numba's cache looks only at the file and the byte code of the cached function
+itself. So every symbol and every cache file carries a fingerprint of all that machine code depends on: each file of
+this folder, the compiler's versions, the debugging switches. A changed file is another name; old machine code cannot be
+found, let alone run.
 """
 
 import contextlib
@@ -149,7 +150,8 @@ def _record(cls, field):
 _COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-BUFFERS = _record(Buffers, lambda name, real: OUT(real))
+BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name == "offsets" else real))
+
 
 def as_read(array):
     """The same array under its read-only type: variables that hold now a buffer, now the user's data, have one type."""
@@ -173,8 +175,8 @@ _loaded = set()
 def leaf(*arguments):
     """Compile a function once for each dtype, under the signature ``void(*arguments)``.
 
-    ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its first
-    argument that has one; integers and arrays are converted to the signature as usual.
+    ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its
+    first argument that has one; integers and arrays are converted to the signature as usual.
     """
 
     def decorate(function):

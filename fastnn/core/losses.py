@@ -1,8 +1,8 @@
 """Loss functions and their output deltas, and the table of them.
 
-All work on a transposed block z (n_outputs, ldr) of activated outputs, one column a row of the batch, and turn it in place into
-the delta dL/d(pre-activation). With the canonical pairs of the table that is ``p - y`` for every loss. The value of
-each row goes to ``row_loss``; scikit-learn's averages over rows are taken by ``epoch``.
+All work on a transposed block z (n_outputs, ldr) of activated outputs, one column a row of the batch, and turn it in
+place into the delta dL/d(pre-activation). With the canonical pairs of the table that is ``p - y`` for every loss. The
+value of each row goes to ``row_loss``; scikit-learn's averages over rows are taken by ``epoch``.
 Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
 """
 
@@ -109,7 +109,10 @@ def squared_error(z, row_loss, targets, rows, n_outputs, ldr, y):
 
 @kernel
 def poisson(z, row_loss, targets, rows, n_outputs, ldr, y):
-    """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
+    """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y.
+
+    Writes: z, row_loss. Scratch: y (ldr,).
+    """
     zero = z.dtype.type(0)
     row_loss[:] = 0
     for c in range(n_outputs):

@@ -3,12 +3,12 @@
     C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]         r < rows, j < UNIT * units
 
 A is read one element at a time and broadcast (any strides), B and C by whole vectors (unit stride along j). The
-accumulators stay in registers over the whole sum; each element is one chain of fused multiply-adds over k in order, so its
-bits do not depend on the tile that computed it, nor on the width of the vectors. ``UNIT`` columns are 32 bytes: one
+accumulators stay in registers over the whole sum; each element is one chain of fused multiply-adds over k in order, so
+its bits do not depend on the tile that computed it, nor on the width of the vectors. ``UNIT`` columns are 32 bytes: one
 AVX vector or half an AVX-512 one. A tile always loads and stores whole units: the caller provides the room.
 
-Tiles (rows for 1, 2, ... units) are chosen so that 24 accumulators are in flight with AVX-512 (32 registers), 12 with AVX
-(16 registers). Measured on Zen 4, float32, one core, 96x784x96: 115-116 GFLOP/s for 12x4, 8x6 and 6x8 units, and
+Tiles (rows for 1, 2, ... units) are chosen so that 24 accumulators are in flight with AVX-512 (32 registers), 12 with
+AVX (16 registers). Measured on Zen 4, float32, one core, 96x784x96: 115-116 GFLOP/s for 12x4, 8x6 and 6x8 units, and
 87-91 for OpenBLAS.
 """
 
@@ -71,21 +71,23 @@ def _vector_widths(units, lanes):
     return parts + [(full * wide * lanes, lanes)] * half
 
 
-def _tile_function(module, scalar, rows, units):
+def _tile_function(module, scalar, rows, units, ahead):
     """The LLVM function of one tile; defined in ``module`` on first use.
 
-    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k (pointers to elements, strides in elements).
+    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k (pointers to elements, strides in elements), and for
+    prefetching an address and the address of n_k offsets from it.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
-    name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{units}"
+    name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{units}{'_ahead' * ahead}"
     if name in module.globals:
         return module.globals[name]
-    signature = ir.FunctionType(ir.VoidType(), [element, i64, element, i64, element, i64, i64, element, i64, i64])
+    arguments = [element, i64, element, i64, element, i64, i64, element, i64, i64, i64, i64]
+    signature = ir.FunctionType(ir.VoidType(), arguments)
     function = ir.Function(module, signature, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
-    c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k = function.args
+    c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k, line, offsets = function.args
     lanes = UNIT_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
     parts = _vector_widths(units, lanes)
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
@@ -104,7 +106,10 @@ def _tile_function(module, scalar, rows, units):
     for r in range(rows):
         base = builder.gep(c0, [builder.mul(ldc0, const(r))])
         first.append(
-            [builder.load(address(builder, base, const(j), v), align=align) for (j, _), v in zip(parts, vectors, strict=True)]
+            [
+                builder.load(address(builder, base, const(j), v), align=align)
+                for (j, _), v in zip(parts, vectors, strict=True)
+            ]
         )
     builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
 
@@ -112,9 +117,15 @@ def _tile_function(module, scalar, rows, units):
     k = builder.phi(i64)
     k.add_incoming(const(0), entry)
     sums = [[builder.phi(v) for v in vectors] for _ in range(rows)]
+    if ahead:
+        offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
+        emit_prefetch(builder, builder.add(line, offset))
     b_k0, a_k0 = builder.mul(k, b_k), builder.mul(k, a_k)
     b_row = builder.gep(b, [b_k0])
-    b_vectors = [builder.load(address(builder, b_row, const(j), v), align=align) for (j, _), v in zip(parts, vectors, strict=True)]
+    b_vectors = [
+        builder.load(address(builder, b_row, const(j), v), align=align)
+        for (j, _), v in zip(parts, vectors, strict=True)
+    ]
     fused = []
     for r in range(rows):
         value = builder.load(builder.gep(a_rows[r], [a_k0]))
@@ -140,6 +151,15 @@ def _tile_function(module, scalar, rows, units):
     return function
 
 
+def emit_prefetch(builder, address):
+    """Emit a request for the cache line at an address given as an integer."""
+    byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    read, keep, data = (ir.Constant(i32, value) for value in (0, 3, 1))
+    builder.call(function, [builder.inttoptr(address, byte), read, keep, data])
+
+
 def splat(builder, vector, value):
     """Emit a vector of type ``vector`` whose elements all are ``value``."""
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
@@ -151,12 +171,32 @@ def _target_data():
     return cpu_target.target_context.codegen().target_data
 
 
-def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k):
-    """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for ``r < rows`` and ``j < units * UNIT_BYTES / itemsize``.
+def address_of(array, i):
+    """Address of ``array[i]`` as an integer; in plain Python, where nothing is prefetched, 0."""
+    return 0
+
+
+@type_callable(address_of)
+def _type_address_of(context):
+    return lambda array, i: types.int64(array, types.int64)
+
+
+@lower_builtin(address_of, types.Array, types.Integer)
+def _lower_address_of(context, builder, sig, args):
+    element = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
+    return builder.ptrtoint(element, ir.IntType(64))
+
+
+def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k, line, offsets):
+    """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for ``r < rows`` and ``j < units * UNIT_BYTES /
+    itemsize``.
 
     Element (r, j) of C lies at ``c[ic + r*ldc + j]``, of C0 at ``c0[ic0 + r*ldc0 + j]``, element (r, k) of A at
-    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. ``rows`` is that of the full tile for ``units`` or one
-    of ``TAIL_ROWS``; other pairs compute nothing. Rows are stored in order.
+    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. ``rows`` is that of the full tile for
+    ``units`` or one of ``TAIL_ROWS``; other pairs compute nothing. Rows are stored in order.
+
+    While it sums, a full tile with ``offsets != 0`` asks for the cache lines at address ``line`` plus the k-th int64 at
+    address ``offsets``: one line for each step of k, so memory works while the tile computes.
 
     Writes: c. Reads: c0, a, b (flat arrays of one dtype). This body is the slow, obvious twin of the emitted code.
     """
@@ -180,7 +220,7 @@ def _type_tile(context):
 
 @lower_builtin(tile, types.VarArg(types.Any))
 def _lower_tile(context, builder, sig, args):
-    rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k = args
+    rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k, *prefetching = args
     scalar = context.get_data_type(sig.args[2].dtype)
     i64 = ir.IntType(64)
 
@@ -188,16 +228,21 @@ def _lower_tile(context, builder, sig, args):
         return builder.gep(array_data(context, builder, sig.args[position], value), [offset])
 
     call = [pointer(2, c, ic), ldc, pointer(5, c0, ic0), ldc0, pointer(8, a, ia), a_row, a_k, pointer(12, b, ib)]
-    call += [b_k, n_k]
+    call += [b_k, n_k, *prefetching]
     done = builder.append_basic_block("tile.done")
-    key = builder.add(builder.mul(rows, ir.Constant(i64, 16)), units)
+    ahead = builder.zext(builder.icmp_signed("!=", prefetching[1], ir.Constant(i64, 0)), i64)
+    key = builder.add(
+        builder.mul(rows, ir.Constant(i64, 32)), builder.add(builder.mul(units, ir.Constant(i64, 2)), ahead)
+    )
     switch = builder.switch(key, done)
     for count, full in enumerate(tile_rows(), start=1):
         for height in sorted({full, *(r for r in TAIL_ROWS if r < full)}):
-            block = builder.append_basic_block(f"tile.{height}x{count}")
-            switch.add_case(ir.Constant(i64, 16 * height + count), block)
-            builder.position_at_end(block)
-            builder.call(_tile_function(builder.module, scalar, height, count), call)
-            builder.branch(done)
+            for ahead in (False, True):
+                block = builder.append_basic_block(f"tile.{height}x{count}")
+                switch.add_case(ir.Constant(i64, 32 * height + 2 * count + ahead), block)
+                builder.position_at_end(block)
+                function = _tile_function(builder.module, scalar, height, count, ahead and height == full)
+                builder.call(function, call)
+                builder.branch(done)
     builder.position_at_end(done)
     return context.get_dummy_value()

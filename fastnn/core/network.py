@@ -1,14 +1,14 @@
 """Forward and backward over the layers of one block of rows, and the update of one block of weight rows.
 
-These are the two halves of a training step. The first writes only the rows of its block, the second only the weights of its
-block, so blocks run in any order and on any number of threads. Called by ``epoch``; serial throughout.
+These are the two halves of a training step. The first writes only the rows of its block, the second only the weights of
+its block, so blocks run in any order and on any number of threads. Called by ``epoch``; serial throughout.
 
-Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's outputs live transposed, (n_outputs, ldr), where
-ldr is n rounded up to whole vectors.
+Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's outputs live transposed, (n_outputs,
+ldr), where ldr is n rounded up to whole vectors.
 """
 
 from .activations import activate, activate_output, differentiate
-from .gemm import product
+from .gemm import product, product_ahead
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .movement import prefetch, transpose
@@ -27,8 +27,8 @@ GROUP = 8  # weight rows whose squares are summed together; blocks and strips ho
 
 @kernel
 def padded(n):
-    """n rounded up to a multiple of LANES."""
-    return (n + LANES - 1) // LANES * LANES
+    """n rounded up to an odd multiple of LANES, so that rows so far apart do not collide in the first cache."""
+    return ((n + LANES - 1) // LANES | 1) * LANES
 
 
 @leaf(OUT, INT, MATRIX, ROWS)
@@ -118,7 +118,8 @@ def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n)
 def backward(layout, n_layers, buffers, lo, n):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
-    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: deltas of level n_layers, activations, transposed.
+    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: deltas of level n_layers, activations,
+    transposed.
     """
     deltas = buffers.deltas
     for layer in range(n_layers - 1, 0, -1):
@@ -141,8 +142,8 @@ def backward(layout, n_layers, buffers, lo, n):
 def learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, first, start, slot):
     """Rest of the first half once level ``first`` of the block's rows is there: forward, loss, backward.
 
-    Writes: activations, deltas, row_loss at rows start .. start + block.size. Reads: params, transposed, labels, targets,
-    sample_weight at ``block``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows start .. start + block.size. Reads: params, transposed, labels,
+    targets, sample_weight at ``block``. Scratch: slot.
     """
     n_layers = plan.n_layers
     n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
@@ -178,8 +179,8 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
 
 
 @kernel
-def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, g, slot):
-    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order.
+def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, g, slot):
+    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_ahead` does.
 
     Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations, deltas. Scratch: slot.
     """
@@ -195,7 +196,10 @@ def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, g, slot):
             for i in range(n):
                 g[i * fan_out + c] = slot[c * ld + i]
     else:
-        product(g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows)
+        product_ahead(
+            g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows,
+            line + i0 * g.itemsize, offsets,
+        )  # fmt: skip
 
 
 @leaf(LAYOUT, BUFFERS, INT, INT, INT)
@@ -213,14 +217,15 @@ def follow_weights(layout, buffers, layer, i0, n):
         buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
     if layer > 0:
         first = layout.transposed[layer] + i0
-        transpose(
-            buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out
-        )
+        transpose(buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, REAL, OUT)
-def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, slot):
+@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, OUT)
+def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
+
+    With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
+    each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
 
     Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas. Scratch: slot.
     """
@@ -232,7 +237,7 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
     room = height * fan_out + LANES
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
-        strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, slot[:room], slot[room:])
+        strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
@@ -250,7 +255,7 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
 
 def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
-    ldr = BLOCK_ROWS + LANES
+    ldr = BLOCK_ROWS + 2 * LANES
     rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
     weights = GROUP * max(units[1:]) + 2 * STRIP_ELEMENTS
     return max(rows, weights) + 8 * LANES

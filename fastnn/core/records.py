@@ -56,7 +56,7 @@ class TrainPlan(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """The only arrays that compiled code may write; all flat."""
+    """The only arrays that compiled code may write; all flat, all but ``offsets`` of the network's dtype."""
 
     params: np.ndarray  # weights and biases
     moments: np.ndarray  # n_moments * n_params optimizer state
@@ -66,4 +66,5 @@ class Buffers(NamedTuple):
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
     constants: np.ndarray  # zeros, as many as the widest level needs, then a one
+    offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     scratch: np.ndarray  # slots of equal size, one per block

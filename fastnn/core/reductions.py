@@ -1,6 +1,6 @@
-"""Sums whose bits do not depend on the host's vectors: sixteen partial sums, combined in one fixed tree.
+"""Sums whose bits do not depend on the host's vectors: sixty-four partial sums, combined in one fixed tree.
 
-Element i belongs to partial sum i % 16.
+Element i belongs to partial sum i % 64.
 """
 
 from llvmlite import ir
@@ -10,11 +10,11 @@ from numba.extending import lower_builtin, type_callable
 
 from .microkernel import emit_fma, splat
 
-PARTIALS = 16
+PARTIALS = 64  # four AVX-512 vectors: enough chains to hide the latency of the additions
 
 
 def sum_squares(x):
-    """Sum of the squares of a flat contiguous array, in its dtype. Reads: x, and up to 15 elements behind it."""
+    """Sum of the squares of a flat contiguous array, in its dtype. Reads: x, and up to 63 elements behind it."""
     partial = [x.dtype.type(0)] * PARTIALS
     for i in range(x.size):
         partial[i % PARTIALS] += x[i] * x[i]
@@ -37,7 +37,7 @@ def _lower_sum_squares(context, builder, sig, args):
     array = context.make_array(sig.args[0])(context, builder, args[0])
     n = builder.extract_value(array.shape, 0)
     zeros, width = ir.Constant(vector, [0.0] * PARTIALS), ir.Constant(i64, PARTIALS)
-    lanes = ir.Constant(ir.VectorType(i64, PARTIALS), list(range(PARTIALS)))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), PARTIALS), list(range(PARTIALS)))
     align = context.get_abi_sizeof(scalar)
     partial = cgutils.alloca_once_value(builder, zeros)
 
@@ -53,7 +53,7 @@ def _lower_sum_squares(context, builder, sig, args):
         add(i)
     left = builder.sub(n, whole)
     with builder.if_then(builder.icmp_signed(">", left, ir.Constant(i64, 0))):
-        add(whole, builder.icmp_signed("<", lanes, splat(builder, lanes.type, left)))
+        add(whole, builder.icmp_signed("<", lanes, splat(builder, lanes.type, builder.trunc(left, ir.IntType(32)))))
     return _tree(builder, builder.load(partial))
 
 

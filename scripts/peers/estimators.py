@@ -6,6 +6,7 @@ import time
 import warnings
 
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
 
 from peers.workloads import ALPHA, BETA_1, BETA_2, EPSILON, Workload
 
@@ -41,6 +42,8 @@ class EstimatorJob:
         self.workload, self.X, self.y, self.extra = workload, X, y, extra
         self.cls = regressor if workload.task == "regression" else classifier
         self.fitted = None
+        if workload.data == "words" and not get_tags(self.cls()).input_tags.sparse:
+            raise NotImplementedError("no sparse input")
         if workload.kind == "predict":
             self._fit_for_prediction()
 

@@ -3,6 +3,7 @@
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
 from peers.estimators import EstimatorJob
+from peers.search import SearchJob
 
 VERSION = fastnn.__version__
 
@@ -12,4 +13,6 @@ def thread_choices(threads: int) -> list[int]:
 
 
 def make_job(workload, X, y, threads: int):
+    if workload.kind == "search":
+        return SearchJob(MLPClassifier, workload, X, y, threads)
     return EstimatorJob(MLPClassifier, MLPRegressor, workload, X, y, n_jobs=threads)

@@ -123,6 +123,6 @@ class JaxJob:
 
 
 def make_job(workload, X, y, threads: int):
-    if workload.data == "words":
-        raise NotImplementedError("dense input only")
+    if workload.data == "words" or workload.kind == "search":
+        raise NotImplementedError("no sparse input, no searches")
     return JaxJob(workload, X, y)

@@ -4,6 +4,7 @@ import sklearn
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from peers.estimators import EstimatorJob
+from peers.search import SearchJob
 
 VERSION = sklearn.__version__
 
@@ -13,4 +14,6 @@ def thread_choices(threads: int) -> list[int]:
 
 
 def make_job(workload, X, y, threads: int):
+    if workload.kind == "search":
+        return SearchJob(MLPClassifier, workload, X, y, threads)
     return EstimatorJob(MLPClassifier, MLPRegressor, workload, X, y)

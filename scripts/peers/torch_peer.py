@@ -98,6 +98,6 @@ class TorchJob:
 
 
 def make_job(workload, X, y, threads: int):
-    if workload.data == "words":
-        raise NotImplementedError("dense input only")
+    if workload.data == "words" or workload.kind == "search":
+        raise NotImplementedError("no sparse input, no searches")
     return TorchJob(workload, X, y, threads)

@@ -29,8 +29,9 @@ class Workload:
     rate: float = 1e-3
     momentum: float = 0.0  # of sgd; Nesterov's form where it is not zero
     task: str = "classes"  # or "regression"
-    data: str = "normal"  # or "pixels": [0, 1], four of five are zero; or "words": the same in CSR, 1 % of ones
-    kind: str = "fit"  # or "predict": predict_proba of all n rows after a short fit
+    data: str = "normal"  # "pixels": in [0, 1], four of five zero; "words": CSR, 1 % ones; "digits": scikit-learn's
+    kind: str = "fit"  # or "predict": predict_proba of all n rows after a short fit; or "search": see search.py
+    workers: int = 1  # processes of a search
     group: str = "core"
 
     @property
@@ -49,6 +50,8 @@ class Workload:
         return "logistic" if self.units[-1] == 1 else "softmax"
 
     def describe(self) -> str:
+        if self.kind == "search":
+            return f"GridSearchCV, digits, n_jobs={self.workers}"
         net = "-".join(map(str, self.units))
         if self.kind == "predict":
             return f"{self.n}, {net}, {self.kind}"
@@ -84,6 +87,8 @@ WORKLOADS = (
     Workload("imdb", 25000, (10000, 16, 16, 1), 512, "adam", data="words", group="sparse"),
     Workload("predict", 60000, (784, 100, 10), 200, "adam", data="pixels", kind="predict", group="predict"),
     Workload("predict-one", 1, (784, 100, 10), 200, "adam", data="pixels", kind="predict", group="predict"),
+    Workload("search-1", 1797, (64, 100, 10), 200, "adam", data="digits", kind="search", group="search"),
+    Workload("search-2", 1797, (64, 100, 10), 200, "adam", data="digits", kind="search", workers=2, group="search"),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 GROUPS = tuple(dict.fromkeys(workload.group for workload in WORKLOADS))
@@ -99,6 +104,11 @@ def make_data(workload: Workload, seed: int = 0):
     X : float32 ndarray (n, features), C order, or a CSR array for "words"
     y : int64 class indices (n,), or float32 targets, (n,) for one output and (n, outputs) for several
     """
+    if workload.data == "digits":
+        from sklearn.datasets import load_digits
+
+        X, y = load_digits(return_X_y=True)
+        return (X[: workload.n] / 16).astype(np.float32), y[: workload.n].astype(np.int64)
     rng = np.random.default_rng(seed)
     n, n_features, n_outputs = workload.n, workload.units[0], workload.units[-1]
     X = _features(workload.data, n, n_features, rng)
