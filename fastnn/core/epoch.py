@@ -69,8 +69,17 @@ def prefetch_offsets(offsets, X, ahead, block, n_blocks):
 
 
 @kernel
-def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot):
+def learn_row_block(layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
+    """First half of a step for one block: its share of the batch's rows."""
+    lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
+    slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+
+
+@kernel
+def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     line, address = 0, 0
     if ahead.size > 0 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
         offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
@@ -110,9 +119,9 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
         if weights == 0.0:
             continue
         for block in prange(n_blocks):
-            lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
-            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+            learn_row_block(
+                layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size
+            )
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -120,8 +129,7 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
-            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot)
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot_size)
     return n_batches
 
 
@@ -142,15 +150,29 @@ def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, 
         ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
-            lo, hi = boundary(block, n_blocks, n, 2), boundary(block + 1, n_blocks, n, 2)
-            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+            learn_row_block(
+                layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size
+            )
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, X, ahead, slot)
+            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, X, ahead, slot_size)
         alpha = dtype.type(0)
     return loss / weights
+
+
+@kernel
+def predict_block(
+    layout, n_layers, params, X, rows, out, activations, scratch, block, n_blocks, level_size, slot_size
+):  # fmt: skip
+    """Outputs of one block's share of the rows."""
+    n_outputs = layout.units[n_layers]
+    n = out.size // n_outputs
+    lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
+    levels = activations[block * level_size : (block + 1) * level_size]
+    slot = scratch[block * slot_size : (block + 1) * slot_size]
+    for start in range(lo, hi, BLOCK_ROWS):
+        m = min(BLOCK_ROWS, hi - start)
+        predict_rows(layout, n_layers, params, X, rows, out[start * n_outputs :], levels, slot, start, m)
 
 
 @entry
@@ -160,12 +182,8 @@ def forward(layout, n_layers, params, X, rows, out, activations, scratch, n_bloc
     Writes: out (n, n_outputs). Reads: params, X, rows.
     Scratch: activations (n_blocks * level_size), scratch (n_blocks * slot_size).
     """
-    n, n_outputs = out.shape
     flat = out.reshape(-1)
     for block in prange(n_blocks):
-        lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
-        levels = activations[block * level_size : (block + 1) * level_size]
-        slot = scratch[block * slot_size : (block + 1) * slot_size]
-        for start in range(lo, hi, BLOCK_ROWS):
-            m = min(BLOCK_ROWS, hi - start)
-            predict_rows(layout, n_layers, params, X, rows, flat[start * n_outputs :], levels, slot, start, m)
+        predict_block(
+            layout, n_layers, params, X, rows, flat, activations, scratch, block, n_blocks, level_size, slot_size
+        )
