@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from .core.epoch import forward as compiled_forward
+from .core.epoch import forward as forward_dense
 from .core.network import BLOCK_ROWS, scratch_size
-from .plan import ROOM, make_layout
+from .core.sparse import as_csr
+from .core.sparse_epoch import forward_sparse
+from .core.sparse_network import sparse_scratch_size
+from .plan import ROOM, make_layout, without_input
 from .threads import call, threads_for
 
 NO_ROWS = np.empty(0, np.int64)
@@ -27,34 +30,29 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
     -------
     ndarray of shape (n_rows, n_outputs)
     """
-    X = data.X
-    n = len(X) if rows is None else len(rows)
+    sparse = data.X is None
+    X = as_csr(data.csr) if sparse else data.X
+    n = len(rows) if rows is not None else X.indptr.size - 1 if sparse else len(X)
     units = [int(u) for u in layout.units]
     block = min(BLOCK_ROWS, max(n, 1))
     own = make_layout(units, params.dtype, block)
     own.activation[:] = layout.activation
-    n_threads = min(threads_for(2.0 * n * (layout.units[:-1] * layout.units[1:]).sum(), n_threads), -(-n // 8) or 1)
-    level_size = int(own.stride[:-1].sum()) * block + ROOM
-    slot_size = scratch_size(units, [int(s) for s in own.stride])
+    products = layout.units[:-1] * layout.units[1:]
+    if sparse:
+        own = without_input(own)
+        products[0] = X.values.size // max(X.indptr.size - 1, 1) * layout.units[1]
+    n_threads = min(threads_for(2.0 * n * products.sum(), n_threads), -(-n // 8) or 1)
+    level_size = int(own.stride[int(sparse) : -1].sum()) * block + ROOM
+    size = sparse_scratch_size if sparse else scratch_size
+    slot_size = size(units, [int(s) for s in own.stride])
     out = np.empty((n, units[-1]), params.dtype)
     levels = np.empty(n_threads * level_size, params.dtype)
     scratch = np.empty(n_threads * slot_size, params.dtype)
     rows = NO_ROWS if rows is None else rows
     sizes = (n_threads, level_size, slot_size)
-    call(
-        compiled_forward,
-        params.dtype,
-        n_threads,
-        own,
-        plan.n_layers,
-        read_only(params),
-        X,
-        rows,
-        out,
-        levels,
-        scratch,
-        *sizes,
-    )
+    entry = forward_sparse if sparse else forward_dense
+    arrays = (read_only(params), X, rows, out, levels, scratch)
+    call(entry, params.dtype, n_threads, own, plan.n_layers, *arrays, *sizes, sparse=sparse)
     return out
 
 

@@ -64,6 +64,11 @@ def make_layout(units, dtype, n_rows):
     )
 
 
+def without_input(layout):
+    """The layout without a place for the activations of level 0: sparse input is never laid out."""
+    return layout._replace(level=np.maximum(layout.level - layout.level[1], 0))
+
+
 def _starts(sizes):
     return np.cumsum(sizes) - sizes
 

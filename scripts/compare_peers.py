@@ -99,10 +99,9 @@ def start_children(names: list[str], threads: int) -> tuple[dict[str, Child], di
 def time_workload(workload: Workload, children: dict[str, Child], threads: int, options) -> dict:
     """All rounds of one workload at one thread count, as one record of the JSON file."""
     ready, skipped = {}, {}
+    least = options.least_epochs if workload.kind == "fit" else 1
     for name, child in children.items():
-        reply = child.ask(
-            "prepare", workload=workload.name, n=workload.n, seconds=options.seconds, least=options.least_epochs
-        )
+        reply = child.ask("prepare", workload=workload.name, n=workload.n, seconds=options.seconds, least=least)
         if "skip" in reply:
             skipped[name] = reply["skip"]
         else:

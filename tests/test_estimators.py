@@ -171,10 +171,11 @@ def test_labels_of_any_type_come_back(form, early_stopping):
     np.testing.assert_array_equal(fitted.classes_, classes)
     assert set(fitted.predict(X)) <= set(classes)
     assert fitted.predict_proba(X).shape == (90, max(2, len(classes)))
+    assert fitted.predict(X).dtype == fitted.classes_.dtype
+    # Against codes, because early stopping on strings fails in scikit-learn 1.7.
     theirs = neural_network.MLPClassifier((5,), max_iter=5, random_state=0, early_stopping=early_stopping)
-    expected = theirs.fit(X, y).predict(X)
-    np.testing.assert_array_equal(fitted.predict(X), expected)
-    assert fitted.predict(X).dtype == expected.dtype
+    codes = theirs.fit(X, np.searchsorted(classes, y)).predict(X)
+    np.testing.assert_array_equal(fitted.predict(X), classes[codes])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,7 +247,7 @@ REFUSED = {
         MLPClassifier,
         {"early_stopping": True},
         lambda e: e.fit(X, np.arange(90) == 7),
-        "The least populated classes in y have only 1 member",
+        "The least populated class",
     ),
     "divergence": (
         MLPRegressor,
@@ -335,10 +336,9 @@ def test_column_of_targets_warns():
 @pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"solver": "lbfgs"}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_public_attributes(kind, parameters):
-    ours = quick(kind, **parameters).fit(X, target_of(kind))
-    theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(5,), max_iter=5, **parameters).fit(
-        X, target_of(kind)
-    )
+    y = BINARY if kind is MLPClassifier else VALUES
+    ours = quick(kind, **parameters).fit(X, y)
+    theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(5,), max_iter=5, **parameters).fit(X, y)
     public = [{name for name in vars(est) if name.endswith("_") and not name.startswith("_")} for est in (ours, theirs)]
     assert public[0] == public[1]
     for name in ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "t_", "n_iter_"):

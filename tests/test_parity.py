@@ -23,7 +23,7 @@ def make_data():
     X = rng.standard_normal((N_ROWS, N_FEATURES)).astype(np.float32).astype(np.float64)
     signal = X @ rng.standard_normal((N_FEATURES, 4)) / 3 + 0.3 * rng.standard_normal((N_ROWS, 4))
     targets = {
-        "2 classes": np.where(signal[:, 0] > 0.2, "yes", "no"),
+        "2 classes": np.where(signal[:, 0] > 0.2, 4, -1),
         "10 classes": np.digitize(signal[:, 0], np.quantile(signal[:, 0], np.arange(1, 10) / 10)) * 3 - 5,
         "labels": (signal > 0).astype(int),
         "1 output": signal[:, 0],

@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import joblib
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
@@ -201,14 +204,26 @@ def test_from_sklearn_refuses_others():
         MLPRegressor().to_sklearn()
 
 
+@pytest.mark.skipif(find_spec("skl2onnx") is not None, reason="skl2onnx is installed")
 def test_onnx_registration_needs_skl2onnx():
-    try:
-        import skl2onnx
-    except ImportError:
-        with pytest.raises(ImportError, match="skl2onnx"):
-            fastnn.register_onnx()
-    else:
+    with pytest.raises(ImportError, match="skl2onnx"):
         fastnn.register_onnx()
-        model = fitted()
-        converted = skl2onnx.to_onnx(model, X[:1], options={type(model): {"zipmap": False}})
-        assert [output.name for output in converted.graph.output] == ["label", "probabilities"]
+
+
+@pytest.mark.parametrize("target", ["classes", "binary", "labels", "values"])
+def test_onnx_models_predict_the_same(target):
+    skl2onnx, runtime = pytest.importorskip("skl2onnx"), pytest.importorskip("onnxruntime")
+    fastnn.register_onnx()
+    fastnn.register_onnx()  # again does no harm
+    model = fitted(target, activation="tanh")
+    options = {MLPClassifier: {"zipmap": False}} if type(model) is MLPClassifier else {}
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, TARGETS[target][1])
+    converted = skl2onnx.to_onnx(pipeline, X[:1], options=options)
+    session = runtime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {session.get_inputs()[0].name: X})
+    scaled = StandardScaler().fit_transform(X)
+    if type(model) is MLPClassifier:
+        np.testing.assert_array_equal(outputs[0], model.predict(scaled))
+        np.testing.assert_allclose(outputs[1], model.predict_proba(scaled), rtol=1e-4, atol=1e-6)
+    else:
+        np.testing.assert_allclose(outputs[0][:, 0], model.predict(scaled), rtol=1e-4, atol=1e-5)

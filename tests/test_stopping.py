@@ -42,7 +42,7 @@ VERBOSE = {
 def test_verbose_prints_scikit_learns_lines(case, capsys):
     printed = []
     for library, more in ((fastnn, {"dtype": "float64"}), (neural_network, {})):
-        library.MLPClassifier(**SETTINGS, **VERBOSE[case], **more, verbose=True).fit(X, BINARY)
+        library.MLPClassifier(**SETTINGS, **VERBOSE[case], **more, verbose=True).fit(X, BINARY == "up")
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
     assert "Iteration 1, loss = " in printed[0]

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+from numba import njit
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
@@ -66,12 +67,12 @@ def product_driver():
     """A compiled loop over fastnn's product; skips the benchmark at commits that have none of this form."""
     try:
         from fastnn.core.gemm import product
-        from fastnn.core.jit import kernel, load_leaves
+        from fastnn.core.jit import load_leaves
     except ImportError as reason:
         raise NotImplementedError("no fastnn.core.gemm.product") from reason
     load_leaves(np.float32)
 
-    @kernel
+    @njit(error_model="numpy")
     def run(times, c, zero, a, a_row, a_k, b, m, n, k):
         for _ in range(times):
             product(c, 0, n, zero, 0, 0, a, 0, a_row, a_k, b, 0, n, m, n, k)
@@ -108,17 +109,16 @@ class Elementwise:
 def elementwise_driver(function):
     try:
         from fastnn.core import vecmath
-        from fastnn.core.jit import kernel
     except ImportError as reason:
         raise NotImplementedError("no fastnn.core.vecmath") from reason
     call = getattr(vecmath, function)
 
-    @kernel
+    @njit(error_model="numpy")
     def sweep(out, x):
         for i in range(x.size):
             out[i] = call(x[i])
 
-    @kernel
+    @njit(error_model="numpy")
     def run(times, out, x):
         for _ in range(times):
             sweep(out, x)

@@ -168,15 +168,16 @@ def _lower_as_read(context, builder, sig, args):
     return impl_ret_borrowed(context, builder, sig.return_type, args[0])
 
 
-_leaves = []
+_leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
 
 
-def leaf(*arguments):
+def leaf(*arguments, group="dense"):
     """Compile a function once for each dtype, under the signature ``void(*arguments)``.
 
     ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its
-    first argument that has one; integers and arrays are converted to the signature as usual.
+    first argument that has one; integers and arrays are converted to the signature as usual. ``group``
+    "sparse" is compiled only for those who ask `load_leaves` for it.
     """
 
     def decorate(function):
@@ -212,8 +213,8 @@ def leaf(*arguments):
             llvmlite.binding.add_symbol(symbol(real), address)
             return dispatcher
 
-        function.load = load
-        _leaves.append(load)
+        function.load, function.group = load, group
+        _leaves[group].append(load)
         return function
 
     return decorate
@@ -230,18 +231,22 @@ def _real_of(numba_type):
     return None
 
 
-def load_leaves(dtype):
-    """Compile, or load from the cache, every leaf for a dtype: entries hold calls to their symbols."""
+def load_leaves(dtype, sparse=False):
+    """Compile, or load from the cache, every leaf for a dtype, those for sparse input on request.
+
+    To be called before an entry is: entries hold calls to the leaves' symbols.
+    """
     real = numba.from_dtype(np.dtype(dtype))
-    if real not in _loaded:
-        for load in _leaves:  # in the order of definition: callees before callers
-            load(real)
-        _loaded.add(real)
+    for group in ("dense", "sparse") if sparse else ("dense",):
+        if (group, real) not in _loaded:
+            for load in _leaves[group]:
+                load(real)
+            _loaded.add((group, real))
 
 
 def callable_leaf(function, dtype):
     """A compiled function of the same parameters that calls the leaf, for tests and benchmarks."""
-    load_leaves(dtype)
+    load_leaves(dtype, function.group == "sparse")
     names = ", ".join(inspect.signature(function).parameters)
     scope = {"leaf": function}
     exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)
@@ -250,7 +255,7 @@ def callable_leaf(function, dtype):
 
 def leaf_assembly(function, dtype):
     """Assembly text of a leaf; only in a process that compiled it (Numba keeps none in its cache)."""
-    load_leaves(dtype)
+    load_leaves(dtype, function.group == "sparse")
     dispatcher = function.load(numba.from_dtype(np.dtype(dtype)))
     return dispatcher.inspect_asm(dispatcher.signatures[0])
 

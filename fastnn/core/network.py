@@ -7,21 +7,25 @@ Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's 
 ldr), where ldr is n rounded up to whole vectors.
 """
 
+import numpy as np
+
 from .activations import activate, activate_output, differentiate
 from .gemm import product, product_ahead
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
-from .reductions import sum_squares
+from .reductions import dot, sum_squares
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
 BLOCK_ROWS = 128  # most rows that go through the network at once: their activations stay in the second cache
+SMALL_WEIGHTS = 1 << 14  # so few weights cost nothing to read again: then blocks are so low that their activations ...
+BLOCK_ELEMENTS = 6144  # ... stay in the first cache, 24 kB
 NARROW = 4  # up to so many outputs, lanes run over rows in the last layer's products (20-100-1: 1 of 8 lanes otherwise)
 LINE_BYTES = 64
-AHEAD = 4  # rows between the one that is gathered and the one that is prefetched
-STRIP = 48  # weight rows whose gradient is held in scratch before the optimizer's step: 4 x 12, 6 x 8, 8 x 6
-STRIP_ELEMENTS = 1 << 14  # and most of its elements, unless that leaves under GROUP rows
+AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
+STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
+STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB beside 13 kB of deltas
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
 
 
@@ -31,14 +35,18 @@ def padded(n):
     return ((n + LANES - 1) // LANES | 1) * LANES
 
 
-@leaf(OUT, INT, MATRIX, ROWS)
-def gather_rows(out, ld_out, X, rows):
-    """out[r, :] <- X[rows[r], :]. Writes: out (n, ld_out), first n_features columns. Reads: X, rows (n,)."""
+@leaf(OUT, INT, MATRIX, ROWS, INT)
+def gather_rows(out, ld_out, X, rows, n):
+    """out[r, :] <- X[rows[r], :] for r < n; further rows are those that will be asked for next.
+
+    Writes: out (n, ld_out), first n_features columns. Reads: X, rows.
+    """
     n_features = X.shape[1]
     flat = X.reshape(-1)
     line = LINE_BYTES // X.itemsize
-    for r in range(rows.size):
-        ahead = rows[min(r + AHEAD, rows.size - 1)] * n_features
+    distance = max(1, AHEAD_BYTES // (n_features * X.itemsize))
+    for r in range(n):
+        ahead = rows[min(r + distance, rows.size - 1)] * n_features
         for start in range(0, n_features, line):
             prefetch(flat, ahead + start)
         row = X[rows[r]]
@@ -70,12 +78,18 @@ def hidden_forward(layout, first, n_layers, params, x, ix, ldx, activations, lo,
 def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     """Z' = (A W + b)' of the last layer, and its activation.
 
+    A single output is a dot product for each row, sixteen partial sums each (lanes over columns would use 1 of 8); two
+    to NARROW outputs let lanes run over rows; more let them run over outputs.
+
     Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride, and 2 ldr).
     """
     layer = n_layers - 1
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
-    if fan_out <= NARROW and n >= 8:
+    if fan_out == 1:
+        for r in range(n):
+            z[r] = params[bias] + dot(a, ia + r * lda, params, weight, fan_in)
+    elif fan_out <= NARROW and n >= 8:
         transpose(scratch, 0, ldr, a, ia, lda, n, fan_in)
         for c in range(fan_out):
             z[c * ldr : (c + 1) * ldr] = params[bias + c]
@@ -104,7 +118,7 @@ def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n)
     ldr = padded(n)
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
     if rows.size > 0:
-        gather_rows(levels, layout.stride[0], X, rows[start : start + n])
+        gather_rows(levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
     hidden_forward(layout, 0, n_layers, params, a, ia, lda, levels, 0, n)
     if n_layers > 1:
@@ -112,6 +126,17 @@ def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n)
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
+
+
+@kernel
+def outer_product(out, first, stride, x, ix, step_x, y, iy, n, width):
+    """OUT (n, width) = x y', the product over one k without a tile's start and end. Writes: out. Reads: x, y."""
+    row = y[iy : iy + width]
+    for r in range(n):
+        target = out[first + r * stride : first + r * stride + width]
+        value = x[ix + r * step_x]
+        for j in range(width):
+            target[j] = value * row[j]
 
 
 @kernel
@@ -126,11 +151,15 @@ def backward(layout, n_layers, buffers, lo, n):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
         stride, above = layout.stride[layer], layout.stride[layer + 1]
         first = layout.delta[layer] + lo * stride
-        product(
-            deltas, first, stride, buffers.constants, 0, 0,
-            deltas, layout.delta[layer + 1] + lo * above, above, 1,
-            buffers.transposed, layout.transposed[layer], stride, n, fan_in, fan_out,
-        )  # fmt: skip
+        if fan_out == 1:
+            source, row = layout.delta[layer + 1] + lo * above, layout.transposed[layer]
+            outer_product(deltas, first, stride, deltas, source, above, buffers.transposed, row, n, fan_in)
+        else:
+            product(
+                deltas, first, stride, buffers.constants, 0, 0,
+                deltas, layout.delta[layer + 1] + lo * above, above, 1,
+                buffers.transposed, layout.transposed[layer], stride, n, fan_in, fan_out,
+            )  # fmt: skip
         level = layout.level[layer] + lo * stride
         size = n * stride
         differentiate(
@@ -172,9 +201,12 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
     ld = layout.stride[0]
-    for start in range(lo, hi, BLOCK_ROWS):
-        block = rows[start : min(start + BLOCK_ROWS, hi)]
-        gather_rows(buffers.activations[start * ld :], ld, X, block)
+    height = BLOCK_ROWS
+    if plan.n_params <= SMALL_WEIGHTS:
+        height = min(height, max(BLOCK_ELEMENTS // np.sum(layout.stride) // 2 * 2, LANES))
+    for start in range(lo, hi, height):
+        block = rows[start : min(start + height, hi)]
+        gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 0, start, slot)
 
 
@@ -231,9 +263,7 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
     """
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
-    height = max(GROUP, min(STRIP, STRIP_ELEMENTS // fan_out // GROUP * GROUP))
-    if layer == plan.n_layers - 1 and fan_out <= NARROW:
-        height = STRIP_ELEMENTS // (2 * NARROW)
+    height = max(1, STRIP_ELEMENTS // (STRIP * fan_out)) * STRIP
     room = height * fan_out + LANES
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
@@ -257,5 +287,5 @@ def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
     ldr = BLOCK_ROWS + 2 * LANES
     rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
-    weights = GROUP * max(units[1:]) + 2 * STRIP_ELEMENTS
+    weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS
     return max(rows, weights) + 8 * LANES

@@ -19,6 +19,14 @@ class EncodedData(NamedTuple):
     sample_weight: np.ndarray  # (n,); size 0: all ones
 
 
+class Csr(NamedTuple):
+    """A sparse matrix by rows, each row's entries sorted by column; read-only, duplicates add up."""
+
+    values: np.ndarray  # (n_entries,) of the network's dtype
+    indices: np.ndarray  # int32 (n_entries,): column of each entry
+    indptr: np.ndarray  # int64 (n_rows + 1,): first entry of each row
+
+
 class Layout(NamedTuple):
     """Where everything lies. Level 0 is the input, level l the output of layer l - 1; arrays are int64.
 

@@ -65,8 +65,8 @@ class Workload:
         return 2 * self.n * (2 * sum(products) + sum(products[1:]))  # the first layer passes nothing back
 
     def shrunk(self, limit: int = 2000) -> Workload:
-        """The same network on at most `limit` rows, for runs that must be short."""
-        return replace(self, n=min(self.n, limit))
+        """The same network on at most `limit` rows (a search: an eighth of them), for runs that must be short."""
+        return replace(self, n=min(self.n, limit // 8 if self.kind == "search" else limit))
 
 
 WORKLOADS = (

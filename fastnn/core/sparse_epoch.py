@@ -1,0 +1,122 @@
+"""``epoch`` for sparse input: the functions that Python calls, with the same loops and the same steps.
+
+Both parallel loops change no bit of the result. The first is balanced by rows, whatever they hold; the blocks of the
+first layer's weight rows come from Python, which knows how full the columns are.
+"""
+
+import math
+
+from numba import prange
+
+from .epoch import boundary, penalty, rows_loss, weight_sum
+from .jit import entry, kernel
+from .network import BLOCK_ROWS, GROUP, learn_weights
+from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
+
+
+@kernel
+def learn_row_block(layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size):
+    """First half of a step for one block: its share of the batch's rows."""
+    lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
+    slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, slot)
+
+
+@kernel
+def learn_weight_block(layout, plan, buffers, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
+    """Second half of a step for one block: its share of the weight rows of every layer."""
+    slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    n = members.size
+    lo, hi = bounds[block], bounds[block + 1]
+    if lo < hi:
+        cursors = buffers.offsets[block * n : (block + 1) * n]
+        learn_weights_sparse(layout, plan, buffers, csr, members, cursors, lo, hi, alpha, scale, rate, slot)
+    for layer in range(1, plan.n_layers):
+        fan_in = layout.units[layer]
+        lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
+        if lo < hi:
+            learn_weights(layout, plan, buffers, layer, lo, hi, n, alpha, scale, rate, 0, 0, slot)
+
+
+@entry
+def train_epoch_sparse(
+    layout, plan, buffers, csr, labels, targets, sample_weight, rows, rates, losses, bounds, n_blocks, slot_size
+):
+    """`epoch.train_epoch` with X in ``csr``.
+
+    Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
+    """
+    dtype = buffers.params.dtype
+    n_batches = losses.size
+    for batch in range(n_batches):
+        members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
+        n = members.size
+        weights = weight_sum(sample_weight, members)
+        losses[batch] = 0.0
+        if weights == 0.0:
+            continue
+        for block in prange(n_blocks):
+            learn_row_block(
+                layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size
+            )
+        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
+        if not math.isfinite(losses[batch]):
+            return batch
+        scale = dtype.type(1.0 / weights)
+        rate = dtype.type(rates[batch])
+        for block in prange(n_blocks):
+            learn_weight_block(
+                layout, plan, buffers, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size
+            )
+    return n_batches
+
+
+@entry
+def loss_and_gradient_sparse(
+    layout, plan, buffers, csr, labels, targets, sample_weight, rows, bounds, n_blocks, slot_size
+):
+    """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
+    dtype = buffers.params.dtype
+    weights = weight_sum(sample_weight, rows)
+    scale = dtype.type(1.0 / weights)
+    alpha = plan.alpha
+    loss = penalty(buffers, alpha)
+    for start in range(0, rows.size, plan.batch_size):
+        members = rows[start : min(start + plan.batch_size, rows.size)]
+        n = members.size
+        for block in prange(n_blocks):
+            learn_row_block(
+                layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size
+            )
+        loss += rows_loss(buffers, n)
+        for block in prange(n_blocks):
+            learn_weight_block(
+                layout, plan, buffers, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size
+            )
+        alpha = dtype.type(0)
+    return loss / weights
+
+
+@kernel
+def predict_block(
+    layout, n_layers, params, csr, rows, out, activations, scratch, block, n_blocks, level_size, slot_size
+):  # fmt: skip
+    """Outputs of one block's share of the rows."""
+    n_outputs = layout.units[n_layers]
+    n = out.size // n_outputs
+    lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
+    levels = activations[block * level_size : (block + 1) * level_size]
+    slot = scratch[block * slot_size : (block + 1) * slot_size]
+    for start in range(lo, hi, BLOCK_ROWS):
+        m = min(BLOCK_ROWS, hi - start)
+        predict_rows_sparse(layout, n_layers, params, csr, rows, out[start * n_outputs :], levels, slot, start, m)
+
+
+@entry
+def forward_sparse(layout, n_layers, params, csr, rows, out, activations, scratch, n_blocks, level_size, slot_size):
+    """`epoch.forward` with X in ``csr``."""
+    flat = out.reshape(-1)
+    for block in prange(n_blocks):
+        predict_block(
+            layout, n_layers, params, csr, rows, flat, activations, scratch, block, n_blocks, level_size, slot_size
+        )

@@ -1,0 +1,135 @@
+"""The two halves of a training step, and prediction, for sparse input: the first layer here, the rest in ``network``.
+
+Level 0 is never laid out: the first layer's product reads the sparse rows where they lie, and so does its gradient. In
+a network without hidden layers the first layer is the last, and its outputs go through the deltas' place to the
+transposed block.
+"""
+
+from .activations import activate, activate_output
+from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .losses import loss_and_delta
+from .movement import transpose
+from .network import (
+    BLOCK_ROWS,
+    GROUP,
+    LANES,
+    follow_weights,
+    hidden_forward,
+    learn_from_input,
+    learn_weights,
+    output_forward,
+    padded,
+    scratch_size,
+)
+from .optimizers import GRADIENT, step
+from .sparse import CSR, find_column, sparse_gradient, sparse_product, whole_units
+
+# Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
+STRIP_ELEMENTS = 1 << 17
+
+
+def CURSORS(real):
+    """A flat array of int64 that the leaf writes."""
+    return OUT(INT(real))
+
+
+@kernel
+def level_one(layout, params, csr, rows, start, n, activations, lo):
+    """A_1 = f(X W_0 + b_0) of n rows. Writes: activations, rows lo .. lo + n of level 1. Reads: params, csr, rows."""
+    stride = layout.stride[1]
+    top = layout.level[1] + lo * stride
+    weight, bias = layout.weight[0], layout.bias[0]
+    sparse_product(activations, top, stride, csr, rows, start, n, params, weight, bias, layout.units[1])
+    activate(layout.activation[0], activations[top : top + n * stride])
+
+
+@kernel
+def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
+    """Z' = (X W_0 + b_0)' and its activation, where layer 0 is the last.
+
+    Writes: z (n_outputs, ldr); c (n, stride) from ``ic`` on as scratch. Reads: params, csr, rows. Scratch: scratch.
+    """
+    n_outputs, stride = layout.units[1], layout.stride[1]
+    sparse_product(c, ic, stride, csr, rows, start, n, params, layout.weight[0], layout.bias[0], n_outputs)
+    transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
+    activate_output(layout.activation[0], z, n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
+
+
+@leaf(LAYOUT, PLAN, BUFFERS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, OUT, group="sparse")
+def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, rows, lo, hi, slot):
+    """First half of a step: rows lo .. hi of the batch through the network and back.
+
+    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
+    """
+    params, deltas = buffers.params, buffers.deltas
+    for start in range(lo, hi, BLOCK_ROWS):
+        block = rows[start : min(start + BLOCK_ROWS, hi)]
+        n = block.size
+        if plan.n_layers > 1:
+            level_one(layout, params, csr, block, 0, n, buffers.activations, start)
+            learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 1, start, slot)
+            continue
+        n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
+        delta = layout.delta[1] + start * stride
+        z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+        only_layer(layout, params, csr, block, 0, n, deltas, delta, z, scratch, ldr)
+        row_loss = buffers.row_loss[start : start + n]
+        loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+        transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
+
+
+@leaf(LAYOUT, PLAN, BUFFERS, CSR, ROWS, CURSORS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
+def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alpha, scale, rate, slot):
+    """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
+
+    Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
+    moments decay and go on moving a weight when its gradient is zero. A row could be passed over without changing a
+    bit only where alpha and all its moments are zero, or without moments alpha alone: not with scikit-learn's defaults.
+
+    Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
+    """
+    fan_in, fan_out = layout.units[0], layout.units[1]
+    indices, indptr = csr.indices, csr.indptr
+    for r in range(rows.size):
+        first = indptr[rows[r]]
+        cursors[r] = find_column(indices, first, indptr[rows[r] + 1], lo) if lo > 0 else first
+    height = max(GROUP, STRIP_ELEMENTS // whole_units(fan_out, slot.itemsize) // GROUP * GROUP)
+    for i0 in range(lo, hi, height):
+        n = min(height, hi - i0)
+        sparse_gradient(
+            slot, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out
+        )
+        offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
+        w = buffers.params[offset : offset + size]
+        step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        if plan.solver != GRADIENT:
+            follow_weights(layout, buffers, 0, i0, n)
+    if hi == fan_in:  # no weight rows are left for it: the bias alone
+        learn_weights(layout, plan, buffers, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, slot)
+
+
+@leaf(LAYOUT, INT, IN, CSR, ROWS, OUT, OUT, OUT, INT, INT, group="sparse")
+def predict_rows_sparse(layout, n_layers, params, csr, rows, out, levels, slot, start, n):
+    """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
+
+    Writes: out (n, n_outputs) flat. Reads: params, csr, rows. Scratch: levels, slot.
+    """
+    n_outputs = layout.units[n_layers]
+    ldr = padded(n)
+    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    if n_layers > 1:
+        level_one(layout, params, csr, rows, start, n, levels, 0)
+        hidden_forward(layout, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
+        top, stride = layout.level[n_layers - 1], layout.stride[n_layers - 1]
+        output_forward(layout, n_layers, params, levels, top, stride, z, scratch, n, ldr)
+    else:
+        only_layer(layout, params, csr, rows, start, n, scratch, 2 * ldr, z, scratch, ldr)
+    transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
+
+
+def sparse_scratch_size(units, strides):
+    """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
+    weights = max(GROUP * strides[1], STRIP_ELEMENTS)
+    outputs = (units[-1] + strides[-1] + 2) * (BLOCK_ROWS + 2 * LANES)
+    size = max(scratch_size([0, *units[1:]], strides), weights + 8 * LANES, outputs + 8 * LANES)
+    return (size + LANES - 1) // LANES * LANES  # slots start on cache lines
