@@ -8,7 +8,7 @@ from .core.sparse import as_csr
 from .core.sparse_epoch import forward_sparse
 from .core.sparse_network import sparse_scratch_size
 from .plan import ROOM, make_layout, without_input
-from .threads import call, threads_for
+from .threads import runner, threads_for
 
 NO_ROWS = np.empty(0, np.int64)
 
@@ -52,7 +52,7 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
     sizes = (n_threads, level_size, slot_size)
     entry = forward_sparse if sparse else forward_dense
     arrays = (read_only(params), X, rows, out, levels, scratch)
-    call(entry, params.dtype, n_threads, own, plan.n_layers, *arrays, *sizes, sparse=sparse)
+    runner(entry, params.dtype, n_threads, sparse)(own, plan.n_layers, *arrays, *sizes)
     return out
 
 

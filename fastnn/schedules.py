@@ -18,10 +18,13 @@ class Constant:
     def __init__(self, settings):
         self.settings = settings
         self.learning_rate = float(settings["learning_rate_init"])
+        self._rates = np.empty(0)
 
     def rates(self, step, n_steps):
         """Effective rates of the ``n_steps`` steps that follow the first ``step`` ones: float64 (n_steps,)."""
-        return np.full(n_steps, self.learning_rate)
+        if self._rates.size != n_steps or (n_steps and self._rates[0] != self.learning_rate):
+            self._rates = np.full(n_steps, self.learning_rate)
+        return self._rates
 
     def epoch_ends(self, n_seen):
         """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""

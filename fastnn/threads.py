@@ -6,6 +6,7 @@ depend on the number of threads, so the serial twin can stand in at any call: in
 Python thread is inside a parallel call.
 """
 
+import functools
 import os
 import threading
 
@@ -69,14 +70,19 @@ def threads_for(flops, limit):
     return limit if flops >= CROSSOVER_FLOPS else 1
 
 
-def call(entry, dtype, n_threads, *args, sparse=False):
-    """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run.
+def runner(entry, dtype, n_threads, sparse=False):
+    """A function that calls an entry on ``n_threads`` threads, with everything it needs compiled or loaded.
 
     ``sparse`` says whether the entry is one of those for sparse input.
     """
-    global _has_run_parallel
     load_leaves(dtype, sparse)
-    if n_threads == 1 or _forked or not _inside.acquire(blocking=False):
+    return entry.serial if n_threads == 1 else functools.partial(_run, entry, n_threads)
+
+
+def _run(entry, n_threads, *args):
+    """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
+    global _has_run_parallel
+    if _forked or not _inside.acquire(blocking=False):
         return entry.serial(*args)
     try:
         before = numba.get_num_threads()

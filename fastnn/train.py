@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .core.epoch import loss_and_gradient, refresh, train_epoch
+from .core.jit import pack
 from .core.network import GROUP
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, without_input
 from .state import State, make_buffers
-from .threads import call, threads_for
+from .threads import runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
@@ -111,8 +112,9 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
-    dtype = state.params.dtype
-    call(refresh, dtype, 1, layout, plan, buffers)
+    packed = pack(layout, plan, buffers)
+    runner(refresh, state.params.dtype, 1)(packed, state.params)
+    run = runner(entry, state.params.dtype, n_threads, sparse)
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
@@ -123,17 +125,16 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             rng.shuffle(rows)
         rates = schedule.rates(state.step, n_batches)
         done = 0
-        while done < n_batches:
-            n = min(per_call, n_batches - done)
-            some = (rows[done * batch : (done + n) * batch], rates[done : done + n], losses[done : done + n])
-            places = (layout, plan, buffers, *source.arrays)
-            made = call(entry, dtype, n_threads, *places, *some, *own, sparse=sparse)
+        for first in range(0, n_batches, per_call):
+            part = slice(first, first + per_call)
+            members = rows[first * batch : (first + per_call) * batch]
+            made = run(packed, state.params, *source.arrays, members, rates[part], losses[part], *own)
             done += made
             state.step += made
-            if made < n:
+            if made < per_call and done < n_batches:
                 break
         finite = done == n_batches
-        loss = float(losses @ sizes) if finite else float(losses[done])
+        loss = float(losses.dot(sizes)) if finite else float(losses[done])
         yield EpochRecord(loss, done, finite, time.perf_counter() - start)
         if not finite:
             return
@@ -161,21 +162,25 @@ class FullBatch:
 
     def __init__(self, layout, plan, params, data, *, n_threads):
         source = Source(data)
-        self.sparse = source.csr is not None
+        sparse = source.csr is not None
         chunk = min(CHUNK_ROWS, source.n_rows)
-        own = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
-        self.layout = without_input(own) if self.sparse else own
-        self.plan = plan._replace(batch_size=np.int64(chunk))
-        self.n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
-        state = State(self.layout, params, np.zeros((1, params.size), params.dtype))
+        layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
+        layout = without_input(layout) if sparse else layout
+        plan = plan._replace(batch_size=np.int64(chunk))
+        n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
+        state = State(layout, params, np.zeros((1, params.size), params.dtype))
+        buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
+        bounds = source.bounds(layout, chunk, n_threads)
         self.gradient = state.moments[0]
-        self.buffers, slot_size = make_buffers(self.layout, self.plan, state, self.n_threads, self.sparse)
-        bounds = source.bounds(self.layout, chunk, self.n_threads)
-        self.arrays = (*source.arrays, np.arange(source.n_rows), *bounds, self.n_threads, slot_size)
+        self._records = (layout, plan, buffers)  # kept alive: ``packed`` holds their addresses
+        self._refresh = runner(refresh, params.dtype, 1)
+        self._evaluate = runner(
+            loss_and_gradient_sparse if sparse else loss_and_gradient, params.dtype, n_threads, sparse
+        )
+        places = (pack(*self._records), params)
+        self._arguments = (*places, *source.arrays, np.arange(source.n_rows), *bounds, n_threads, slot_size)
 
     def __call__(self):
         self.gradient[:] = 0
-        places = (self.layout, self.plan, self.buffers)
-        call(refresh, self.gradient.dtype, 1, *places)
-        entry = loss_and_gradient_sparse if self.sparse else loss_and_gradient
-        return call(entry, self.gradient.dtype, self.n_threads, *places, *self.arrays, sparse=self.sparse)
+        self._refresh(*self._arguments[:2])
+        return self._evaluate(*self._arguments)

@@ -16,23 +16,28 @@ ROOT = Path(__file__).resolve().parent.parent
 ROAD = """
     __main__
     ""
-    interop display
+    display
     _classifier _regressor
     _base
+    interop persistence
     parameters encode
-    plan
-    state
     lbfgs
-    schedules train infer
+    train infer
+    state
+    plan
+    stopping scoring schedules initial
     threads
     core
+    core.sparse_epoch
     core.epoch
+    core.sparse_network
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
-    core.vecmath core.random
+    core.vecmath core.movement core.random
     core.scalars core.reductions
     core.microkernel
-    core.jit core.records
+    core.jit
+    core.records
 """
 RANK = {
     ".".join(filter(None, ["fastnn", name.strip('"')])): rank
@@ -147,7 +152,7 @@ def test_texts_name_no_machine_and_files_are_short():
 ROAD_CASES = {
     "to the right": ("fastnn.plan", "from .core.records import TrainPlan", False),
     "absolute, to the right": ("fastnn.plan", "import fastnn.core.losses", False),
-    "module out of a package": ("fastnn._base", "from . import plan, state", False),
+    "module out of a package": ("fastnn._base", "from . import state, plan", False),
     "from a package's __init__": ("fastnn", "from ._classifier import MLPClassifier", False),
     "foreign package": ("fastnn.encode", "import numpy as np\nfrom sklearn.utils import check_array", False),
     "core stands on numba": ("fastnn.core.gemm", "import os\nimport numpy\nfrom numba import njit", False),
@@ -155,7 +160,7 @@ ROAD_CASES = {
     "to the left": ("fastnn.plan", "from .encode import encode", True),
     "to the left, absolute": ("fastnn.plan", "from fastnn.encode import encode", True),
     "to the left, plain": ("fastnn.plan", "import fastnn._base", True),
-    "to the left, second name": ("fastnn.plan", "from . import state, encode", True),
+    "to the left, second name": ("fastnn.state", "from . import plan, encode", True),
     "to the left, in a function": ("fastnn.train", "def f():\n    from ._base import x", True),
     "the package itself": ("fastnn.plan", "from . import __version__", True),
     "same rank": ("fastnn.core.losses", "from .activations import ACTIVATIONS", True),

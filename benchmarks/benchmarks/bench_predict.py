@@ -13,7 +13,7 @@ FORMS = {
 
 
 class Predict(Limited):
-    """predict_proba of 10,000 rows of 784 through 100 hidden units."""
+    """predict_proba of 5,000 rows of 784 through 100 hidden units."""
 
     param_names = ("form", "n_jobs", "library")
     params = (tuple(FORMS), THREADS, LIBRARIES)

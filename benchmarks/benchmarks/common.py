@@ -26,7 +26,7 @@ if importlib.util.find_spec("fastnn") is None:
 from peers.estimators import parameters  # noqa: E402
 from peers.workloads import BY_NAME, WORKLOADS, make_data  # noqa: E402
 
-ROWS = 10_000
+ROWS = 5_000
 LIBRARIES = ("fastnn", "sklearn")
 THREADS = (1, -1)
 CORE = tuple(workload.name for workload in WORKLOADS if workload.group == "core")

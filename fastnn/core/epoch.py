@@ -8,7 +8,7 @@ import math
 
 from numba import prange
 
-from .jit import entry, kernel
+from .jit import entry, kernel, unpack
 from .microkernel import address_of
 from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
@@ -69,16 +69,18 @@ def prefetch_offsets(offsets, X, ahead, block, n_blocks):
 
 
 @kernel
-def learn_row_block(layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
+def learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
+    layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
 
 
 @kernel
-def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot_size):
+def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     line, address = 0, 0
     if ahead.size > 0 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
@@ -94,14 +96,15 @@ def learn_weight_block(layout, plan, buffers, block, n_blocks, n_rows, alpha, sc
 
 
 @entry
-def refresh(layout, plan, buffers):
+def refresh(packed, like):
     """Derive from the weights what training keeps beside them. Writes: transposed, squares. Reads: params."""
+    layout, plan, buffers = unpack(packed, like)
     for layer in range(plan.n_layers):
         follow_weights(layout, buffers, layer, 0, layout.units[layer])
 
 
 @entry
-def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, rates, losses, n_blocks, slot_size):
+def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, losses, n_blocks, slot_size):
     """One optimizer step for each mini-batch of ``rows``.
 
     Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
@@ -109,7 +112,8 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
     Returns the number of steps made; fewer than n_batches when a loss is not finite. A batch whose weights sum to zero
     makes no step and has loss 0.
     """
-    dtype = buffers.params.dtype
+    _, plan, buffers = unpack(packed, like)
+    dtype = like.dtype
     n_batches = losses.size
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
@@ -119,9 +123,7 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
         if weights == 0.0:
             continue
         for block in prange(n_blocks):
-            learn_row_block(
-                layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size
-            )
+            learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -129,18 +131,19 @@ def train_epoch(layout, plan, buffers, X, labels, targets, sample_weight, rows, 
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot_size)
+            learn_weight_block(packed, like, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot_size)
     return n_batches
 
 
 @entry
-def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, rows, n_blocks, slot_size):
+def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, n_blocks, slot_size):
     """Loss of all ``rows`` and its gradient, ``plan.batch_size`` rows at a time.
 
     Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
     Reads: params, transposed, squares; X, labels, targets, sample_weight at ``rows``.
     """
-    dtype = buffers.params.dtype
+    _, plan, buffers = unpack(packed, like)
+    dtype = like.dtype
     weights = weight_sum(sample_weight, rows)
     scale = dtype.type(1.0 / weights)
     alpha = plan.alpha
@@ -150,12 +153,10 @@ def loss_and_gradient(layout, plan, buffers, X, labels, targets, sample_weight, 
         ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
-            learn_row_block(
-                layout, plan, buffers, X, labels, targets, sample_weight, members, block, n_blocks, slot_size
-            )
+            learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            learn_weight_block(layout, plan, buffers, block, n_blocks, n, alpha, scale, scale, X, ahead, slot_size)
+            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, slot_size)
         alpha = dtype.type(0)
     return loss / weights
 

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import itertools
 import pathlib
 import types as python_types
 import warnings
@@ -26,11 +27,13 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import lower_builtin, type_callable
+from numba.np.arrayobj import populate_array
 
 from .records import Buffers, Layout, TrainPlan
 
@@ -166,6 +169,56 @@ def _type_as_read(context):
 @lower_builtin(as_read, types.Array)
 def _lower_as_read(context, builder, sig, args):
     return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+
+def pack(*records):
+    """Put records into one array: Numba takes 0.13 us a field to receive a NamedTuple, 5 us for all that a call needs.
+
+    The array holds addresses: the records must outlive it. With NUMBA_DISABLE_JIT the records themselves are returned.
+    """
+    if config.DISABLE_JIT:
+        return records
+    words = []
+    for value in (field for record in records for field in record):
+        if isinstance(value, np.ndarray):
+            words += [value.__array_interface__["data"][0], value.size]
+        else:
+            words.append(np.float64(value).view(np.int64) if isinstance(value, np.floating) else value)
+    return np.array(words, dtype=np.int64)
+
+
+def unpack(packed, like):
+    """Layout, plan and buffers out of what `pack` made of them; ``like`` is any array of the network's dtype."""
+    return packed
+
+
+@type_callable(unpack)
+def _type_unpack(context):
+    return lambda packed, like: types.Tuple([record(like.dtype) for record in (LAYOUT, PLAN, BUFFERS)])
+
+
+@lower_builtin(unpack, types.Array, types.Array)
+def _lower_unpack(context, builder, sig, args):
+    words = context.make_array(sig.args[0])(context, builder, args[0]).data
+    positions = itertools.count()
+
+    def next_word():
+        return builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), next(positions))]))
+
+    def make(kind):
+        if isinstance(kind, types.Integer):
+            return next_word()
+        if isinstance(kind, types.Float):
+            return context.cast(builder, builder.bitcast(next_word(), ir.DoubleType()), types.float64, kind)
+        array = context.make_array(kind)(context, builder)
+        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        data = builder.inttoptr(next_word(), array.data.type)
+        shape, strides = (cgutils.pack_array(builder, [value]) for value in (next_word(), itemsize))
+        populate_array(array, data, shape, strides, itemsize, meminfo=None)
+        return array._getvalue()
+
+    records = [context.make_tuple(builder, kind, [make(field) for field in kind]) for kind in sig.return_type]
+    return context.make_tuple(builder, sig.return_type, records)
 
 
 _leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers

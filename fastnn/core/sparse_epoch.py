@@ -9,22 +9,24 @@ import math
 from numba import prange
 
 from .epoch import boundary, penalty, rows_loss, weight_sum
-from .jit import entry, kernel
+from .jit import entry, kernel, unpack
 from .network import BLOCK_ROWS, GROUP, learn_weights
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
 
 
 @kernel
-def learn_row_block(layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size):
+def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
+    layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, slot)
 
 
 @kernel
-def learn_weight_block(layout, plan, buffers, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
+def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     n = members.size
     lo, hi = bounds[block], bounds[block + 1]
@@ -40,13 +42,14 @@ def learn_weight_block(layout, plan, buffers, csr, members, bounds, block, n_blo
 
 @entry
 def train_epoch_sparse(
-    layout, plan, buffers, csr, labels, targets, sample_weight, rows, rates, losses, bounds, n_blocks, slot_size
+    packed, like, csr, labels, targets, sample_weight, rows, rates, losses, bounds, n_blocks, slot_size
 ):
     """`epoch.train_epoch` with X in ``csr``.
 
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
-    dtype = buffers.params.dtype
+    _, plan, buffers = unpack(packed, like)
+    dtype = like.dtype
     n_batches = losses.size
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
@@ -56,27 +59,22 @@ def train_epoch_sparse(
         if weights == 0.0:
             continue
         for block in prange(n_blocks):
-            learn_row_block(
-                layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size
-            )
+            learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
-            learn_weight_block(
-                layout, plan, buffers, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size
-            )
+            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size)
     return n_batches
 
 
 @entry
-def loss_and_gradient_sparse(
-    layout, plan, buffers, csr, labels, targets, sample_weight, rows, bounds, n_blocks, slot_size
-):
+def loss_and_gradient_sparse(packed, like, csr, labels, targets, sample_weight, rows, bounds, n_blocks, slot_size):
     """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
-    dtype = buffers.params.dtype
+    _, plan, buffers = unpack(packed, like)
+    dtype = like.dtype
     weights = weight_sum(sample_weight, rows)
     scale = dtype.type(1.0 / weights)
     alpha = plan.alpha
@@ -85,14 +83,10 @@ def loss_and_gradient_sparse(
         members = rows[start : min(start + plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
-            learn_row_block(
-                layout, plan, buffers, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size
-            )
+            learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            learn_weight_block(
-                layout, plan, buffers, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size
-            )
+            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size)
         alpha = dtype.type(0)
     return loss / weights
 

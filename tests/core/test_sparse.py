@@ -134,13 +134,13 @@ def blocks(monkeypatch):
     """A function that sets the number of blocks of every call; ``serial`` runs them one after the other."""
 
     def choose(serial=True):
-        def call_serial(entry, dtype, n_threads, *args, sparse=False):
+        def serial_runner(entry, dtype, n_threads, sparse=False):
             jit.load_leaves(dtype, sparse)
-            return entry.serial(*args)
+            return entry.serial
 
         for module in (train, infer):
             monkeypatch.setattr(module, "threads_for", lambda flops, limit: limit)
-            monkeypatch.setattr(module, "call", call_serial if serial else threads.call)
+            monkeypatch.setattr(module, "runner", serial_runner if serial else threads.runner)
 
     return choose
 

@@ -1,0 +1,187 @@
+"""The bits of a result depend on nothing but its inputs: not on threads, the width of the vectors or the run.
+
+Run as a script, the file trains and predicts with every network of CASES, in the mode that the environment asks for,
+and saves what came out. Even the smallest networks run parallel code where more than one thread is asked for.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+from numba import config
+
+from fastnn import infer, state, threads, train
+from fastnn.core import jit
+from fastnn.core.losses import LOSSES
+from fastnn.core.microkernel import target_features
+from fastnn.core.records import EncodedData
+from fastnn.plan import make_plan
+
+DTYPES = (np.float32, np.float64)
+REALS = [numba.from_dtype(np.dtype(dtype)) for dtype in DTYPES]
+THREADS = (1, 2, 4)
+
+# name -> (units, hidden activation, loss, solver, batch size, rows)
+CASES = {
+    "784-100-10 adam": ((784, 100, 10), "relu", "log_loss", "adam", 200, 500),
+    "784-30-10 batch 10": ((784, 30, 10), "logistic", "log_loss", "nesterov", 10, 65),
+    "20-100-1": ((20, 100, 1), "relu", "binary_log_loss", "adam", 200, 410),
+    "no hidden layer": ((33, 3), "identity", "squared_error", "plain", 17, 100),
+    "one column, no hidden layer": ((5, 1), "identity", "poisson", "momentum", 9, 40),
+    "three hidden layers": ((13, 64, 40, 7, 2), "tanh", "squared_error", "nesterov", 32, 100),
+    "wide": ((20, 300, 150, 6), "tanh", "binary_log_loss", "adam", 150, 300),
+    "batch 1": ((13, 17, 1), "relu", "squared_error", "adam", 1, 9),
+    "batch 3": ((9, 5, 4), "logistic", "log_loss", "plain", 3, 20),
+}
+SOLVERS = {
+    "adam": dict(solver="adam"),
+    "nesterov": dict(solver="sgd", momentum=0.9, nesterovs_momentum=True),
+    "momentum": dict(solver="sgd", momentum=0.9),
+    "plain": dict(solver="sgd"),
+}
+
+
+class FixedRate:
+    @staticmethod
+    def rates(step, n_steps):
+        return np.full(n_steps, 0.01)
+
+
+def make_data(units, loss, n, dtype):
+    rng = np.random.default_rng(n)
+    n_outputs = units[-1]
+    labels, targets = np.empty(0, np.int32), np.empty((0, 0))
+    if loss == "log_loss":
+        labels = rng.integers(0, n_outputs, n).astype(np.int32)
+    elif loss == "squared_error":
+        targets = rng.standard_normal((n, n_outputs))
+    else:
+        targets = rng.integers(0, 2, (n, n_outputs))
+    X, weights = rng.standard_normal((n, units[0])), rng.uniform(0.5, 1.5, n if n % 2 else 0)
+    arrays = [X.astype(dtype), labels, targets.astype(dtype), weights.astype(dtype)]
+    for array in arrays:
+        array.flags.writeable = False
+    return EncodedData(arrays[0], None, *arrays[1:])
+
+
+def outcome(case, dtype, n_threads):
+    """Everything that a training, a prediction and a gradient return, as one vector."""
+    units, activation, loss, solver, batch, n = CASES[case]
+    names = dict(hidden_activation=activation, out_activation=LOSSES[loss].output, loss=loss)
+    data = make_data(units, loss, n, dtype)
+    options = dict(units=units, dtype=dtype, alpha=1e-3, **names)
+    layout, plan = make_plan(batch_size=batch, **SOLVERS[solver], **options)
+    own = state.new_state(layout, plan)
+    own.params[:] = np.random.default_rng(0).uniform(-0.1, 0.1, own.params.size)
+    rows, rng = np.arange(n), np.random.RandomState(1)
+    walk = dict(rows=rows, rng=rng, shuffle=True, schedule=FixedRate, max_epochs=2, n_threads=n_threads)
+    losses = [record.loss for record in train.train(layout, plan, own, data, **walk)]
+    outputs = infer.forward(layout, plan, own.params, data, n_threads=n_threads)
+    some = infer.forward(layout, plan, own.params, data, rows=rows[::3].copy(), n_threads=n_threads)
+    full_batch = train.FullBatch(*make_plan(**options, solver="lbfgs"), own.params, data, n_threads=n_threads)
+    parts = [own.params, losses, outputs, some, [full_batch()], full_batch.gradient]
+    return np.concatenate([np.ravel(part).astype(np.float64) for part in parts])  # float32 widens without loss
+
+
+def outcomes(thread_counts):
+    threads.CROSSOVER_FLOPS = 0
+    return {
+        f"{case}, {dtype.__name__}, {n}": outcome(case, dtype, n)
+        for case in CASES
+        for dtype in DTYPES
+        for n in thread_counts
+    }
+
+
+def vector_registers():
+    """Of each leaf: its name and dtype, and whether its machine code uses 256-bit and 512-bit registers.
+
+    The leaves are compiled for it: Numba keeps no assembly of what it loads from its cache.
+    """
+    load, jit.MachineCodeCache.load_overload = jit.MachineCodeCache.load_overload, lambda *args: None
+    try:
+        dispatchers = [load_leaf(real) for real in REALS for load_leaf in jit._leaves]
+    finally:
+        jit.MachineCodeCache.load_overload = load
+    texts = {
+        f"{dispatcher.py_func.__name__} {real}": "".join(dispatcher.inspect_asm().values())
+        for dispatcher, real in zip(dispatchers, np.repeat(REALS, len(jit._leaves)), strict=True)
+    }
+    return [(name, "ymm" in text, "zmm" in text) for name, text in texts.items()]
+
+
+def save(path, thread_counts, registers):
+    uses = vector_registers() if registers == "registers" else []
+    np.savez(path, registers=np.array(uses, dtype=str), **outcomes(tuple(map(int, thread_counts.split(",")))))
+
+
+def run_script(folder, thread_counts, registers="", **environment):
+    saved = folder / "outcomes.npz"
+    paths = [str(pathlib.Path(threads.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | environment
+    command = [sys.executable, str(pathlib.Path(__file__).resolve()), str(saved), thread_counts, registers]
+    subprocess.run(command, env=environment, check=True, timeout=600)
+    return np.load(saved)
+
+
+needs_compiler = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
+
+
+@pytest.fixture(scope="module")
+def on_threads(tmp_path_factory):
+    """Outcomes on 1, 2 and 4 threads of one process, whatever the machine has."""
+    return run_script(tmp_path_factory.mktemp("threads"), "1,2,4", NUMBA_NUM_THREADS="4")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [dtype.__name__ for dtype in DTYPES])
+@pytest.mark.parametrize("case", CASES)
+def test_any_number_of_threads_gives_the_same_bits(on_threads, case, dtype):
+    alone = on_threads[f"{case}, {dtype}, 1"]
+    assert np.isfinite(alone).all()
+    for n in THREADS[1:]:
+        np.testing.assert_array_equal(on_threads[f"{case}, {dtype}, {n}"], alone, err_msg=f"{n} threads")
+
+
+@pytest.fixture(scope="module")
+def avx2(tmp_path_factory):
+    """Outcomes of code compiled for a processor with AVX2 and without AVX-512."""
+    host = dict(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
+    return run_script(tmp_path_factory.mktemp("avx2"), "1", "registers", **host)
+
+
+@needs_compiler
+@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the host has no AVX2")
+@pytest.mark.parametrize("dtype", [dtype.__name__ for dtype in DTYPES])
+@pytest.mark.parametrize("case", CASES)
+def test_avx2_gives_the_same_bits(avx2, on_threads, case, dtype):
+    np.testing.assert_array_equal(avx2[f"{case}, {dtype}, 1"], on_threads[f"{case}, {dtype}, 1"])
+
+
+@needs_compiler
+@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the host has no AVX2")
+def test_avx2_code_holds_no_wide_register(avx2):
+    uses = {name: (ymm == "True", zmm == "True") for name, ymm, zmm in avx2["registers"]}
+    assert len(uses) == 2 * len(jit._leaves)
+    assert [name for name, (_, zmm) in uses.items() if zmm] == []
+    assert {f"{name} {real}" for name in ("activate", "step") for real in REALS} <= {
+        n for n, (ymm, _) in uses.items() if ymm
+    }
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("case", CASES)
+def test_two_runs_give_the_same_bits(on_threads, case, dtype):
+    """In one process, and in another one."""
+    first = outcome(case, dtype, 1)
+    np.testing.assert_array_equal(first, outcome(case, dtype, 1))
+    np.testing.assert_array_equal(first, on_threads[f"{case}, {dtype.__name__}, 1"])
+
+
+if __name__ == "__main__":
+    save(*sys.argv[1:])

@@ -1,0 +1,101 @@
+"""How little is compiled: nothing by the import, and one signature for each dtype by a grid of all options."""
+
+import os
+
+import pytest
+from numba import config
+
+from processes import ROOT, files, run
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
+
+IMPORT = """
+import sklearn.neural_network, scipy.sparse, numba
+out["tasks"] = [len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1]
+out["threads"] = [threading.active_count()]
+import fastnn
+from numba.core.dispatcher import Dispatcher
+from fastnn.core.jit import Entry
+out["tasks"].append(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
+out["threads"].append(threading.active_count())
+modules = [module for name, module in sys.modules.items() if name.startswith("fastnn.core.")]
+kernels = {f.__name__: len(f.overloads) for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)}
+entries = {f.__name__: sorted({"serial", "parallel"} & set(vars(f))) for m in modules for f in vars(m).values()
+           if isinstance(f, Entry)}
+out.update(kernels=kernels, entries=entries)
+"""
+
+
+def test_import_compiles_nothing_and_starts_no_thread(tmp_path):
+    result = run(ROOT, tmp_path, IMPORT, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    assert result["compiled"] == 0
+    assert result["warnings"] == []
+    assert files(tmp_path, "*") == []
+    assert result["tasks"] == [1, 1]
+    assert result["threads"] == [1, 1]
+    assert len(result["kernels"]) > 10
+    assert set(result["kernels"].values()) == {0}
+    assert {"train_epoch", "loss_and_gradient", "forward"} <= set(result["entries"])
+    assert all(twins == [] for twins in result["entries"].values())
+
+
+GRID = """
+import itertools
+import numba
+from sklearn.exceptions import ConvergenceWarning
+from fastnn import MLPClassifier, MLPRegressor, threads
+from fastnn.core import epoch, jit
+threads.CROSSOVER_FLOPS = 0
+warnings.simplefilter("ignore")
+rng = np.random.RandomState(0)
+X = rng.standard_normal((30, 4))
+readonly = X.astype(np.float32)
+readonly.flags.writeable = False
+inputs = [X, np.asfortranarray(X), readonly, X.tolist(), np.repeat(X, 2, axis=0)[::2], X[:, ::-1].astype(np.float16),
+          (X * 3).astype(int)]
+signal = X @ rng.standard_normal((4, 3))
+weights = [None, rng.uniform(0.1, 1, 30), np.ones(30, int), None]
+early = dict(early_stopping=True, validation_fraction=0.3)
+tasks = [
+    (MLPClassifier, signal[:, 0] > 0, {}),
+    (MLPClassifier, signal.argmax(axis=1), {}),
+    (MLPClassifier, np.array(["a", "b", "c"])[signal.argmax(axis=1)], early),
+    (MLPClassifier, (signal > 0).astype(int), {}),
+    (MLPRegressor, signal[:, 0], {}),
+    (MLPRegressor, np.asfortranarray(signal), dict(shuffle=False)),
+    (MLPRegressor, np.floor(np.exp(signal[:, 0])).astype(int), dict(loss="poisson")),
+]
+options = itertools.product(
+    ("identity", "logistic", "tanh", "relu"), ("sgd", "adam", "lbfgs"), ((), (5,), (6, 3)), ("float32", "float64"),
+    (1, 2))
+fits = 0
+for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
+    for j, (estimator, y, extra) in enumerate(tasks):
+        if (i + j) % 3:
+            continue
+        names = dict(hidden_layer_sizes=hidden, activation=activation, solver=solver, dtype=dtype, n_jobs=n_jobs)
+        numbers = dict(batch_size=(7, 30, 1)[i % 3], momentum=(0.9, 0.0)[j % 2], learning_rate_init=1e-4, max_iter=2)
+        model = estimator(**names, **numbers, random_state=0, **extra)
+        given = inputs[(i + j) % len(inputs)]
+        model.fit(given, y, sample_weight=weights[(i // 3 + j) % 4])
+        model.predict(inputs[(i + 2 * j + 1) % len(inputs)])
+        if solver != "lbfgs" and not extra.get("early_stopping"):
+            model.partial_fit(given, y)
+        fits += 1
+out["fits"] = fits
+out["entries"] = {name: {twin: len(getattr(f, twin).signatures) for twin in ("serial", "parallel")}
+                  for name, f in vars(epoch).items() if isinstance(f, jit.Entry)}
+reals = [numba.from_dtype(np.dtype(dtype)) for dtype in ("float32", "float64")]
+out["leaves"] = [len(load(real).signatures) for real in reals for load in jit._leaves]
+"""
+
+
+def test_one_signature_for_each_dtype_whatever_the_options():
+    cache = os.environ.get("NUMBA_CACHE_DIR", "")
+    result = run(ROOT, cache, GRID, NUMBA_NUM_THREADS="2")
+    assert result["fits"] > 300
+    for name, twins in result["entries"].items():
+        assert twins["serial"] == 2, name
+        assert twins["parallel"] == (0 if name == "refresh" else 2), name  # refresh always runs serial
+    assert len(result["leaves"]) > 20
+    assert set(result["leaves"]) == {1}
