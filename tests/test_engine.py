@@ -159,8 +159,13 @@ def test_long_epochs_are_cut_into_several_compiled_calls(monkeypatch):
     options = dict(n_outputs=3, dtype=np.float32, batch_size=4, **SOLVERS["nesterov"])
     whole, cut = (Problem("log_loss", (5,), "tanh", **options) for _ in range(2))
     one_call = whole.train(3, 0.05)
-    calls, original = [], train.call
-    monkeypatch.setattr(train, "call", lambda entry, *args: calls.append(entry) or original(entry, *args))
+    calls, original = [], train.runner
+
+    def counting(entry, *args):
+        run = original(entry, *args)
+        return lambda *given: calls.append(entry) or run(*given)
+
+    monkeypatch.setattr(train, "runner", counting)
     monkeypatch.setattr(train, "CALL_FLOPS", 3 * train.step_flops(cut.layout, 4))
     assert [r[:3] for r in cut.train(3, 0.05)] == [r[:3] for r in one_call]
     assert calls.count(train.train_epoch) == 9  # 8 batches, 3 a call, 3 epochs

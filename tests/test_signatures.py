@@ -42,17 +42,20 @@ def test_import_compiles_nothing_and_starts_no_thread(tmp_path):
 GRID = """
 import itertools
 import numba
+import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from fastnn import MLPClassifier, MLPRegressor, threads
-from fastnn.core import epoch, jit
+from fastnn.core import epoch, jit, sparse_epoch
 threads.CROSSOVER_FLOPS = 0
 warnings.simplefilter("ignore")
 rng = np.random.RandomState(0)
 X = rng.standard_normal((30, 4))
 readonly = X.astype(np.float32)
 readonly.flags.writeable = False
+wide = sp.csr_matrix(X)
+wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
 inputs = [X, np.asfortranarray(X), readonly, X.tolist(), np.repeat(X, 2, axis=0)[::2], X[:, ::-1].astype(np.float16),
-          (X * 3).astype(int)]
+          (X * 3).astype(int), sp.csr_matrix(X), sp.csc_matrix(X), sp.coo_array(X), wide]
 signal = X @ rng.standard_normal((4, 3))
 weights = [None, rng.uniform(0.1, 1, 30), np.ones(30, int), None]
 early = dict(early_stopping=True, validation_fraction=0.3)
@@ -84,9 +87,9 @@ for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
         fits += 1
 out["fits"] = fits
 out["entries"] = {name: {twin: len(getattr(f, twin).signatures) for twin in ("serial", "parallel")}
-                  for name, f in vars(epoch).items() if isinstance(f, jit.Entry)}
+                  for name, f in (vars(epoch) | vars(sparse_epoch)).items() if isinstance(f, jit.Entry)}
 reals = [numba.from_dtype(np.dtype(dtype)) for dtype in ("float32", "float64")]
-out["leaves"] = [len(load(real).signatures) for real in reals for load in jit._leaves]
+out["leaves"] = [len(load(real).signatures) for real in reals for group in jit._leaves.values() for load in group]
 """
 
 

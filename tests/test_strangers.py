@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SequentialFeatureSelector
 from sklearn.inspection import DecisionBoundaryDisplay, partial_dependence, permutation_importance
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import RocCurveDisplay, roc_auc_score
+from sklearn.metrics import RocCurveDisplay
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -118,7 +118,7 @@ def grid(library):
 
 def grid_in_pipeline(library):
     model = Pipeline([("scale", StandardScaler()), ("net", classifier(library))])
-    grid = {"net__solver": ["lbfgs", "adam"], "scale": [StandardScaler(), "passthrough"]}
+    grid = {"net__learning_rate_init": [1e-3, 1e-2], "scale": [StandardScaler(), "passthrough"]}
     return searched(GridSearchCV(model, grid, cv=3, scoring="neg_log_loss"))
 
 
@@ -173,7 +173,8 @@ def bagged(library):
 
 
 def boosted(library):
-    return judged(AdaBoostClassifier(classifier(library), n_estimators=3, random_state=2).fit(X, NAMES))
+    part = classifier(library, learning_rate_init=0.01)
+    return judged(AdaBoostClassifier(part, n_estimators=3, random_state=2).fit(X, NAMES))
 
 
 def one_for_each_class(library):
@@ -228,8 +229,7 @@ def inspected(library):
 
 
 def drawn(library):
-    pyplot = pytest.importorskip("matplotlib").figure
-    axes = pyplot.Figure().subplots()
+    axes = pytest.importorskip("matplotlib.figure").Figure().subplots()
     model = classifier(library).fit(X[:, :2], BINARY)
     display = DecisionBoundaryDisplay.from_estimator(
         model, X[:, :2], grid_resolution=12, response_method="predict_proba", ax=axes
@@ -241,9 +241,8 @@ def drawn(library):
 def weights_routed(library):
     with config_context(enable_metadata_routing=True):
         net = classifier(library).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        search = GridSearchCV(make_pipeline(StandardScaler(), net), {"mlpclassifier__alpha": [0.1, 10.0]}, cv=3)
-        search[0].set_fit_request(sample_weight=False) if hasattr(search, "__getitem__") else None
-        search.estimator[0].set_fit_request(sample_weight=False)
+        scale = StandardScaler().set_fit_request(sample_weight=False)
+        search = GridSearchCV(make_pipeline(scale, net), {"mlpclassifier__alpha": [0.1, 10.0]}, cv=3)
         return searched(search, sample_weight=WEIGHT)
 
 
@@ -273,3 +272,37 @@ def test_the_import_line_makes_no_difference(case):
             assert str(ours[name]) == str(value)
         else:
             agree(ours[name], value)
+
+
+# ---- what concerns fastnn alone -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("mmap_mode", [None, "r", "c"])
+def test_a_fitted_pipeline_goes_through_joblib(mmap_mode, tmp_path):
+    model = make_pipeline(StandardScaler(), classifier(fastnn)).fit(X, NAMES)
+    joblib.dump(model, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib", mmap_mode=mmap_mode)
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert loaded.score(X, NAMES) == model.score(X, NAMES)
+    np.testing.assert_array_equal(clone(loaded).fit(X, NAMES).predict(X), model.predict(X))
+
+
+def test_html_lists_the_parameters():
+    html = estimator_html_repr(make_pipeline(StandardScaler(), fastnn.MLPClassifier(alpha=0.625, n_jobs=2)))
+    assert all(word in html for word in ("StandardScaler", "MLPClassifier", "0.625", "n_jobs"))
+    assert "Fitted" in estimator_html_repr(classifier(fastnn).fit(X, NAMES))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_are_read_as_arrays_are(library):
+    frames = pytest.importorskip(library)
+    names = [f"x{i}" for i in range(8)]
+    frame = frames.DataFrame({name: X[:, i] for i, name in enumerate(names)})
+    labels = frames.Series(NAMES)
+    model = classifier(fastnn).fit(frame, labels)
+    np.testing.assert_array_equal(model.feature_names_in_, names)
+    np.testing.assert_array_equal(model.predict_proba(frame), classifier(fastnn).fit(X, NAMES).predict_proba(X))
+    values = regressor(fastnn).fit(frame, frames.Series(VALUES), frames.Series(WEIGHT))
+    np.testing.assert_array_equal(values.predict(frame), regressor(fastnn).fit(X, VALUES, WEIGHT).predict(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(frame[names[::-1]])
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        model.predict(X)

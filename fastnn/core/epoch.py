@@ -113,7 +113,7 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
     makes no step and has loss 0.
     """
     _, plan, buffers = unpack(packed, like)
-    dtype = like.dtype
+    dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
@@ -124,14 +124,14 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
             continue
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
-        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
+        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
         ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, block, n_blocks, n, plan.alpha, scale, rate, X, ahead, slot_size)
+            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, slot_size)
     return n_batches
 
 

@@ -24,6 +24,8 @@ from numba.extending import lower_builtin, type_callable
 from .jit import IN, LABELS, ROWS, kernel
 from .microkernel import UNIT_BYTES, array_data, emit_fma
 from .records import Csr
+from .reductions import PRODUCTS
+from .scalars import fma
 
 MAX_UNITS = 8  # of a panel: four 64-byte sums hide the latency of one chain, eight 32-byte ones fit 16 registers
 
@@ -271,6 +273,27 @@ def sparse_product(c, ic, ldc, csr, rows, start, n, params, weight, bias, fan_ou
                 units, c, ic + r * ldc + j, params, bias + j, csr.values, csr.indices, lo, hi,
                 params, weight + j, fan_out,
             )  # fmt: skip
+
+
+@kernel
+def sparse_dots(z, csr, rows, start, n, params, weight, bias, partial):
+    """z[r] = b + x_r' w for a single output, the partial sums and their tree those of ``reductions.dot`` on dense rows.
+
+    Writes: z (n,). Reads: csr, rows, params. Scratch: partial (PRODUCTS,).
+    """
+    for r in range(n):
+        row = rows[start + r] if rows.size > 0 else start + r
+        partial[:PRODUCTS] = 0
+        for k in range(csr.indptr[row], csr.indptr[row + 1]):
+            column = csr.indices[k]
+            lane = column % PRODUCTS
+            partial[lane] = fma(csr.values[k], params[weight + column], partial[lane])
+        half = PRODUCTS
+        while half > 1:
+            half //= 2
+            for i in range(half):
+                partial[i] += partial[i + half]
+        z[r] = params[bias] + partial[0]
 
 
 @kernel

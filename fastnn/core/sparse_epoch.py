@@ -49,7 +49,7 @@ def train_epoch_sparse(
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
     _, plan, buffers = unpack(packed, like)
-    dtype = like.dtype
+    dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
@@ -60,13 +60,13 @@ def train_epoch_sparse(
             continue
         for block in prange(n_blocks):
             learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size)
-        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, plan.alpha)) / weights
+        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[batch])
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size)
+            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size)
     return n_batches
 
 

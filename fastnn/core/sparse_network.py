@@ -22,7 +22,7 @@ from .network import (
     scratch_size,
 )
 from .optimizers import GRADIENT, step
-from .sparse import CSR, find_column, sparse_gradient, sparse_product, whole_units
+from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product, whole_units
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
 STRIP_ELEMENTS = 1 << 17
@@ -50,8 +50,12 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
     Writes: z (n_outputs, ldr); c (n, stride) from ``ic`` on as scratch. Reads: params, csr, rows. Scratch: scratch.
     """
     n_outputs, stride = layout.units[1], layout.stride[1]
-    sparse_product(c, ic, stride, csr, rows, start, n, params, layout.weight[0], layout.bias[0], n_outputs)
-    transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
+    weight, bias = layout.weight[0], layout.bias[0]
+    if n_outputs == 1:
+        sparse_dots(z, csr, rows, start, n, params, weight, bias, scratch)
+    else:
+        sparse_product(c, ic, stride, csr, rows, start, n, params, weight, bias, n_outputs)
+        transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
     activate_output(layout.activation[0], z, n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 

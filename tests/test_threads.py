@@ -1,0 +1,287 @@
+"""Threads and processes: what n_jobs means, and that fits stay right and alive wherever other libraries put them."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import joblib
+import numba
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+from fastnn import MLPClassifier, MLPRegressor, threads
+
+RNG = np.random.RandomState(0)
+X = RNG.standard_normal((90, 6)).astype(np.float32)
+Y = np.argmax(X[:, :3], axis=1)
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+# ---- what n_jobs means ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("n_jobs", "expected"),
+    [(None, 3), (1, 1), (2, 2), (4, 4), (99, 4), (-1, 4), (-2, 3), (-4, 1), (-99, 1), (np.int64(2), 2)],
+)
+def test_n_jobs_counts_in_numbas_pool(n_jobs, expected, monkeypatch):
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
+    assert threads.resolve_n_jobs(n_jobs) == expected
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "all", "2", [2], float("nan")])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_other_n_jobs_are_refused_by_name(kind, n_jobs):
+    with pytest.raises(ValueError, match="n_jobs"):
+        kind((3,), n_jobs=n_jobs).fit(X, Y)
+    fitted = kind((3,), max_iter=2).fit(X, Y).set_params(n_jobs=n_jobs)
+    with pytest.raises(ValueError, match="n_jobs"):
+        fitted.predict(X)
+
+
+# ---- parallel work in processes of its own --------------------------------------------------------------------------
+PRELUDE = """
+import os, sys, threading, warnings
+import numpy as np, numba, scipy.sparse as sp
+from fastnn import MLPClassifier, MLPRegressor, threads
+
+warnings.simplefilter("ignore")
+threads.CROSSOVER_FLOPS = 1  # everything is worth a second thread
+X = np.random.RandomState(0).standard_normal((400, 64)).astype(np.float32)
+CSR = sp.csr_array(np.where(X > 1, X, 0))
+Y = np.argmax(X[:, :3], axis=1)
+
+
+def fitted(seed, n_jobs):
+    x = CSR if seed % 3 == 2 else X
+    model = MLPClassifier((64,), max_iter=4, random_state=seed, n_jobs=n_jobs).fit(x, Y)
+    return [*model.coefs_, *model.intercepts_, model.predict_proba(x)]
+
+
+def same(found, expected):
+    assert all(map(np.array_equal, found, expected)), "another number of threads gives another result"
+"""
+
+
+def run(code, **environment):
+    """Run code in a process with two Numba threads, whatever the machine has, and return what it prints."""
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, f"exit status {done.returncode}:\n{done.stdout}{done.stderr}"
+    return done.stdout.split()
+
+
+def require(layer):
+    if layer == "tbb":
+        probe = "import numba.np.ufunc.tbbpool"
+        if subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60).returncode:
+            pytest.skip("TBB's library is not on this machine")
+    elif find_spec(f"numba.np.ufunc.{layer}pool" if layer == "omp" else "numba.np.ufunc.workqueue") is None:
+        pytest.skip(f"this Numba has no {layer} layer")
+
+
+LAYERS = ["omp", "workqueue", "tbb"]
+
+AT_ONCE = """
+expected = [fitted(seed, 1) for seed in range(6)]
+start, failures = threading.Barrier(6), []
+
+
+def work(seed):
+    try:
+        start.wait()
+        for _ in range(5):
+            same(fitted(seed, 2), expected[seed])
+    except BaseException as error:
+        failures.append(error)
+        raise
+
+
+everyone = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+[thread.start() for thread in everyone]
+[thread.join() for thread in everyone]
+assert not failures and threads._has_run_parallel
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_several_python_threads_fit_at_once(layer):
+    require(layer)
+    assert run(AT_ONCE, NUMBA_THREADING_LAYER=layer) == [layer]
+
+
+FORKED = """
+import multiprocessing
+
+
+def child(seed):
+    same(fitted(seed, 2), expected[seed])
+    return seed
+
+
+expected = [fitted(seed, 1) for seed in range(3)]
+if sys.argv[1:] != ["first"]:
+    same(fitted(0, 2), expected[0])
+    assert threads._has_run_parallel
+pid = os.fork()
+if not pid:
+    try:
+        child(1)
+        grandchild = os.fork()
+        if not grandchild:
+            os._exit(child(2))
+        assert os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 2
+    except BaseException as error:
+        print(repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(child, range(3)) == [0, 1, 2]
+same(fitted(2, 2), expected[2])  # the parent goes on in parallel
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_forked_children_fit_and_predict(layer):
+    require(layer)
+    assert run(FORKED, NUMBA_THREADING_LAYER=layer) == ["done"]
+
+
+FOREIGN = """
+@numba.njit(parallel=True)
+def total(values):
+    result = 0.0
+    for i in numba.prange(values.size):
+        result += values[i]
+    return result
+
+
+total(np.ones(1000))  # not fastnn's work, but Numba's threads run
+expected = fitted(0, 1)
+pid = os.fork()
+if not pid:
+    same(fitted(0, 2), expected)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child died"
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_fork_after_other_parallel_code(layer):
+    require(layer)
+    assert run(FOREIGN, NUMBA_THREADING_LAYER=layer) == ["done"]
+
+
+LIMITED = """
+expected = fitted(0, 1)
+for n_jobs in (None, 1, 2, -1, -2):
+    same(fitted(0, n_jobs), expected)
+print(threads.resolve_n_jobs(2), threads._has_run_parallel)
+"""
+
+
+def test_numba_num_threads_1_runs_serially():
+    assert run(LIMITED, NUMBA_NUM_THREADS="1") == ["1", "False"]
+
+
+RESTORED = """
+numba.set_num_threads(1)
+fitted(0, 2)
+assert threads._has_run_parallel and numba.get_num_threads() == 1
+for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), X[:, 0]), (dict(solver="lbfgs"), X[:, 0] * 1e25)):
+    try:
+        MLPRegressor((64,), n_jobs=2, **parameters).fit(X, y)
+    except ValueError as error:
+        assert "Solver produced non-finite" in str(error)
+    else:
+        raise AssertionError(f"{parameters} should diverge")
+    assert numba.get_num_threads() == 1 and not threads._inside.locked()
+
+
+class Broken:
+    serial = None
+
+    def parallel(self):
+        raise MemoryError
+
+
+try:
+    threads._run(Broken(), 2)
+except MemoryError:
+    assert numba.get_num_threads() == 1 and not threads._inside.locked()
+    print("done")
+"""
+
+
+def test_numbas_thread_count_is_put_back():
+    assert run(RESTORED) == ["done"]
+
+
+LEAKS = """
+import gc
+
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def fit(i):
+    parameters = dict(max_iter=2, random_state=i, solver=("adam", "sgd", "lbfgs")[i % 3], n_jobs=1 + i % 2)
+    x = CSR[:60] if i % 4 == 3 else X[:60]
+    MLPClassifier((4,), early_stopping=i % 5 == 0, **parameters).fit(x, Y[:60]).predict(x)
+
+
+for i in range(200):
+    fit(i)
+before = resident(), len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+for i in range(1000):
+    fit(i)
+after = resident(), len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+assert before[1:] == after[1:], (before, after)
+print((after[0] - before[0]) // 1024)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
+def test_a_thousand_fits_leave_nothing_behind():
+    (grown_kib,) = run(LEAKS)
+    assert int(grown_kib) < 4096  # one forgotten set of buffers a fit would be 20 KiB * 1,000
+
+
+# ---- inside joblib --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
+def test_grid_search_on_every_backend(backend):
+    grid = {"alpha": [1e-4, 1.0], "hidden_layer_sizes": [(4,), (40, 30)]}
+    estimator = MLPClassifier(max_iter=5, random_state=0)
+    expected = GridSearchCV(estimator, grid, cv=2).fit(X, Y)
+    with joblib.parallel_config(backend):
+        found = GridSearchCV(estimator, grid, cv=2, n_jobs=2).fit(X, Y)
+    assert found.best_params_ == expected.best_params_
+    np.testing.assert_array_equal(found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+
+
+def test_joblibs_limits_hold_in_its_workers(monkeypatch):
+    for name in [name for name in os.environ if name.endswith("_NUM_THREADS")]:
+        monkeypatch.delenv(name)
+    with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
+        found = joblib.Parallel()(joblib.delayed(threads.resolve_n_jobs)(n) for n in (None, 2, 99, -1, -2))
+    assert found == [1] * 5
+
+
+def test_a_fit_leaves_this_process_as_it_was():
+    before = numba.get_num_threads()
+    MLPClassifier((64,), max_iter=2, n_jobs=-1).fit(np.tile(X, (5, 20)), np.tile(Y, 5))
+    assert numba.get_num_threads() == before
