@@ -129,7 +129,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
     slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
-    constants = np.zeros(int(strides.max()) + ROOM, dtype)
+    constants = np.zeros(4 * int(strides.max()) + ROOM, dtype)
     constants[-1] = 1
     buffers = Buffers(
         params=state.params,
@@ -141,6 +141,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
         offsets=np.zeros(n_threads * batch, np.int64),
+        steps=np.zeros(1, np.int64),
         scratch=aligned(n_threads * slot_size + ROOM, dtype),
     )
     return buffers, slot_size

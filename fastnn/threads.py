@@ -1,14 +1,15 @@
 """How many threads, and which twin of an entry may run now.
 
 Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads
-enter parallel code, and GNU OpenMP kills a forked child of a process that has run a parallel region. Results do not
-depend on the number of threads, so the serial twin can stand in at any call: in forked children and while another
-Python thread is inside a parallel call.
+enter parallel code, and GNU OpenMP kills a forked child of a process whose threads have run, for fastnn or for others.
+Results do not depend on the number of threads, so the serial twin can stand in at any call: in forked children and
+while another Python thread is inside a parallel call.
 """
 
 import functools
 import os
 import threading
+from numbers import Integral
 
 import numba
 from numba import config
@@ -20,13 +21,16 @@ CROSSOVER_FLOPS = 2e6
 
 _inside = threading.Lock()
 _forked = False
-_has_run_parallel = False
 
 
 def _after_fork_in_child():
     global _inside, _forked
     _inside = threading.Lock()
-    _forked = _has_run_parallel
+    try:
+        numba.threading_layer()
+    except ValueError:  # Numba's threads did not run in the parent: they may in the child
+        return
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
@@ -55,12 +59,14 @@ def resolve_n_jobs(n_jobs):
     Raises
     ------
     ValueError
-        For 0.
+        For 0 and for what is no integer.
     """
     if n_jobs is None:
         return available_threads()
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be None, a positive number of threads, or -1 for all (-2: all but one), got 0.")
+    if not isinstance(n_jobs, Integral) or n_jobs == 0:
+        raise ValueError(
+            f"n_jobs must be None, a positive number of threads, or -1 for all (-2: all but one), got {n_jobs!r}."
+        )
     pool = config.NUMBA_NUM_THREADS
     return min(n_jobs, pool) if n_jobs > 0 else max(1, pool + 1 + n_jobs)
 
@@ -76,20 +82,21 @@ def runner(entry, dtype, n_threads, sparse=False):
     ``sparse`` says whether the entry is one of those for sparse input.
     """
     load_leaves(dtype, sparse)
-    return entry.serial if n_threads == 1 else functools.partial(_run, entry, n_threads)
+    serial = entry.twin(dtype)
+    if n_threads == 1:
+        return serial
+    return functools.partial(_run, serial, entry.twin(dtype, parallel=True), n_threads)
 
 
-def _run(entry, n_threads, *args):
+def _run(serial, parallel, n_threads, *args):
     """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
-    global _has_run_parallel
     if _forked or not _inside.acquire(blocking=False):
-        return entry.serial(*args)
+        return serial(*args)
     try:
         before = numba.get_num_threads()
         numba.set_num_threads(n_threads)
-        _has_run_parallel = True
         try:
-            return entry.parallel(*args)
+            return parallel(*args)
         finally:
             numba.set_num_threads(before)
     finally:

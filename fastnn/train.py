@@ -124,18 +124,22 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         if shuffle:
             rng.shuffle(rows)
         rates = schedule.rates(state.step, n_batches)
-        done = 0
-        for first in range(0, n_batches, per_call):
-            part = slice(first, first + per_call)
-            members = rows[first * batch : (first + per_call) * batch]
-            made = run(packed, state.params, *source.arrays, members, rates[part], losses[part], *own)
+        done = steps = 0
+        while done < n_batches:
+            n = min(per_call, n_batches - done)
+            some = (rows, rates, losses)
+            if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
+                some = (rows[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])
+            made = run(packed, state.params, *source.arrays, *some, *own)
             done += made
-            state.step += made
-            if made < per_call and done < n_batches:
+            stepped = buffers.steps.item()
+            steps += stepped
+            state.step += stepped
+            if made < n:
                 break
         finite = done == n_batches
-        loss = float(losses.dot(sizes)) if finite else float(losses[done])
-        yield EpochRecord(loss, done, finite, time.perf_counter() - start)
+        loss = float(losses.dot(sizes)) if finite and n_batches > 1 else losses.item(min(done, n_batches - 1))
+        yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
         if not finite:
             return
 

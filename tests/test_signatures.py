@@ -20,7 +20,7 @@ out["tasks"].append(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/s
 out["threads"].append(threading.active_count())
 modules = [module for name, module in sys.modules.items() if name.startswith("fastnn.core.")]
 kernels = {f.__name__: len(f.overloads) for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)}
-entries = {f.__name__: sorted({"serial", "parallel"} & set(vars(f))) for m in modules for f in vars(m).values()
+entries = {f.__name__: sorted(map(str, f.twins)) for m in modules for f in vars(m).values()
            if isinstance(f, Entry)}
 out.update(kernels=kernels, entries=entries)
 """
@@ -48,6 +48,7 @@ from fastnn import MLPClassifier, MLPRegressor, threads
 from fastnn.core import epoch, jit, sparse_epoch
 threads.CROSSOVER_FLOPS = 0
 warnings.simplefilter("ignore")
+dense = os.environ["EXTENT"] == "dense"
 rng = np.random.RandomState(0)
 X = rng.standard_normal((30, 4))
 readonly = X.astype(np.float32)
@@ -55,7 +56,9 @@ readonly.flags.writeable = False
 wide = sp.csr_matrix(X)
 wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
 inputs = [X, np.asfortranarray(X), readonly, X.tolist(), np.repeat(X, 2, axis=0)[::2], X[:, ::-1].astype(np.float16),
-          (X * 3).astype(int), sp.csr_matrix(X), sp.csc_matrix(X), sp.coo_array(X), wide]
+          (X * 3).astype(int)]
+if not dense:
+    inputs += [sp.csr_matrix(X), sp.csc_matrix(X), sp.coo_array(X), wide]
 signal = X @ rng.standard_normal((4, 3))
 weights = [None, rng.uniform(0.1, 1, 30), np.ones(30, int), None]
 early = dict(early_stopping=True, validation_fraction=0.3)
@@ -70,7 +73,7 @@ tasks = [
 ]
 options = itertools.product(
     ("identity", "logistic", "tanh", "relu"), ("sgd", "adam", "lbfgs"), ((), (5,), (6, 3)), ("float32", "float64"),
-    (1, 2))
+    (1,) if dense else (1, 2))
 fits = 0
 for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
     for j, (estimator, y, extra) in enumerate(tasks):
@@ -86,19 +89,26 @@ for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
             model.partial_fit(given, y)
         fits += 1
 out["fits"] = fits
-out["entries"] = {name: {twin: len(getattr(f, twin).signatures) for twin in ("serial", "parallel")}
-                  for name, f in (vars(epoch) | vars(sparse_epoch)).items() if isinstance(f, jit.Entry)}
+modules = vars(epoch) if dense else vars(epoch) | vars(sparse_epoch)
+out["entries"] = {name: [[dtype, parallel, len(twin.signatures)] for (dtype, parallel), twin in f.twins.items()]
+                  for name, f in modules.items() if isinstance(f, jit.Entry)}
+groups = ["dense"] if dense else list(jit._leaves)
 reals = [numba.from_dtype(np.dtype(dtype)) for dtype in ("float32", "float64")]
-out["leaves"] = [len(load(real).signatures) for real in reals for group in jit._leaves.values() for load in group]
+out["leaves"] = [len(load(real).signatures) for real in reals for group in groups for load in jit._leaves[group]]
 """
 
 
-def test_one_signature_for_each_dtype_whatever_the_options():
+@pytest.mark.parametrize("extent", ["dense", pytest.param("all", marks=pytest.mark.slow)])
+def test_one_signature_for_each_dtype_whatever_the_options(extent):
+    """Dense input on one thread; and, with three times as much to compile, sparse input and several threads too."""
     cache = os.environ.get("NUMBA_CACHE_DIR", "")
-    result = run(ROOT, cache, GRID, NUMBA_NUM_THREADS="2")
-    assert result["fits"] > 300
+    result = run(ROOT, cache, GRID, NUMBA_NUM_THREADS="2", EXTENT=extent)
+    assert result["fits"] > 150
+    assert len(result["entries"]) > 3
     for name, twins in result["entries"].items():
-        assert twins["serial"] == 2, name
-        assert twins["parallel"] == (0 if name == "refresh" else 2), name  # refresh always runs serial
+        assert all(n_signatures == 1 for _, _, n_signatures in twins), name
+        made = {(dtype, parallel) for dtype, parallel, _ in twins}
+        kinds = (False,) if name == "refresh" or extent == "dense" else (False, True)  # refresh runs serial
+        assert made == {(dtype, parallel) for dtype in ("float32", "float64") for parallel in kinds}, name
     assert len(result["leaves"]) > 20
     assert set(result["leaves"]) == {1}

@@ -35,8 +35,8 @@ def test_n_jobs_counts_in_numbas_pool(n_jobs, expected, monkeypatch):
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_other_n_jobs_are_refused_by_name(kind, n_jobs):
     with pytest.raises(ValueError, match="n_jobs"):
-        kind((3,), n_jobs=n_jobs).fit(X, Y)
-    fitted = kind((3,), max_iter=2).fit(X, Y).set_params(n_jobs=n_jobs)
+        kind(hidden_layer_sizes=3, n_jobs=n_jobs).fit(X, Y)
+    fitted = kind(hidden_layer_sizes=3, max_iter=2).fit(X, Y).set_params(n_jobs=n_jobs)
     with pytest.raises(ValueError, match="n_jobs"):
         fitted.predict(X)
 
@@ -104,7 +104,7 @@ def work(seed):
 everyone = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
 [thread.start() for thread in everyone]
 [thread.join() for thread in everyone]
-assert not failures and threads._has_run_parallel
+assert not failures
 print(numba.threading_layer())
 """
 
@@ -125,9 +125,8 @@ def child(seed):
 
 
 expected = [fitted(seed, 1) for seed in range(3)]
-if sys.argv[1:] != ["first"]:
-    same(fitted(0, 2), expected[0])
-    assert threads._has_run_parallel
+same(fitted(0, 2), expected[0])
+print(numba.threading_layer(), flush=True)
 pid = os.fork()
 if not pid:
     try:
@@ -144,7 +143,6 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map(child, range(3)) == [0, 1, 2]
 same(fitted(2, 2), expected[2])  # the parent goes on in parallel
-print("done")
 """
 
 
@@ -152,19 +150,11 @@ print("done")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_forked_children_fit_and_predict(layer):
     require(layer)
-    assert run(FORKED, NUMBA_THREADING_LAYER=layer) == ["done"]
+    assert run(FORKED, NUMBA_THREADING_LAYER=layer) == [layer]
 
 
 FOREIGN = """
-@numba.njit(parallel=True)
-def total(values):
-    result = 0.0
-    for i in numba.prange(values.size):
-        result += values[i]
-    return result
-
-
-total(np.ones(1000))  # not fastnn's work, but Numba's threads run
+numba.set_num_threads(2)  # launches Numba's threads, as other libraries' parallel code does
 expected = fitted(0, 1)
 pid = os.fork()
 if not pid:
@@ -186,21 +176,24 @@ LIMITED = """
 expected = fitted(0, 1)
 for n_jobs in (None, 1, 2, -1, -2):
     same(fitted(0, n_jobs), expected)
-print(threads.resolve_n_jobs(2), threads._has_run_parallel)
+try:
+    print(numba.threading_layer())
+except ValueError:
+    print(threads.resolve_n_jobs(2))
 """
 
 
 def test_numba_num_threads_1_runs_serially():
-    assert run(LIMITED, NUMBA_NUM_THREADS="1") == ["1", "False"]
+    assert run(LIMITED, NUMBA_NUM_THREADS="1") == ["1"]
 
 
 RESTORED = """
 numba.set_num_threads(1)
 fitted(0, 2)
-assert threads._has_run_parallel and numba.get_num_threads() == 1
+assert numba.get_num_threads() == 1
 for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), X[:, 0]), (dict(solver="lbfgs"), X[:, 0] * 1e25)):
     try:
-        MLPRegressor((64,), n_jobs=2, **parameters).fit(X, y)
+        MLPRegressor(hidden_layer_sizes=64, n_jobs=2, **parameters).fit(X, y)
     except ValueError as error:
         assert "Solver produced non-finite" in str(error)
     else:

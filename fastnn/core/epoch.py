@@ -12,7 +12,7 @@ from .jit import entry, kernel, unpack
 from .microkernel import address_of
 from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
-PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
+PREFETCH_BYTES = 64  # shorter rows are not worth naming one by one
 
 
 @kernel
@@ -23,11 +23,17 @@ def boundary(block, n_blocks, n, quantum):
 
 @kernel
 def rows_loss(buffers, n):
-    """Sum of the losses of the first n rows, in float64 and in order. Reads: row_loss."""
-    total = 0.0
-    for r in range(n):
-        total += buffers.row_loss[r]
-    return total
+    """Sum of the losses of the first n rows in float64: four partial sums, then what is left. Reads: row_loss."""
+    loss = buffers.row_loss
+    a = b = c = d = 0.0
+    for r in range(0, n - 3, 4):
+        a += loss[r]
+        b += loss[r + 1]
+        c += loss[r + 2]
+        d += loss[r + 3]
+    for r in range(n - n % 4, n):
+        a += loss[r]
+    return (a + b) + (c + d)
 
 
 @kernel
@@ -62,10 +68,14 @@ def prefetch_offsets(offsets, X, ahead, block, n_blocks):
     """
     fan_in = X.shape[1]
     lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
-    own, members = boundary(block, n_blocks, fan_in, GROUP), max(hi - lo, 1)
-    for k in range(offsets.size):
-        share = boundary(k // members % n_blocks, n_blocks, fan_in, GROUP)
-        offsets[k] = (ahead[min(lo + k % members, ahead.size - 1)] * fan_in + share - own) * X.itemsize
+    own = boundary(block, n_blocks, fan_in, GROUP)
+    k = 0
+    for share in range(n_blocks):
+        column = boundary(share, n_blocks, fan_in, GROUP) - own
+        for r in range(lo, min(hi, lo + offsets.size - k)):
+            offsets[k] = (ahead[r] * fan_in + column) * X.itemsize
+            k += 1
+    offsets[k:] = 0
 
 
 @kernel
@@ -108,13 +118,14 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
     """One optimizer step for each mini-batch of ``rows``.
 
     Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
-    Reads: X, labels, targets, sample_weight at ``rows``; rates (n_batches,).
-    Returns the number of steps made; fewer than n_batches when a loss is not finite. A batch whose weights sum to zero
-    makes no step and has loss 0.
+    Reads: X, labels, targets, sample_weight at ``rows``; rates (n_batches,), one for each step made.
+    Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
+    zero makes no step and has loss 0.
     """
     _, plan, buffers = unpack(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
+    buffers.steps[0] = 0
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
         n = members.size
@@ -129,7 +140,8 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
             return batch
         ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
         scale = dtype.type(1.0 / weights)
-        rate = dtype.type(rates[batch])
+        rate = dtype.type(rates[buffers.steps[0]])
+        buffers.steps[0] += 1
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, slot_size)
     return n_batches

@@ -32,6 +32,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.imputils import impl_ret_borrowed
+from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
@@ -54,7 +55,9 @@ def fingerprint():
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = (numba.__version__, llvmlite.__version__, np.__version__)
-    digest.update(repr((versions, sorted(OPTIONS.items()), config.BOUNDSCHECK, config.OPT)).encode())
+    target = cpu_target.target_context.codegen()
+    switches = (sorted(INNER_OPTIONS.items()), config.BOUNDSCHECK, config.OPT, target.magic_tuple())
+    digest.update(repr((versions, switches)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -83,8 +86,13 @@ class MachineCodeCache(FunctionCache):
             pathlib.Path(self.cache_path, self._impl.filename_base + ".nbi").unlink(missing_ok=True)
 
 
-@functools.cache
+_complaints = []
+
+
 def _warn_once(reason):
+    if _complaints:
+        return
+    _complaints.append(reason)
     warnings.warn(
         f"fastnn cannot keep its compiled code ({reason}); it is compiled again in every process. "
         "Set NUMBA_CACHE_DIR to a writable folder.",
@@ -153,7 +161,7 @@ def _record(cls, field):
 _COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name == "offsets" else real))
+BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("offsets", "steps") else real))
 
 
 def as_read(array):
@@ -317,23 +325,31 @@ def leaf_assembly(function, dtype):
 
 
 class Entry:
-    """A function that Python calls, as two compiled twins of one source, neither compiled before its first call."""
+    """A function that Python calls, compiled on first use for each dtype, serial and parallel.
+
+    Each twin has cache files of its own: Numba numbers the files of one index, and two processes that save at the same
+    time could give two dtypes one number.
+
+    Attributes
+    ----------
+    twins : dict
+        Dispatchers made so far, by (dtype name, parallel).
+    """
 
     def __init__(self, py_func):
         self.py_func = py_func
+        self.twins = {}
         functools.update_wrapper(self, py_func)
 
-    @functools.cached_property
-    def serial(self):
-        """Runs on the calling thread alone."""
-        return _cached(self.py_func, "serial", **OPTIONS)
-
-    @functools.cached_property
-    def parallel(self):
-        """Runs ``prange`` loops on Numba's threads."""
-        return _cached(self.py_func, "parallel", parallel=True, **OPTIONS)
+    def twin(self, dtype, parallel=False):
+        """The dispatcher for a dtype, running on the calling thread, or its ``prange`` loops on Numba's threads."""
+        key = (np.dtype(dtype).name, parallel)
+        if key not in self.twins:
+            suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
+            self.twins[key] = _cached(self.py_func, suffix, **OPTIONS, **({"parallel": True} if parallel else {}))
+        return self.twins[key]
 
 
 def entry(py_func):
-    """Make ``py_func`` callable from Python as ``.serial(...)`` and ``.parallel(...)``, after `load_leaves`."""
+    """Make ``py_func`` an `Entry`, to be called after `load_leaves`."""
     return Entry(py_func)

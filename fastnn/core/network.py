@@ -18,7 +18,8 @@ from .optimizers import GRADIENT, step
 from .reductions import dot, sum_squares
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
-BLOCK_ROWS = 128  # most rows that go through the network at once: their activations stay in the second cache
+BLOCK_ROWS = 256  # most rows that go through the network at once
+LARGE_BLOCK_ROWS = 128  # the same for networks that do not fit in the first cache: activations stay in the second
 SMALL_WEIGHTS = 1 << 14  # so few weights cost nothing to read again: then blocks are so low that their activations ...
 BLOCK_ELEMENTS = 6144  # ... stay in the first cache, 24 kB
 NARROW = 4  # up to so many outputs, lanes run over rows in the last layer's products (20-100-1: 1 of 8 lanes otherwise)
@@ -45,6 +46,12 @@ def gather_rows(out, ld_out, X, rows, n):
     flat = X.reshape(-1)
     line = LINE_BYTES // X.itemsize
     distance = max(1, AHEAD_BYTES // (n_features * X.itemsize))
+    if n_features < line:
+        for r in range(n):
+            first = rows[r] * n_features
+            for j in range(n_features):
+                out[r * ld_out + j] = flat[first + j]
+        return
     for r in range(n):
         ahead = rows[min(r + distance, rows.size - 1)] * n_features
         for start in range(0, n_features, line):
@@ -129,14 +136,18 @@ def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n)
 
 
 @kernel
-def outer_product(out, first, stride, x, ix, step_x, y, iy, n, width):
-    """OUT (n, width) = x y', the product over one k without a tile's start and end. Writes: out. Reads: x, y."""
-    row = y[iy : iy + width]
-    for r in range(n):
-        target = out[first + r * stride : first + r * stride + width]
-        value = x[ix + r * step_x]
-        for j in range(width):
-            target[j] = value * row[j]
+def single_output_backward(activation, d, a, outer, step, weights, n, stride):
+    """D (n, stride) = f'(A) * (delta w'), for one output: product and derivative of a few rows while they are at hand.
+
+    Writes: d. Reads: a, outer[r * step] (the outputs' deltas), weights (stride,).
+    """
+    for start in range(0, n, LANES):
+        end = min(start + LANES, n)
+        for r in range(start, end):
+            target, delta = d[r * stride : (r + 1) * stride], outer[r * step]
+            for j in range(stride):
+                target[j] = delta * weights[j]
+        differentiate(activation, a[start * stride : end * stride], d[start * stride : end * stride])
 
 
 @kernel
@@ -150,21 +161,18 @@ def backward(layout, n_layers, buffers, lo, n):
     for layer in range(n_layers - 1, 0, -1):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
         stride, above = layout.stride[layer], layout.stride[layer + 1]
-        first = layout.delta[layer] + lo * stride
-        if fan_out == 1:
-            source, row = layout.delta[layer + 1] + lo * above, layout.transposed[layer]
-            outer_product(deltas, first, stride, deltas, source, above, buffers.transposed, row, n, fan_in)
+        first, level = layout.delta[layer] + lo * stride, layout.level[layer] + lo * stride
+        source, copy = layout.delta[layer + 1] + lo * above, layout.transposed[layer]
+        d, a = deltas[first : first + n * stride], buffers.activations[level : level + n * stride]
+        if fan_out == 1 and fan_in >= LANES:
+            weights = buffers.transposed[copy : copy + stride]
+            single_output_backward(layout.activation[layer - 1], d, a, deltas[source:], above, weights, n, stride)
         else:
             product(
                 deltas, first, stride, buffers.constants, 0, 0,
-                deltas, layout.delta[layer + 1] + lo * above, above, 1,
-                buffers.transposed, layout.transposed[layer], stride, n, fan_in, fan_out,
+                deltas, source, above, 1, buffers.transposed, copy, stride, n, fan_in, fan_out,
             )  # fmt: skip
-        level = layout.level[layer] + lo * stride
-        size = n * stride
-        differentiate(
-            layout.activation[layer - 1], buffers.activations[level : level + size], deltas[first : first + size]
-        )
+            differentiate(layout.activation[layer - 1], a, d)
 
 
 @leaf(LAYOUT, PLAN, BUFFERS, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
@@ -201,9 +209,9 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
     ld = layout.stride[0]
-    height = BLOCK_ROWS
+    height = LARGE_BLOCK_ROWS
     if plan.n_params <= SMALL_WEIGHTS:
-        height = min(height, max(BLOCK_ELEMENTS // np.sum(layout.stride) // 2 * 2, LANES))
+        height = min(BLOCK_ROWS, max(BLOCK_ELEMENTS // np.sum(layout.stride) // 2 * 2, LANES))
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
         gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
@@ -232,6 +240,27 @@ def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, g
             g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows,
             line + i0 * g.itemsize, offsets,
         )  # fmt: skip
+
+
+@kernel
+def column_sums(sums, buffers, first, stride, n_rows, width):
+    """Sums of the columns of D (n_rows, width): four partial sums, row r in number r % 4, then what is left in order.
+
+    The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one.
+
+    Writes: sums (width,), 4 stride in all as scratch. Reads: deltas from ``first`` on.
+    """
+    ones, quarter = buffers.constants.size - 1, n_rows // 4
+    product(
+        sums, 0, 0, buffers.constants, 0, 0, buffers.constants, ones, 0, 0,
+        buffers.deltas, first, 4 * stride, 1, 4 * stride, quarter,
+    )  # fmt: skip
+    for j in range(width):
+        sums[j] = (sums[j] + sums[stride + j]) + (sums[2 * stride + j] + sums[3 * stride + j])
+    for r in range(4 * quarter, n_rows):
+        row = buffers.deltas[first + r * stride : first + r * stride + width]
+        for j in range(width):
+            sums[j] += row[j]
 
 
 @leaf(LAYOUT, BUFFERS, INT, INT, INT)
@@ -274,11 +303,7 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
         if plan.solver != GRADIENT:
             follow_weights(layout, buffers, layer, i0, n)
     if hi == fan_in:
-        ones = buffers.constants.size - 1
-        product(
-            slot, 0, fan_out, buffers.constants, 0, 0, buffers.constants, ones, 0, 0,
-            buffers.deltas, layout.delta[layer + 1], layout.stride[layer + 1], 1, fan_out, n_rows,
-        )  # fmt: skip
+        column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
         step(plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 
@@ -287,5 +312,5 @@ def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
     ldr = BLOCK_ROWS + 2 * LANES
     rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
-    weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS
+    weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS + 4 * max(strides[1:])
     return max(rows, weights) + 8 * LANES

@@ -64,7 +64,7 @@ class TrainPlan(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """The only arrays that compiled code may write; all flat, all but ``offsets`` of the network's dtype."""
+    """The only arrays that compiled code may write: flat, and of the network's dtype where nothing else is said."""
 
     params: np.ndarray  # weights and biases
     moments: np.ndarray  # n_moments * n_params optimizer state
@@ -73,6 +73,7 @@ class Buffers(NamedTuple):
     deltas: np.ndarray  # levels 1 .. n_layers of one batch
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
-    constants: np.ndarray  # zeros, as many as the widest level needs, then a one
+    constants: np.ndarray  # zeros, four times as many as the widest level needs, then a one
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
+    steps: np.ndarray  # int64 (1,): optimizer steps that the last call made
     scratch: np.ndarray  # slots of equal size, one per block

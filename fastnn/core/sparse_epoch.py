@@ -51,6 +51,7 @@ def train_epoch_sparse(
     _, plan, buffers = unpack(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
+    buffers.steps[0] = 0
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
         n = members.size
@@ -64,7 +65,8 @@ def train_epoch_sparse(
         if not math.isfinite(losses[batch]):
             return batch
         scale = dtype.type(1.0 / weights)
-        rate = dtype.type(rates[batch])
+        rate = dtype.type(rates[buffers.steps[0]])
+        buffers.steps[0] += 1
         for block in prange(n_blocks):
             learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size)
     return n_batches

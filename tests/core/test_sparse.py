@@ -136,7 +136,7 @@ def blocks(monkeypatch):
     def choose(serial=True):
         def serial_runner(entry, dtype, n_threads, sparse=False):
             jit.load_leaves(dtype, sparse)
-            return entry.serial
+            return entry.twin(dtype)
 
         for module in (train, infer):
             monkeypatch.setattr(module, "threads_for", lambda flops, limit: limit)
