@@ -5,6 +5,7 @@ L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind,
 when something fails.
 """
 
+import operator
 import warnings
 from abc import ABCMeta, abstractmethod
 
@@ -163,11 +164,20 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         earlier = dict(self.__dict__)
         try:
             self._run_phases(X, y, sample_weight, incremental, classes)
-        except BaseException:
+        except BaseException as error:
             self.__dict__.clear()
             self.__dict__.update(earlier)
+            self._blame_parameters(error)
             raise
         return self
+
+    def _blame_parameters(self, error):
+        """Name the parameter if one was set to nonsense since the fit: later calls check none, as in scikit-learn."""
+        if isinstance(error, Exception):
+            try:
+                self._validate_params()
+            except ValueError as named:
+                raise named from error
 
     def _run_phases(self, X, y, sample_weight, incremental, classes):
         hidden = parameters.hidden_units(self.hidden_layer_sizes)
@@ -217,7 +227,11 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         stratify = None
         if is_classifier(self) and data.targets.shape[1] == 1:
             stratify = np.where(data.targets[:, 0] > 0.5, "True", "False")  # the names that its error messages list
-        rows, held_out = train_test_split(rows, random_state=rng, test_size=self.validation_fraction, stratify=stratify)
+        fraction = self.validation_fraction
+        try:
+            rows, held_out = train_test_split(rows, random_state=rng, test_size=fraction, stratify=stratify)
+        except ValueError as error:
+            raise ValueError(f"{error} (early_stopping with validation_fraction={fraction!r})") from None
         if held_out.size < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
@@ -253,7 +267,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
             )
-        return min(int(self.batch_size), n_samples)
+        return min(operator.index(self.batch_size), n_samples)
 
     def _fit_lbfgs(self, units, data, n_samples, start, earlier):
         layout, plan = self._plan(units, self._settings(), 1)
@@ -277,11 +291,11 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
 
     def _fit_stochastic(self, units, data, n_samples, start, rng, earlier, incremental):
         rows, held_out = self._split(data, n_samples, rng)
+        bias_corrected = OPTIMIZERS[self.solver].bias_correction
         if incremental and "_optimizer" in earlier:
             optimizer = earlier["_optimizer"].successor()
         else:
-            settings = self._settings()
-            optimizer = Optimizer(settings, OPTIMIZERS[settings["solver"]].bias_correction)
+            optimizer = Optimizer(self._settings(), bias_corrected)
         layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
@@ -302,7 +316,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             data,
             rows=rows,
             rng=rng,
-            # The order of rows within one batch is rounding: a generator nobody else sees need not draw it (3 of 10 us).
+            # The order of rows within one batch is rounding: a generator that is ours alone need not draw it: 3 us.
             shuffle=self.shuffle and (plan.batch_size < rows.size or rng is self.random_state),
             schedule=optimizer.schedule,
             max_epochs=1 if incremental else self.max_iter,
@@ -341,6 +355,13 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
     def _outputs(self, X):
         """Outputs (n_samples, n_outputs) of the network, after the output activation."""
         check_is_fitted(self)
+        try:
+            return self._forward(X)
+        except Exception as error:
+            self._blame_parameters(error)
+            raise
+
+    def _forward(self, X):
         X = validated(self, X, reset=False)
         dtype = np.dtype(self.dtype)
         too_large = f"Input X contains infinity or a value too large for {dtype!r}."
@@ -352,7 +373,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             hidden_activation=self.activation,
             out_activation=self.out_activation_,
             loss=loss,
-            solver=self.solver,
+            solver="lbfgs",  # any: there are no steps
             dtype=dtype,
         )
         params = flat_params(layout, dtype, self.coefs_, self.intercepts_)

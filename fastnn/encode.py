@@ -80,7 +80,7 @@ def encode_values(y, dtype, *, non_negative):
     if sp.issparse(y):
         raise ValueError("Sparse y is not supported: use a dense array of regression targets.")
     if y.dtype.kind not in "biuf":
-        y = y.astype(np.float64)
+        raise ValueError(f"y must hold numbers for regression, got dtype {y.dtype}.")
     if non_negative and y.min() < 0:
         raise ValueError("Some values of y are negative: loss='poisson' needs y >= 0.")
     return cast(y.reshape(len(y), -1), dtype, "y")

@@ -48,6 +48,8 @@ def dump(attributes):
     if "coefs_" in state:
         coefs, intercepts = state.pop("coefs_"), state.pop("intercepts_")
         units, dtype = units_of(coefs, intercepts), np.dtype(attributes["dtype"])
+        if dtype not in (np.float32, np.float64):  # set since the fit; nobody could load the state
+            raise ValueError(f"dtype must be float32 or float64, got {dtype}.")
         params = flat_params(make_layout(units, dtype, 1), dtype, coefs, intercepts)
         vector = with_room(params.size, dtype)
         vector[...] = params

@@ -231,7 +231,7 @@ def resident():
 
 
 def fit(i):
-    parameters = dict(max_iter=2, random_state=i, solver=("adam", "sgd", "lbfgs")[i % 3], n_jobs=1 + i % 2)
+    parameters = dict(max_iter=2, random_state=i, solver=("adam", "sgd", "lbfgs")[i % 3], n_jobs=1 + (i % 20 == 0))
     x = CSR[:60] if i % 4 == 3 else X[:60]
     MLPClassifier((4,), early_stopping=i % 5 == 0, **parameters).fit(x, Y[:60]).predict(x)
 

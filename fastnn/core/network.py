@@ -211,7 +211,7 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
     ld = layout.stride[0]
     height = LARGE_BLOCK_ROWS
     if plan.n_params <= SMALL_WEIGHTS:
-        height = min(BLOCK_ROWS, max(BLOCK_ELEMENTS // np.sum(layout.stride) // 2 * 2, LANES))
+        height = min(BLOCK_ROWS, max((BLOCK_ELEMENTS // np.sum(layout.stride) + STRIP // 2) // STRIP, 1) * STRIP)
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
         gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
