@@ -126,7 +126,8 @@ def test_damaged_files_are_compiled_anew(tiny, tmp_path, damage, kind):
 
 
 NO_HOME = {name: "{file}/below" for name in ("HOME", "XDG_CACHE_HOME")}
-REMOVED = "tiny.total.twin('float64'); tiny.total.twin('float32'); tiny.product.twin('float64'); os.rename('{cache}', '{cache}.old')"
+TWINS = "tiny.total.twin('float64'); tiny.total.twin('float32'); tiny.product.twin('float64')"
+REMOVED = TWINS + "; os.rename('{cache}', '{cache}.old')"
 # name -> (NUMBA_CACHE_DIR, more environment, statement before the first call, warnings)
 OBSTACLES = {
     "cache below a file": ("{file}/cache", {}, "", 0),  # Numba's other places serve

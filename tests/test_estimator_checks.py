@@ -1,7 +1,7 @@
 """scikit-learn's own estimator checks on many configurations; what is expected to fail is listed, with its reason.
 
-Expected failures are strict: one that passes fails the test. Listed are those that scikit-learn's estimators of the same
-configuration fail too. Beside them, in float32 only, two checks demand float64 precision: whether they get it is luck.
+Expected failures are strict: one that passes fails the test. Listed are those that scikit-learn's estimators of the
+same configuration fail too. Beside them, in float32 only, two checks demand more precision: it is luck if they get it.
 """
 
 import pytest

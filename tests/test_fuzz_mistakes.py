@@ -220,7 +220,7 @@ def test_mistakes_in_fastnns_own_parameters(name, value):
 @given(
     pick([MLPClassifier, MLPRegressor]),
     pick(["X", "csr", "y", "sample_weight"]),
-    st.floats(20, 308),
+    st.floats(20, 307),
     st.booleans(),
     pick(["float32", "float64"]),
     pick(["adam", "sgd", "lbfgs"]),

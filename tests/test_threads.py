@@ -115,6 +115,29 @@ def test_several_python_threads_fit_at_once(layer):
     assert run(AT_ONCE, NUMBA_THREADING_LAYER=layer) == [layer]
 
 
+AT_FIRST = """
+start, found = threading.Barrier(4), {}
+
+
+def work(seed):
+    start.wait()
+    found[seed] = fitted(seed, 2)
+
+
+everyone = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+[thread.start() for thread in everyone]
+[thread.join() for thread in everyone]
+for seed in range(4):
+    same(found[seed], fitted(seed, 1))
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.slow
+def test_several_python_threads_compile_at_once(tmp_path):
+    assert run(AT_FIRST, NUMBA_THREADING_LAYER="workqueue", NUMBA_CACHE_DIR=str(tmp_path)) == ["workqueue"]
+
+
 FORKED = """
 import multiprocessing
 
@@ -201,15 +224,12 @@ for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), X[:, 0]), (d
     assert numba.get_num_threads() == 1 and not threads._inside.locked()
 
 
-class Broken:
-    serial = None
-
-    def parallel(self):
-        raise MemoryError
+def out_of_memory():
+    raise MemoryError
 
 
 try:
-    threads._run(Broken(), 2)
+    threads._run(print, out_of_memory, 2)
 except MemoryError:
     assert numba.get_num_threads() == 1 and not threads._inside.locked()
     print("done")

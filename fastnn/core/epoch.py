@@ -12,7 +12,7 @@ from .jit import entry, kernel, unpack
 from .microkernel import address_of
 from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
-PREFETCH_BYTES = 64  # shorter rows are not worth naming one by one
+PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
 @kernel

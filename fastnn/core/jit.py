@@ -19,7 +19,10 @@ import functools
 import hashlib
 import inspect
 import itertools
+import os
 import pathlib
+import signal
+import threading
 import types as python_types
 import warnings
 
@@ -101,6 +104,26 @@ def _warn_once(reason):
     )
 
 
+@contextlib.contextmanager
+def _ctrl_c_later():
+    """Keep Ctrl-C back until the block ends: an exception inside Numba may leave its tables half filled for good.
+
+    (Seen: "Unknown attribute 'dtype' of type array" in every later compilation.) LLVM's callbacks would lose it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed:
+            handler(*pressed[0])
+
+
 def _cached(source, suffix, **options):
     """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
     twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
@@ -112,6 +135,7 @@ def _cached(source, suffix, **options):
             dispatcher._cache = MachineCodeCache(twin)
         except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
             _warn_once(str(error))
+        dispatcher.compile = _ctrl_c_later()(dispatcher.compile)
     return dispatcher
 
 
@@ -231,6 +255,16 @@ def _lower_unpack(context, builder, sig, args):
 
 _leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
+_loading = threading.Lock()  # two Python threads must not make two leaves for one symbol
+
+
+def _renew_lock():
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # the thread that held the lock does not exist in a forked child
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def leaf(*arguments, group="dense"):
@@ -300,8 +334,9 @@ def load_leaves(dtype, sparse=False):
     real = numba.from_dtype(np.dtype(dtype))
     for group in ("dense", "sparse") if sparse else ("dense",):
         if (group, real) not in _loaded:
-            for load in _leaves[group]:
-                load(real)
+            with _loading:
+                for load in _leaves[group]:
+                    load(real)
             _loaded.add((group, real))
 
 
