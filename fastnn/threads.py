@@ -16,8 +16,9 @@ from numba import config
 
 from .core.jit import load_leaves
 
-# Work of one step below which a second thread brings nothing. Two parallel regions cost 2.4 us, but half of what a thread
-# reads was written by the other: 20-100-1 with batches of 200, 1.7e6 operations, takes 31 us on one thread and 32 on two.
+# Work of one step below which a second thread brings nothing. Two parallel regions cost 2.4 us, but half of what a
+# thread reads was written by the other: 20-100-1 with batches of 200, 1.7e6 operations, takes 31 us on one thread and
+# 32 on two (Zen 4, 2 cores).
 CROSSOVER_FLOPS = 2e6
 
 _inside = threading.Lock()

@@ -182,9 +182,20 @@ class FullBatch:
             loss_and_gradient_sparse if sparse else loss_and_gradient, params.dtype, n_threads, sparse
         )
         places = (pack(*self._records), params)
-        self._arguments = (*places, *source.arrays, np.arange(source.n_rows), *bounds, n_threads, slot_size)
+        self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
+        weight = data.sample_weight
+        self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
+        rows, per_call = (
+            np.arange(source.n_rows),
+            chunk * max(1, int(CALL_FLOPS / step_flops(layout, chunk, source.csr))),
+        )
+        self._parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
 
     def __call__(self):
         self.gradient[:] = 0
-        self._refresh(*self._arguments[:2])
-        return self._evaluate(*self._arguments)
+        self._refresh(*self._places[:2])
+        loss, alpha = 0.0, self._records[1].alpha
+        for rows in self._parts:
+            loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)
+            alpha = alpha.dtype.type(0)
+        return loss

@@ -148,17 +148,18 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
 
 
 @entry
-def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, n_blocks, slot_size):
-    """Loss of all ``rows`` and its gradient, ``plan.batch_size`` rows at a time.
+def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, weights, alpha, n_blocks, slot_size):
+    """What ``rows`` add to the full batch's loss and gradient, ``plan.batch_size`` rows at a time.
+
+    ``weights`` is the sum of all rows' weights; ``alpha`` is the plan's in one call for each gradient and 0 in the
+    others.
 
     Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
     Reads: params, transposed, squares; X, labels, targets, sample_weight at ``rows``.
     """
     _, plan, buffers = unpack(packed, like)
     dtype = like.dtype
-    weights = weight_sum(sample_weight, rows)
     scale = dtype.type(1.0 / weights)
-    alpha = plan.alpha
     loss = penalty(buffers, alpha)
     for start in range(0, rows.size, plan.batch_size):
         members = rows[start : min(start + plan.batch_size, rows.size)]

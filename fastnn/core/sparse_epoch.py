@@ -73,13 +73,13 @@ def train_epoch_sparse(
 
 
 @entry
-def loss_and_gradient_sparse(packed, like, csr, labels, targets, sample_weight, rows, bounds, n_blocks, slot_size):
+def loss_and_gradient_sparse(
+    packed, like, csr, labels, targets, sample_weight, rows, weights, alpha, bounds, n_blocks, slot_size
+):
     """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
     _, plan, buffers = unpack(packed, like)
     dtype = like.dtype
-    weights = weight_sum(sample_weight, rows)
     scale = dtype.type(1.0 / weights)
-    alpha = plan.alpha
     loss = penalty(buffers, alpha)
     for start in range(0, rows.size, plan.batch_size):
         members = rows[start : min(start + plan.batch_size, rows.size)]
