@@ -8,6 +8,7 @@ when something fails.
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
@@ -316,8 +317,8 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             data,
             rows=rows,
             rng=rng,
-            # The order of rows within one batch is rounding: a generator that is ours alone need not draw it: 3 us.
-            shuffle=self.shuffle and (plan.batch_size < rows.size or rng is self.random_state),
+            shuffle=self.shuffle,
+            private_rng=isinstance(self.random_state, Integral),
             schedule=optimizer.schedule,
             max_epochs=1 if incremental else self.max_iter,
             n_threads=n_threads,

@@ -4,6 +4,8 @@ Never looks at the user's objects, prints, raises or calls the user's code.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from .state import State, make_buffers
 from .threads import runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
+AHEAD_ROWS = 2000  # fewer rows are shuffled in less time than another thread takes to be asked
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
 UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
@@ -80,7 +83,7 @@ class Source:
         return (bounds,)
 
 
-def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads):
+def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads, private_rng=False):
     """Train for up to ``max_epochs`` epochs, yielding a record after each.
 
     Parameters
@@ -97,6 +100,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     schedule : object
         ``rates(step, n_steps)`` gives the learning rate of each of the coming steps.
     max_epochs, n_threads : int
+    private_rng : bool
+        Whether nobody else draws from ``rng``, so that it matters to no one how often it is drawn from.
 
     Yields
     ------
@@ -107,7 +112,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     source = Source(data)
     sparse = source.csr is not None
     flops = step_flops(layout, batch, source.csr)
-    n_threads = threads_for(flops, n_threads)
+    limit, n_threads = n_threads, threads_for(flops, n_threads)
     layout = without_input(layout) if sparse else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
@@ -119,29 +124,57 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
     sizes[-1] = (len(rows) - batch * (n_batches - 1)) / len(rows)
-    for _ in range(max_epochs):
-        start = time.perf_counter()
-        if shuffle:
+    # The order of rows within one batch is rounding: a generator that is ours alone need not draw it (3 us of 10).
+    shuffle = shuffle and not (private_rng and n_batches == 1)
+    ahead = private_rng and limit > n_threads == 1 and len(rows) >= AHEAD_ROWS
+    with closing(_orders(rows, rng if shuffle else None, ahead)) as orders:
+        for _, order in zip(range(max_epochs), orders, strict=False):
+            start = time.perf_counter()
+            rates = schedule.rates(state.step, n_batches)
+            done = steps = 0
+            while done < n_batches:
+                n = min(per_call, n_batches - done)
+                some = (order, rates, losses)
+                if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
+                    some = (order[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])
+                made = run(packed, state.params, *source.arrays, *some, *own)
+                done += made
+                stepped = buffers.steps.item()
+                steps += stepped
+                state.step += stepped
+                if made < n:
+                    break
+            finite = done == n_batches
+            loss = float(losses.dot(sizes)) if finite and n_batches > 1 else losses.item(min(done, n_batches - 1))
+            yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
+            if not finite:
+                return
+
+
+def _orders(rows, rng, ahead):
+    """Yield ``rows`` epoch after epoch, shuffled by ``rng`` if there is one, each order made from the one before.
+
+    With ``ahead`` another thread draws the next order while an epoch runs: 0.26 ms of 3.1 for 20,000 rows in 20-100-1.
+    """
+    if rng is None:
+        while True:
+            yield rows
+    if not ahead:
+        while True:
             rng.shuffle(rows)
-        rates = schedule.rates(state.step, n_batches)
-        done = steps = 0
-        while done < n_batches:
-            n = min(per_call, n_batches - done)
-            some = (rows, rates, losses)
-            if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
-                some = (rows[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])
-            made = run(packed, state.params, *source.arrays, *some, *own)
-            done += made
-            stepped = buffers.steps.item()
-            steps += stepped
-            state.step += stepped
-            if made < n:
-                break
-        finite = done == n_batches
-        loss = float(losses.dot(sizes)) if finite and n_batches > 1 else losses.item(min(done, n_batches - 1))
-        yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
-        if not finite:
-            return
+            yield rows
+
+    def shuffled(order):
+        order = order.copy()
+        rng.shuffle(order)
+        return order
+
+    with ThreadPoolExecutor(1) as helper:
+        coming = helper.submit(shuffled, rows)
+        while True:
+            order = coming.result()
+            coming = helper.submit(shuffled, order)
+            yield order
 
 
 class FullBatch:

@@ -4,7 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
+import fastnn
 import reference
 from fastnn import infer, state, train
 from fastnn.core.losses import LOSSES
@@ -398,3 +400,21 @@ def test_adopt_copies():
 def test_a_loss_and_a_foreign_output_activation_are_refused():
     with pytest.raises(ValueError, match="loss='poisson' goes with out_activation='exp', got 'identity'"):
         make_plan(units=(2, 1), hidden_activation="relu", out_activation="identity", loss="poisson", solver="sgd")
+
+
+@pytest.mark.parametrize("n_rows, batch", [(train.AHEAD_ROWS, 7), (train.AHEAD_ROWS + 1, 500), (50, 50), (50, 8)])
+def test_orders_drawn_ahead_are_those_drawn_in_place(n_rows, batch):
+    """Another thread may draw the next permutation, and a single batch needs none: neither changes what is learned."""
+    rng = np.random.RandomState(0)
+    X, y = rng.rand(n_rows, 3).astype(np.float32), rng.randint(0, 2, n_rows)
+    weights = []
+    for random_state in (3, np.random.RandomState(3)):  # ours alone; the user's, drawn from in place
+        options = dict(max_iter=4, tol=0, n_jobs=2, random_state=random_state, batch_size=batch)
+        model = fastnn.MLPClassifier((5,), solver="sgd", **options)
+        with pytest.warns(ConvergenceWarning):
+            model.fit(X, y)
+        weights.append(np.concatenate([array.ravel() for array in model.coefs_ + model.intercepts_]))
+    if batch < n_rows:
+        np.testing.assert_array_equal(*weights)
+    else:
+        np.testing.assert_allclose(*weights, rtol=0, atol=1e-6)
