@@ -45,7 +45,7 @@ from .records import Buffers, Layout, TrainPlan
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 # Compiled code neither allocates nor keeps arrays: without Numba's run-time there is no counting of references (atomic
-# operations, 0.1 us for each slice of a buffer), and an allocation in a kernel is a compile error.
+# operations for each slice of a buffer), and an allocation in a kernel is a compile error.
 INNER_OPTIONS = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 kernel = njit(**INNER_OPTIONS)
@@ -347,13 +347,6 @@ def callable_leaf(function, dtype):
     scope = {"leaf": function}
     exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)
     return njit(**OPTIONS)(scope[function.__name__])
-
-
-def leaf_assembly(function, dtype):
-    """Assembly text of a leaf; only in a process that compiled it (Numba keeps none in its cache)."""
-    load_leaves(dtype, function.group == "sparse")
-    dispatcher = function.load(numba.from_dtype(np.dtype(dtype)))
-    return dispatcher.inspect_asm(dispatcher.signatures[0])
 
 
 # --------------------------------------------------------------------------------------------------- entries

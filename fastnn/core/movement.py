@@ -1,7 +1,7 @@
 """Moving numbers without computing: transposition by square blocks in registers, and prefetching.
 
 A block is LANES x LANES elements, LANES to a 32-byte vector (8 floats, 4 doubles): LANES loads, log2(LANES) rounds of
-two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 1.8 us against 20 us element by element.
+two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 2.0 us against 14 us element by element.
 """
 
 import inspect

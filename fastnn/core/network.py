@@ -26,7 +26,7 @@ NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100
 LINE_BYTES = 64
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
-STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB beside 13 kB of deltas
+STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB of float32
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
 
 
