@@ -140,6 +140,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
+        places=np.zeros(batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
         steps=np.zeros(1, np.int64),
         scratch=aligned(n_threads * slot_size + ROOM, dtype),

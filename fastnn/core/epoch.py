@@ -58,6 +58,14 @@ def weight_sum(sample_weight, rows):
 
 
 @kernel
+def locate(places, X, members):
+    """places[r] <- how many bytes row members[r] lies behind the first row of X. Writes: places. Reads: members."""
+    row = X.shape[1] * X.itemsize
+    for r in range(members.size):
+        places[r] = members[r] * row
+
+
+@kernel
 def prefetch_offsets(offsets, X, ahead, block, n_blocks):
     """Where in X the rows lie that this block will gather in the next step, as bytes from the block's own columns.
 
@@ -101,7 +109,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, line, address, slot)
+            learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, line, address, slot)
         address = 0
 
 
@@ -133,6 +141,7 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
         losses[batch] = 0.0
         if weights == 0.0:
             continue
+        locate(buffers.places, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
@@ -165,6 +174,7 @@ def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, wei
         members = rows[start : min(start + plan.batch_size, rows.size)]
         ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
+        locate(buffers.places, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
         loss += rows_loss(buffers, n)

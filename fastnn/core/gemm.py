@@ -15,22 +15,27 @@ spare.
 
 import numpy as np
 
-from .jit import IN, INT, OUT, kernel, leaf
+from .jit import IN, INT, OUT, ROWS, kernel, leaf
 from .microkernel import UNIT_BYTES, tile, tile_rows
 
-ROWS = np.array(tile_rows(), dtype=np.int64)
-MAX_UNITS = len(ROWS)
+HEIGHTS = np.array(tile_rows(), dtype=np.int64)
+MAX_UNITS = len(HEIGHTS)
+NOWHERE = np.empty(0, dtype=np.int64)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT, INT, INT)
-def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, line, offsets):
-    """`product` that meanwhile prefetches what is needed next.
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT)
+def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, offsets):
+    """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
 
-    Tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of the n_k int64 at
-    address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when ``offsets`` is 0.
+    Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
+    at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
+
+    With columns by table, tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of
+    the n_k int64 at address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when
+    ``offsets`` is 0.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
-    Reads: c0, a, b.
+    Reads: c0, a, at, b.
     """
     unit = UNIT_BYTES // c.itemsize
     n_units = (n + unit - 1) // unit
@@ -40,14 +45,15 @@ def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n
         units = (right + panel - 1) // panel
         left = right - units
         j = left * unit
-        height = ROWS[units - 1]
+        height = HEIGHTS[units - 1]
         i = 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
             tile(
                 height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k, line + i * c.itemsize, offsets,
+                a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
+                b, ib + j, b_k, n_k, line + i * c.itemsize, offsets,
             )  # fmt: skip
             i += height
         right = left
@@ -63,4 +69,4 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
     """
-    product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, 0, 0)
+    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0)

@@ -185,7 +185,7 @@ def _record(cls, field):
 _COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("offsets", "steps") else real))
+BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("places", "offsets", "steps") else real))
 
 
 def as_read(array):

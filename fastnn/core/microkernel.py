@@ -71,23 +71,24 @@ def _vector_widths(units, lanes):
     return parts + [(full * wide * lanes, lanes)] * half
 
 
-def _tile_function(module, scalar, rows, units, ahead):
+def _tile_function(module, scalar, rows, units, by_table, ahead):
     """The LLVM function of one tile; defined in ``module`` on first use.
 
-    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k (pointers to elements, strides in elements), and for
-    prefetching an address and the address of n_k offsets from it.
+    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and for
+    prefetching an address and the address of n_k offsets from it. ``at`` points to byte offsets into A: of its columns
+    if ``by_table``, else of its rows, or it is null.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
-    name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{units}{'_ahead' * ahead}"
+    name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{units}{'_table' * by_table}"
     if name in module.globals:
         return module.globals[name]
-    arguments = [element, i64, element, i64, element, i64, i64, element, i64, i64, i64, i64]
+    arguments = [element, i64, element, i64, element, i64, i64, i64.as_pointer(), element, i64, i64, i64, i64]
     signature = ir.FunctionType(ir.VoidType(), arguments)
     function = ir.Function(module, signature, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
-    c, ldc, c0, ldc0, a, a_row, a_k, b, b_k, n_k, line, offsets = function.args
+    c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k, line, offsets = function.args
     lanes = UNIT_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
     parts = _vector_widths(units, lanes)
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
@@ -101,7 +102,7 @@ def _tile_function(module, scalar, rows, units, ahead):
     builder = ir.IRBuilder(entry)
     align = scalar.get_abi_size(_target_data())
     const = functools.partial(ir.Constant, i64)
-    a_rows = [builder.gep(a, [builder.mul(a_row, const(r))]) for r in range(rows)]
+    a_rows = _row_pointers(builder, a, a_row, None if by_table else at, rows)
     first = []
     for r in range(rows):
         base = builder.gep(c0, [builder.mul(ldc0, const(r))])
@@ -111,31 +112,32 @@ def _tile_function(module, scalar, rows, units, ahead):
                 for (j, _), v in zip(parts, vectors, strict=True)
             ]
         )
+    before = builder.block
     builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
 
     builder.position_at_end(loop)
     k = builder.phi(i64)
-    k.add_incoming(const(0), entry)
+    k.add_incoming(const(0), before)
     sums = [[builder.phi(v) for v in vectors] for _ in range(rows)]
     if ahead:
         offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
         emit_prefetch(builder, builder.add(line, offset))
-    b_k0, a_k0 = builder.mul(k, b_k), builder.mul(k, a_k)
-    b_row = builder.gep(b, [b_k0])
+    b_row = builder.gep(b, [builder.mul(k, b_k)])
+    a_k0 = builder.load(builder.gep(at, [k]), align=8) if by_table else builder.mul(k, a_k)
     b_vectors = [
         builder.load(address(builder, b_row, const(j), v), align=align)
         for (j, _), v in zip(parts, vectors, strict=True)
     ]
     fused = []
     for r in range(rows):
-        value = builder.load(builder.gep(a_rows[r], [a_k0]))
+        value = builder.load(_beyond(builder, a_rows[r], a_k0) if by_table else builder.gep(a_rows[r], [a_k0]))
         splats = {v.count: splat(builder, v, value) for v in vectors}
         fused.append([emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)])
     k_next = builder.add(k, const(1))
     k.add_incoming(k_next, loop)
     for r in range(rows):
         for i in range(len(vectors)):
-            sums[r][i].add_incoming(first[r][i], entry)
+            sums[r][i].add_incoming(first[r][i], before)
             sums[r][i].add_incoming(fused[r][i], loop)
     builder.cbranch(builder.icmp_signed("<", k_next, n_k), loop, done)
 
@@ -144,11 +146,36 @@ def _tile_function(module, scalar, rows, units, ahead):
     for r in range(rows):
         base = builder.gep(c, [builder.mul(ldc, const(r))])
         for i, ((j, _), v) in enumerate(zip(parts, vectors, strict=True)):
-            totals[r][i].add_incoming(first[r][i], entry)
+            totals[r][i].add_incoming(first[r][i], before)
             totals[r][i].add_incoming(fused[r][i], loop)
             builder.store(totals[r][i], address(builder, base, const(j), v), align=align)
     builder.ret_void()
     return function
+
+
+def _beyond(builder, pointer, n_bytes):
+    """Emit a pointer moved by a number of bytes."""
+    byte = ir.IntType(8).as_pointer()
+    return builder.bitcast(builder.gep(builder.bitcast(pointer, byte), [n_bytes]), pointer.type)
+
+
+def _row_pointers(builder, a, a_row, at, rows):
+    """Emit the pointers to the first elements of a tile's rows of A: ``a_row`` apart, or at[r] bytes from ``a``."""
+    strided = [builder.gep(a, [builder.mul(a_row, ir.Constant(ir.IntType(64), r))]) for r in range(rows)]
+    if at is None:
+        return strided
+    start, table, end = builder.block, *(builder.append_basic_block(name) for name in ("table", "rows"))
+    builder.cbranch(builder.icmp_unsigned("==", at, ir.Constant(at.type, None)), end, table)
+    builder.position_at_end(table)
+    places = [builder.load(builder.gep(at, [ir.Constant(ir.IntType(64), r)]), align=8) for r in range(rows)]
+    placed = [_beyond(builder, a, place) for place in places]
+    builder.branch(end)
+    builder.position_at_end(end)
+    pointers = [builder.phi(a.type) for _ in range(rows)]
+    for pointer, stride, place in zip(pointers, strided, placed, strict=True):
+        pointer.add_incoming(stride, start)
+        pointer.add_incoming(place, table)
+    return pointers
 
 
 def emit_prefetch(builder, address):
@@ -187,7 +214,7 @@ def _lower_address_of(context, builder, sig, args):
     return builder.ptrtoint(element, ir.IntType(64))
 
 
-def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k, line, offsets):
+def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets):
     """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for ``r < rows`` and ``j < units * UNIT_BYTES /
     itemsize``.
 
@@ -195,15 +222,23 @@ def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, 
     ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. ``rows`` is that of the full tile for
     ``units`` or one of ``TAIL_ROWS``; other pairs compute nothing. Rows are stored in order.
 
-    While it sums, a full tile with ``offsets != 0`` asks for the cache lines at address ``line`` plus the k-th int64 at
-    address ``offsets``: one line for each step of k, so memory works while the tile computes.
+    Where ``at`` is not empty, its int64 from ``i_at`` on stand in for the stride of A that is 0: row r, or column k,
+    lies so many bytes behind ``a[ia]``.
 
-    Writes: c. Reads: c0, a, b (flat arrays of one dtype). This body is the slow, obvious twin of the emitted code.
+    While it sums over columns by table, a full tile with ``offsets != 0`` asks for the cache lines at address ``line``
+    plus the k-th int64 at address ``offsets``: one line for each step of k, so memory works while the tile computes.
+
+    Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code.
     """
     width = units * UNIT_BYTES // c.itemsize
+    row_at, k_at = np.arange(rows) * a_row, np.arange(n_k) * a_k
+    if at.size > 0 and a_row == 0:
+        row_at = at[i_at : i_at + rows] // a.itemsize
+    elif at.size > 0 and a_k == 0:
+        k_at = at[i_at : i_at + n_k] // a.itemsize
     sums = np.array([c0[ic0 + r * ldc0 : ic0 + r * ldc0 + width] for r in range(rows)])
     for k in range(n_k):
-        column = np.array([a[ia + r * a_row + k * a_k] for r in range(rows)])
+        column = np.array([a[ia + row_at[r] + k_at[k]] for r in range(rows)])
         sums += column[:, None] * b[ib + k * b_k : ib + k * b_k + width]
     for r in range(rows):
         c[ic + r * ldc : ic + r * ldc + width] = sums[r]
@@ -212,7 +247,7 @@ def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, 
 @type_callable(tile)
 def _type_tile(context):
     def typer(*given):
-        return types.void(*(t if i in (2, 5, 8, 12) else types.int64 for i, t in enumerate(given)))
+        return types.void(*(t if i in (2, 5, 8, 12, 14) else types.int64 for i, t in enumerate(given)))
 
     typer.__signature__ = inspect.signature(tile)
     return typer
@@ -220,28 +255,42 @@ def _type_tile(context):
 
 @lower_builtin(tile, types.VarArg(types.Any))
 def _lower_tile(context, builder, sig, args):
-    rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, n_k, *prefetching = args
+    rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets = args
     scalar = context.get_data_type(sig.args[2].dtype)
     i64 = ir.IntType(64)
+    zero = ir.Constant(i64, 0)
 
     def pointer(position, value, offset):
         return builder.gep(array_data(context, builder, sig.args[position], value), [offset])
 
-    call = [pointer(2, c, ic), ldc, pointer(5, c0, ic0), ldc0, pointer(8, a, ia), a_row, a_k, pointer(12, b, ib)]
-    call += [b_k, n_k, *prefetching]
+    table = context.make_array(sig.args[12])(context, builder, at)
+    given = builder.icmp_signed(">", builder.extract_value(table.shape, 0), zero)
+    by_row = builder.and_(given, builder.icmp_signed("==", a_row, zero))
+    by_k = builder.and_(builder.and_(given, builder.icmp_signed("==", a_k, zero)), builder.not_(by_row))
+    places = builder.gep(table.data, [i_at])
+    places = builder.select(builder.or_(by_row, by_k), places, ir.Constant(places.type, None))
+    first = pointer(8, a, ia)
+    # A tile by table always prefetches: with nothing to ask for, it asks for what it is reading.
+    idle = builder.icmp_signed("==", offsets, zero)
+    line = builder.select(idle, builder.ptrtoint(first, i64), line)
+    offsets = builder.select(idle, builder.ptrtoint(places, i64), offsets)
+    call = [pointer(2, c, ic), ldc, pointer(5, c0, ic0), ldc0, first, a_row, a_k, places, pointer(14, b, ib), b_k, n_k]
+    call += [line, offsets]
     done = builder.append_basic_block("tile.done")
-    ahead = builder.zext(builder.icmp_signed("!=", prefetching[1], ir.Constant(i64, 0)), i64)
+    kind = builder.zext(by_k, i64)
     key = builder.add(
-        builder.mul(rows, ir.Constant(i64, 32)), builder.add(builder.mul(units, ir.Constant(i64, 2)), ahead)
+        builder.mul(rows, ir.Constant(i64, 32)), builder.add(builder.mul(units, ir.Constant(i64, 2)), kind)
     )
     switch = builder.switch(key, done)
     for count, full in enumerate(tile_rows(), start=1):
         for height in sorted({full, *(r for r in TAIL_ROWS if r < full)}):
-            for ahead in (False, True):
+            for by_table in (False, True):
                 block = builder.append_basic_block(f"tile.{height}x{count}")
-                switch.add_case(ir.Constant(i64, 32 * height + 2 * count + ahead), block)
+                switch.add_case(ir.Constant(i64, 32 * height + 2 * count + by_table), block)
                 builder.position_at_end(block)
-                function = _tile_function(builder.module, scalar, height, count, ahead and height == full)
+                function = _tile_function(
+                    builder.module, scalar, height, count, by_table, ahead=by_table and height == full
+                )
                 builder.call(function, call)
                 builder.branch(done)
     builder.position_at_end(done)

@@ -10,7 +10,7 @@ ldr), where ldr is n rounded up to whole vectors.
 import numpy as np
 
 from .activations import activate, activate_output, differentiate
-from .gemm import product, product_ahead
+from .gemm import product, product_at
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .movement import prefetch, transpose
@@ -202,11 +202,28 @@ def learn_from_input(layout, plan, buffers, labels, targets, sample_weight, bloc
     backward(layout, n_layers, buffers, start, n)
 
 
+@kernel
+def level_one(layout, buffers, X, lo, n):
+    """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, read where they lie in X.
+
+    Writes: activations, rows lo .. lo + n of level 1. Reads: params, X, places.
+    """
+    fan_out, stride = layout.units[1], layout.stride[1]
+    top = layout.level[1] + lo * stride
+    product_at(
+        buffers.activations, top, stride, buffers.params, layout.bias[0], 0,
+        X.reshape(-1), 0, 0, 1, buffers.places, lo, buffers.params, layout.weight[0], fan_out, n, fan_out, X.shape[1],
+        0, 0,
+    )  # fmt: skip
+    activate(layout.activation[0], buffers.activations[top : top + n * stride])
+
+
 @leaf(LAYOUT, PLAN, BUFFERS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
 def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, lo, hi, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, places, data at ``rows``.
+    Scratch: slot.
     """
     ld = layout.stride[0]
     height = LARGE_BLOCK_ROWS
@@ -214,15 +231,22 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
         height = min(BLOCK_ROWS, max((BLOCK_ELEMENTS // np.sum(layout.stride) + STRIP // 2) // STRIP, 1) * STRIP)
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
-        gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
-        learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 0, start, slot)
+        if plan.n_layers > 1:
+            level_one(layout, buffers, X, start, block.size)
+        else:
+            gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
+        first = min(plan.n_layers - 1, 1)
+        learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, first, start, slot)
 
 
 @kernel
-def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, g, slot):
-    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_ahead` does.
+def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets, g, slot):
+    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_at` does.
 
-    Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations, deltas. Scratch: slot.
+    The first layer of several reads its A in X.
+
+    Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations or X at ``places``, deltas.
+    Scratch: slot.
     """
     fan_out = layout.units[layer + 1]
     stride, above = layout.stride[layer], layout.stride[layer + 1]
@@ -235,11 +259,13 @@ def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, g
         for c in range(fan_out):
             for i in range(n):
                 g[i * fan_out + c] = slot[c * ld + i]
-    else:
-        product_ahead(
-            g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows,
-            line + i0 * g.itemsize, offsets,
+    elif layer == 0 and plan.n_layers > 1:
+        product_at(
+            g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
+            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, offsets,
         )  # fmt: skip
+    else:
+        product(g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows)
 
 
 @kernel
@@ -281,14 +307,14 @@ def follow_weights(layout, buffers, layer, i0, n):
         transpose(buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, OUT)
-def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, rate, line, offsets, slot):
+@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, OUT)
+def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
     With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
     each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
 
-    Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas. Scratch: slot.
+    Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas, X. Scratch: slot.
     """
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
@@ -296,7 +322,7 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
     room = height * fan_out + LANES
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
-        strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, slot[:room], slot[room:])
+        strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)

@@ -74,6 +74,7 @@ class Buffers(NamedTuple):
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
     constants: np.ndarray  # zeros, four times as many as the widest level needs, then a one
+    places: np.ndarray  # int64 (batch_size,): how many bytes behind the first row of X each row of the batch lies
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     steps: np.ndarray  # int64 (1,): optimizer steps that the last call made
     scratch: np.ndarray  # slots of equal size, one per block

@@ -33,11 +33,12 @@ def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alph
     if lo < hi:
         cursors = buffers.offsets[block * n : (block + 1) * n]
         learn_weights_sparse(layout, plan, buffers, csr, members, cursors, lo, hi, alpha, scale, rate, slot)
+    unread = csr.values.reshape(1, -1)  # a matrix in the place of X, which only a dense first layer reads
     for layer in range(1, plan.n_layers):
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, layer, lo, hi, n, alpha, scale, rate, 0, 0, slot)
+            learn_weights(layout, plan, buffers, unread, layer, lo, hi, n, alpha, scale, rate, 0, 0, slot)
 
 
 @entry
