@@ -10,7 +10,8 @@ from numba import prange
 
 from .jit import entry, kernel, unpack
 from .microkernel import address_of
-from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
+from .movement import prefetch
+from .network import BLOCK_ROWS, GROUP, LINE_BYTES, follow_weights, learn_rows, learn_weights, predict_rows
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
@@ -87,11 +88,27 @@ def prefetch_offsets(offsets, X, ahead, block, n_blocks):
 
 
 @kernel
+def prefetch_rows(X, rows, first, last):
+    """Ask for columns first .. last of ``rows``."""
+    flat = X.reshape(-1)
+    line = LINE_BYTES // X.itemsize
+    for r in range(rows.size):
+        start = rows[r] * X.shape[1]
+        for column in range(first, last, line):
+            prefetch(flat, start + column)
+
+
+@kernel
 def learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
     layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
+        # The columns that the second half will read of the other blocks' rows, which other cores are reading now.
+        first, last = boundary(block, n_blocks, X.shape[1], GROUP), boundary(block + 1, n_blocks, X.shape[1], GROUP)
+        prefetch_rows(X, members[:lo], first, last)
+        prefetch_rows(X, members[hi:], first, last)
     learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
 
 
@@ -101,7 +118,10 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     line, address = 0, 0
-    if ahead.size > 0 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
+    if X.shape[1] * X.itemsize < PREFETCH_BYTES:
+        lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
+        prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
+    elif ahead.size > 0:
         offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
         prefetch_offsets(offsets, X, ahead, block, n_blocks)
         line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
@@ -109,7 +129,9 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, line, address, slot)
+            learn_weights(
+                layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot
+            )
         address = 0
 
 

@@ -16,15 +16,16 @@ spare.
 import numpy as np
 
 from .jit import IN, INT, OUT, ROWS, kernel, leaf
-from .microkernel import UNIT_BYTES, tile, tile_rows
+from .microkernel import UNIT_BYTES, claim, tile, tile_rows
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
+LINE_BYTES = 64
 MAX_UNITS = len(HEIGHTS)
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT)
-def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, offsets):
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT, INT)
+def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, offsets, own):
     """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
 
     Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
@@ -33,6 +34,9 @@ def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
     With columns by table, tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of
     the n_k int64 at address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when
     ``offsets`` is 0.
+
+    ``own``, if not 0, is the address of a matrix like C that will be written next and that other cores have read: the
+    tiles claim its lines, part by part.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.
@@ -50,6 +54,10 @@ def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
+            if own and right == n_units:
+                for r in range(i, i + height):
+                    for first in range(0, n, LINE_BYTES // c.itemsize):
+                        claim(own + (r * ldc + first) * c.itemsize)
             tile(
                 height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
                 a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
@@ -69,4 +77,4 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
     """
-    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0)
+    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0)

@@ -23,7 +23,7 @@ from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
 UNIT_BYTES = 32
-ROWS_AVX512 = (12, 12, 12, 12, 8, 8, 6, 6)
+ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4, 3)
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
@@ -132,7 +132,8 @@ def _tile_function(module, scalar, rows, units, by_table, ahead):
     for r in range(rows):
         value = builder.load(_beyond(builder, a_rows[r], a_k0) if by_table else builder.gep(a_rows[r], [a_k0]))
         splats = {v.count: splat(builder, v, value) for v in vectors}
-        fused.append([emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)])
+        row = [emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)]
+        fused.append([_finished(builder, value) for value in row])
     k_next = builder.add(k, const(1))
     k.add_incoming(k_next, loop)
     for r in range(rows):
@@ -157,6 +158,18 @@ def _beyond(builder, pointer, n_bytes):
     """Emit a pointer moved by a number of bytes."""
     byte = ir.IntType(8).as_pointer()
     return builder.bitcast(builder.gep(builder.bitcast(pointer, byte), [n_bytes]), pointer.type)
+
+
+def _finished(builder, vector):
+    """Emit nothing, but keep what is loaded later behind the instruction that makes ``vector``.
+
+    LLVM likes to load a whole column of A before the first multiplication, and then has no registers for the sums:
+    XXX
+    """
+    if "avx" not in target_features():
+        return vector
+    same = ir.FunctionType(vector.type, [vector.type])
+    return builder.asm(same, "", "=v,0,~{memory}", [vector], side_effect=True)
 
 
 def _row_pointers(builder, a, a_row, at, rows):
@@ -212,6 +225,28 @@ def _type_address_of(context):
 def _lower_address_of(context, builder, sig, args):
     element = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
     return builder.ptrtoint(element, ir.IntType(64))
+
+
+def claim(address):
+    """Make the cache line at an address this core's to write, by storing there the word it holds; 0 is no address.
+
+    A store to a line that another core has read waits until that core has given it up, and stores wait in line.
+    Nobody else may be writing the word.
+    """
+
+
+@type_callable(claim)
+def _type_claim(context):
+    return lambda address: types.void(types.int64)
+
+
+@lower_builtin(claim, types.Integer)
+def _lower_claim(context, builder, sig, args):
+    word = ir.IntType(32)
+    pointer = builder.inttoptr(args[0], word.as_pointer())
+    value = builder.load_atomic(pointer, ordering="monotonic", align=4)  # "atomic": or the compiler would drop it
+    builder.store_atomic(value, pointer, ordering="monotonic", align=4)
+    return context.get_dummy_value()
 
 
 def tile(rows, units, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets):

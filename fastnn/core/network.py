@@ -10,9 +10,10 @@ ldr), where ldr is n rounded up to whole vectors.
 import numpy as np
 
 from .activations import activate, activate_output, differentiate
-from .gemm import product, product_at
+from .gemm import LINE_BYTES, NOWHERE, product, product_at
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
+from .microkernel import address_of
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
 from .reductions import dot, sum_squares
@@ -23,7 +24,7 @@ LARGE_BLOCK_ROWS = 128  # the same for networks that do not fit in the first cac
 SMALL_WEIGHTS = 1 << 14  # so few weights cost nothing to read again: then blocks are so low that their activations ...
 BLOCK_ELEMENTS = 6144  # ... stay in the first cache, 24 kB
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
-LINE_BYTES = 64
+
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
 STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB of float32
@@ -213,7 +214,7 @@ def level_one(layout, buffers, X, lo, n):
     product_at(
         buffers.activations, top, stride, buffers.params, layout.bias[0], 0,
         X.reshape(-1), 0, 0, 1, buffers.places, lo, buffers.params, layout.weight[0], fan_out, n, fan_out, X.shape[1],
-        0, 0,
+        0, 0, 0,
     )  # fmt: skip
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
@@ -240,7 +241,7 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
 
 
 @kernel
-def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets, g, slot):
+def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, g, slot):
     """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_at` does.
 
     The first layer of several reads its A in X.
@@ -252,6 +253,7 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets
     stride, above = layout.stride[layer], layout.stride[layer + 1]
     level, delta = layout.level[layer] + i0, layout.delta[layer + 1]
     zeros = buffers.constants
+    own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out) if shared else 0
     activations, deltas = buffers.activations, buffers.deltas
     if layer == plan.n_layers - 1 and fan_out <= NARROW:
         ld = padded(n)
@@ -262,10 +264,13 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets
     elif layer == 0 and plan.n_layers > 1:
         product_at(
             g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
-            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, offsets,
+            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, offsets, own,
         )  # fmt: skip
     else:
-        product(g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows)
+        product_at(
+            g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, NOWHERE, 0,
+            deltas, delta, above, n, fan_out, n_rows, 0, 0, own,
+        )  # fmt: skip
 
 
 @kernel
@@ -307,10 +312,11 @@ def follow_weights(layout, buffers, layer, i0, n):
         transpose(buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, OUT)
-def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, line, offsets, slot):
+@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
+def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
+    ``shared`` says whether other threads read these weights.
     With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
     each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
 
@@ -322,7 +328,7 @@ def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale,
     room = height * fan_out + LANES
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
-        strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, line, offsets, slot[:room], slot[room:])
+        strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)

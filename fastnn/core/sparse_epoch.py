@@ -38,7 +38,7 @@ def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alph
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, unread, layer, lo, hi, n, alpha, scale, rate, 0, 0, slot)
+            learn_weights(layout, plan, buffers, unread, layer, lo, hi, n, alpha, scale, rate, n_blocks > 1, 0, 0, slot)
 
 
 @entry

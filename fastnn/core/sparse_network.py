@@ -110,7 +110,7 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
             follow_weights(layout, buffers, 0, i0, n)
     if hi == fan_in:  # no weight rows are left for it: the bias alone
         X = csr.values.reshape(1, -1)  # not read
-        learn_weights(layout, plan, buffers, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, slot)
+        learn_weights(layout, plan, buffers, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
 
 
 @leaf(LAYOUT, INT, IN, CSR, ROWS, OUT, OUT, OUT, INT, INT, group="sparse")
