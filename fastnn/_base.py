@@ -8,6 +8,7 @@ when something fails.
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
+from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
@@ -19,12 +20,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import interop, parameters, persistence
 from .core.losses import LOSSES
-from .core.optimizers import OPTIMIZERS
-from .encode import encode_features, encode_weights, encoded, validated
+from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .infer import forward
-from .initial import glorot_uniform
+from .initial import check_init_scale, draw_weights
 from .lbfgs import minimize_loss
-from .plan import make_plan
+from .plan import loss_of, make_plan
 from .schedules import Optimizer
 from .state import flat_params, new_state
 from .stopping import NON_FINITE, Progress
@@ -95,6 +95,10 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        rho=0.9,
+        init="glorot_uniform",
+        init_scale=None,
+        init_bias="match",
         n_jobs=None,
         dtype="float32",
     ):
@@ -121,6 +125,10 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.rho = rho
+        self.init = init
+        self.init_scale = init_scale
+        self.init_bias = init_bias
         self.n_jobs = n_jobs
         self.dtype = dtype
 
@@ -131,7 +139,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
 
     @abstractmethod
     def _objective(self):
-        """Names of the loss and of the output activation, both keys of the engine's tables."""
+        """The user's name of the loss, and the output activation."""
 
     @abstractmethod
     def _validation_score(self, outputs, data, rows):
@@ -142,7 +150,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
 
     # ---- fit ---------------------------------------------------------------------------------------------------------
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, coefs_init=None, intercepts_init=None):
         """Fit the network to X and y.
 
         Parameters
@@ -153,18 +161,24 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             Class labels, a (dense or sparse) multi-label indicator, or regression targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the loss; None means equal weights.
+        coefs_init : list of array-like of shape (fan_in, fan_out), default=None
+            Weights to start from, one array for each layer, the output layer's last; they are copied. They come before
+            ``init``, and before the present weights where ``warm_start`` would go on from those. Draws of the random
+            state are made all the same, so that what follows is shuffled alike.
+        intercepts_init : list of array-like of shape (fan_out,), default=None
+            Biases to start from, likewise. Either argument may be given alone.
 
         Returns
         -------
         self : object
             The fitted estimator. If anything fails, an earlier fit stays as it was.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, coefs_init=coefs_init, intercepts_init=intercepts_init)
 
-    def _fit(self, X, y, sample_weight, incremental=False, classes=None):
+    def _fit(self, X, y, sample_weight, incremental=False, classes=None, **initial):
         earlier = dict(self.__dict__)
         try:
-            self._run_phases(X, y, sample_weight, incremental, classes)
+            self._run_phases(X, y, sample_weight, incremental, classes, **initial)
         except BaseException as error:
             self.__dict__.clear()
             self.__dict__.update(earlier)
@@ -180,7 +194,11 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             except ValueError as named:
                 raise named from error
 
-    def _run_phases(self, X, y, sample_weight, incremental, classes):
+    def _validate_params(self):
+        super()._validate_params()
+        check_init_scale(self.init, self.init_scale)
+
+    def _run_phases(self, X, y, sample_weight, incremental, classes, coefs_init=None, intercepts_init=None):
         hidden = parameters.hidden_units(self.hidden_layer_sizes)
         if incremental:
             self._first_call(y, classes)
@@ -190,12 +208,8 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
 
         units, data, n_samples = self._encode(X, y, sample_weight, hidden, incremental, resumed)
         rng = check_random_state(self.random_state)
-        if resumed:
-            coefs, intercepts = self.coefs_, self.intercepts_
-        else:
-            coefs, intercepts = glorot_uniform(rng, units, self.activation, np.dtype(self.dtype))
+        start = self._start(units, rng, resumed, coefs_init, intercepts_init)
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": self._objective()[1]}
-        start = coefs, intercepts
         earlier = self.__dict__ if resumed else {}
         if self.solver == "lbfgs":
             state, fitted = self._fit_lbfgs(units, data, n_samples, start, earlier)
@@ -220,14 +234,30 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             )
         return units, encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), X.shape[0]
 
+    def _start(self, units, rng, resumed, coefs_init, intercepts_init):
+        """Phase 2: the weights and biases to start from, given, of an earlier fit or drawn."""
+        dtype = np.dtype(self.dtype)
+        given = {}
+        if coefs_init is not None:
+            given["coefs"] = encode_start("coefs_init", coefs_init, [*pairwise(units)], dtype)
+        if intercepts_init is not None:
+            given["intercepts"] = encode_start("intercepts_init", intercepts_init, [(n,) for n in units[1:]], dtype)
+        if resumed:
+            coefs, intercepts = self.coefs_, self.intercepts_
+        else:
+            options = dict(init=self.init, init_scale=self.init_scale, init_bias=self.init_bias)
+            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **options)
+        return given.get("coefs", coefs), given.get("intercepts", intercepts)
+
     def _split(self, data, n_samples, rng):
         """Phase 2: the rows to train on and, with early stopping, the rows to score; scikit-learn's very split."""
         rows = np.arange(n_samples, dtype=np.int64)
         if not self.early_stopping:
             return rows, None
         stratify = None
-        if is_classifier(self) and data.targets.shape[1] == 1:
-            stratify = np.where(data.targets[:, 0] > 0.5, "True", "False")  # the names that its error messages list
+        if is_classifier(self) and (data.targets.shape[1] == 1 or (data.labels.size and len(self.classes_) == 2)):
+            second = data.labels == 1 if data.labels.size else data.targets[:, 0] > 0.5
+            stratify = np.where(second, "True", "False")  # the names that its error messages list
         fraction = self.validation_fraction
         try:
             rows, held_out = train_test_split(rows, random_state=rng, test_size=fraction, stratify=stratify)
@@ -246,16 +276,12 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             units=units,
             hidden_activation=self.activation,
             out_activation=out_activation,
-            loss=loss,
+            loss=loss_of(loss, out_activation, classifier=is_classifier(self)),
             solver=settings["solver"],
             alpha=self.alpha,
             batch_size=batch_size,
-            momentum=settings["momentum"],
-            nesterovs_momentum=settings["nesterovs_momentum"],
-            beta_1=settings["beta_1"],
-            beta_2=settings["beta_2"],
-            epsilon=settings["epsilon"],
             dtype=np.dtype(self.dtype),
+            **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
         )
 
     def _settings(self):
@@ -292,11 +318,9 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
 
     def _fit_stochastic(self, units, data, n_samples, start, rng, earlier, incremental):
         rows, held_out = self._split(data, n_samples, rng)
-        bias_corrected = OPTIMIZERS[self.solver].bias_correction
+        optimizer = Optimizer(self._settings())
         if incremental and "_optimizer" in earlier:
             optimizer = earlier["_optimizer"].successor()
-        else:
-            optimizer = Optimizer(self._settings(), bias_corrected)
         layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)

@@ -38,17 +38,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 # ---- constructors ---------------------------------------------------------------------------------------------------
+# What scikit-learn has not, with its defaults: they change nothing.
+OWN = {
+    "rho": 0.9,
+    "init": "glorot_uniform",
+    "init_scale": None,
+    "init_bias": "match",
+    "n_jobs": None,
+    "dtype": "float32",
+}
+OWN_OF = {MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto"}, MLPRegressor: OWN}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_constructor_is_scikit_learns_and_two_keywords(kind):
+def test_constructor_is_scikit_learns_and_own_keywords(kind):
     ours = inspect.signature(kind).parameters
     theirs = inspect.signature(getattr(neural_network, kind.__name__)).parameters
     assert [*ours][: len(theirs)] == [*theirs]
     assert all(ours[name].default == p.default and ours[name].kind == p.kind for name, p in theirs.items())
     added = {name: (p.default, p.kind) for name, p in ours.items() if name not in theirs}
-    assert added == {
-        "n_jobs": (None, inspect.Parameter.KEYWORD_ONLY),
-        "dtype": ("float32", inspect.Parameter.KEYWORD_ONLY),
-    }
+    assert added == {name: (default, inspect.Parameter.KEYWORD_ONLY) for name, default in OWN_OF[kind].items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -354,7 +363,7 @@ def test_a_fresh_fit_forgets_the_former_solver():
 def test_metadata_routing_names():
     with config_context(enable_metadata_routing=True):
         routing = MLPClassifier().set_fit_request(sample_weight=True).get_metadata_routing()
-        assert routing.fit.requests == {"sample_weight": True}
+        assert routing.fit.requests == {"sample_weight": True, "coefs_init": None, "intercepts_init": None}
         assert set(routing.partial_fit.requests) == {"classes", "sample_weight"}
         assert set(MLPRegressor().get_metadata_routing().partial_fit.requests) == {"sample_weight"}
 

@@ -1,9 +1,10 @@
 """Loss functions and their output deltas, and the table of them.
 
 All work on a transposed block z (n_outputs, ldr) of activated outputs, one column a row of the batch, and turn it in
-place into the delta dL/d(pre-activation). With the canonical pairs of the table that is ``p - y`` for every loss. The
-value of each row goes to ``row_loss``; scikit-learn's averages over rows are taken by ``epoch``.
-Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
+place into the delta dL/d(pre-activation). For the canonical pairs of loss and output activation that is ``p - y``; the
+classifier's squared errors multiply by the derivative of theirs. A row of the table is one such pair; ``users_name`` is
+what the estimators call the loss. The value of each row goes to ``row_loss``; scikit-learn's averages over rows are
+taken by ``epoch``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
 """
 
 from typing import NamedTuple
@@ -16,20 +17,23 @@ from .vecmath import log
 
 
 class Loss(NamedTuple):
-    """One row of the table: its id in compiled code and the output activation it goes with."""
+    """One row of the table: its id in compiled code, the output activation it goes with, and whose loss it is."""
 
     id: int
     output: str
     classifier: bool
+    users_name: str
 
 
-LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON = range(4)
+LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
 
 LOSSES = {
-    "log_loss": Loss(LOG_LOSS, "softmax", classifier=True),
-    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", classifier=True),
-    "squared_error": Loss(SQUARED_ERROR, "identity", classifier=False),
-    "poisson": Loss(POISSON, "exp", classifier=False),
+    "log_loss": Loss(LOG_LOSS, "softmax", classifier=True, users_name="log_loss"),
+    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", classifier=True, users_name="log_loss"),
+    "squared_error": Loss(SQUARED_ERROR, "identity", classifier=False, users_name="squared_error"),
+    "poisson": Loss(POISSON, "exp", classifier=False, users_name="poisson"),
+    "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", classifier=True, users_name="squared_error"),
+    "softmax_squared_error": Loss(SOFTMAX_SQUARED_ERROR, "softmax", classifier=True, users_name="squared_error"),
 }
 
 
@@ -50,6 +54,17 @@ def gather_targets(y, targets, rows, c):
     """y[r] <- targets[rows[r], c]. Writes: y (n_rows,)."""
     for r in range(rows.size):
         y[r] = targets[rows[r], c]
+
+
+@kernel
+def gather_indicator(y, labels, targets, rows, c):
+    """y[r] <- 1 where the label of row r is c, else 0; the target where there are no labels. Writes: y (n_rows,)."""
+    if labels.size == 0:
+        gather_targets(y, targets, rows, c)
+    else:
+        one, zero = y.dtype.type(1), y.dtype.type(0)
+        for r in range(rows.size):
+            y[r] = one if labels[rows[r]] == c else zero
 
 
 @kernel
@@ -77,13 +92,13 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
 
 
 @kernel
-def binary_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
+def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
     one = z.dtype.type(1)
     row_loss[:] = 0
     for c in range(n_outputs):
         p = z[c * ldr : (c + 1) * ldr]
-        gather_targets(y, targets, rows, c)
+        gather_indicator(y, labels, targets, rows, c)
         for r in range(rows.size):
             q = clip(p[r])
             row_loss[r] -= y[r] * log(q) + (one - y[r]) * log(one - q)
@@ -105,6 +120,43 @@ def squared_error(z, row_loss, targets, rows, n_outputs, ldr, y):
         for r in range(rows.size):
             p[r] -= y[r]
             row_loss[r] += half * (p[r] * p[r])
+
+
+@kernel
+def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
+    """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: y (ldr,)."""
+    one, half = z.dtype.type(1), z.dtype.type(0.5)
+    row_loss[:] = 0
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            error = p[r] - y[r]
+            row_loss[r] += half * (error * error)
+            p[r] = error * (p[r] * (one - p[r]))
+
+
+@kernel
+def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, mean):
+    """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
+
+    Writes: z, row_loss. Scratch: y (ldr,), mean (ldr,).
+    """
+    half = z.dtype.type(0.5)
+    row_loss[:] = 0
+    mean[:] = 0
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            error = p[r] - y[r]
+            row_loss[r] += half * (error * error)
+            mean[r] += p[r] * error
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            p[r] *= (p[r] - y[r]) - mean[r]
 
 
 @kernel
@@ -143,17 +195,22 @@ def loss_and_delta(loss, z, row_loss, labels, targets, sample_weight, rows, n_ou
 
     Writes: z (n_outputs, ldr), row_loss (n_rows,).
     Reads: labels, targets, sample_weight at ``rows`` (n_rows,).
-    Scratch: scratch (ldr,).
+    Scratch: scratch (2 ldr,).
     """
+    y = scratch[:ldr]
     if loss == LOG_LOSS and labels.size > 0:
-        label_log_loss(z, row_loss, labels, rows, ldr, scratch)
+        label_log_loss(z, row_loss, labels, rows, ldr, y)
     elif loss == LOG_LOSS:
-        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y)
     elif loss == BINARY_LOG_LOSS:
-        binary_log_loss(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
     elif loss == SQUARED_ERROR:
-        squared_error(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        squared_error(z, row_loss, targets, rows, n_outputs, ldr, y)
     elif loss == POISSON:
-        poisson(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        poisson(z, row_loss, targets, rows, n_outputs, ldr, y)
+    elif loss == LOGISTIC_SQUARED_ERROR:
+        logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
+    elif loss == SOFTMAX_SQUARED_ERROR:
+        softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, scratch[ldr : 2 * ldr])
     if sample_weight.size > 0:
-        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, scratch)
+        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, y)
