@@ -224,7 +224,7 @@ def test_parameters_that_scikit_learn_has_not_do_not_hinder(target):
     theirs = model.to_sklearn()
     np.testing.assert_allclose(theirs.predict_proba(X), model.predict_proba(X), rtol=1e-12)
     np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
-    with pytest.raises(ValueError, match="'solver' parameter of MLPClassifier must be .*Got 'rmsprop'"):
+    with pytest.raises(ValueError, match=r"'solver' parameter of MLPClassifier must be .*Got 'rmsprop'"):
         theirs.fit(X, TARGETS[target][1])
 
 
