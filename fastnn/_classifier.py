@@ -61,11 +61,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the data, stop when the accuracy on it has not improved by
-        ``tol`` for ``n_iter_no_change`` epochs, and return to the weights of the best epoch.
+        Whether to stop when the accuracy on validation data has not improved by ``tol`` for ``n_iter_no_change``
+        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
+        ``validation_fraction`` of the rows is held out.
         The split of two classes is stratified.
     validation_fraction : float, default=0.1
-        Share of the data held out, in [0, 1).
+        Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
         Decay of the first and second moment of "adam", in [0, 1).
     epsilon : float, default=1e-8
@@ -102,6 +103,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         result is the same, bit for bit, for every number.
     dtype : {"float32", "float64"}, default="float32"
         Type of the weights, of all arithmetic, and of what ``predict_proba`` and ``predict_log_proba`` return.
+    metrics : tuple or list of str, default=()
+        Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
+        on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
+        training rows an epoch, however many names, about a third of the epoch itself, and the metrics' own time.
 
     Attributes
     ----------
@@ -127,10 +132,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Smallest loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_ : list of float
         Loss of each epoch: that of the mini-batches before they are learned from, averaged. Not set by "lbfgs".
+    validation_loss_curve_ : list of float or None
+        Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
+        It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
         Accuracy on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
     best_validation_score_ : float or None
         The best of them.
+    history_ : dict of list of float
+        What was measured in each epoch, one entry an epoch; a warm start and ``partial_fit`` go on with the lists.
+
+        - "loss": as in ``loss_curve_``;
+        - "learning_rate": the rate in force, Adam's before its correction of the bias;
+        - "seconds": wall time of training, evaluation excluded;
+        - "val_loss", "val_score": loss without penalty, and accuracy, of the validation data after the epoch, where
+          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
+
+        NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
+        after it, and there is no rate.
     n_iter_ : int
         Epochs, or iterations, of the last call.
     t_ : int
@@ -204,6 +224,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         out_activation="auto",
         n_jobs=None,
         dtype="float32",
+        metrics=(),
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -235,6 +256,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             init_bias=init_bias,
             n_jobs=n_jobs,
             dtype=dtype,
+            metrics=metrics,
         )
         self.loss = loss
         self.out_activation = out_activation
@@ -276,13 +298,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Predictions in the form of the ``y`` that the classifier was fitted with: class labels, or rows of a
             multi-label indicator (sparse if that was), with a single 1 each after softmax outputs.
         """
-        outputs = self._outputs(X)
-        several = outputs.shape[1] > 1
-        if several and not self._label_binarizer.y_type_.startswith("multilabel"):
-            return self.classes_[outputs.argmax(axis=1)]
-        if several and self.out_activation_ == "softmax":
-            outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
-        return self._label_binarizer.inverse_transform(outputs)
+        return self._predicted(self._outputs(X), self.out_activation_)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -299,13 +315,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             need not sum to 1. The logistic outputs of three or more classes are divided by their sum, as in
             ``sklearn.multiclass.OneVsRestClassifier``; where all are 0, all classes are equally probable.
         """
-        outputs = self._outputs(X)
-        if outputs.shape[1] == 1 and self.out_activation_ == "logistic":
-            return np.hstack([1 - outputs, outputs])
-        if self.out_activation_ == "softmax" or self._label_binarizer.y_type_.startswith("multilabel"):
-            return outputs
-        outputs[~outputs.any(axis=1)] = 1
-        return outputs / outputs.sum(axis=1, keepdims=True)
+        return self._probabilities(self._outputs(X), self.out_activation_)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -337,6 +347,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._check_classes(unique_labels(y))
         return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
 
+    def _encode_y_val(self, y, dtype):
+        n_columns = len(self.classes_) if self._label_binarizer.y_type_.startswith("multilabel") else None
+        if (y.shape[1] if y.ndim == 2 else None) != n_columns:
+            expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
+            raise ValueError(f"y_val must be {expected}, got shape {y.shape}.")
+        unknown = [] if n_columns else sorted({*unique_labels(y).tolist()} - {*self.classes_.tolist()}, key=str)
+        if unknown:
+            raise ValueError(f"y_val holds labels that y does not: {unknown}. The classes of y are {self.classes_}.")
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+
     def _check_classes(self, classes):
         if self.warm_start:
             if set(classes) != set(self.classes_):
@@ -358,6 +378,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if len(self.classes_) == 1:
             return 1.0
         return accuracy(outputs, data, rows)
+
+    def _predicted(self, outputs, out_activation):
+        several = outputs.shape[1] > 1
+        if several and not self._label_binarizer.y_type_.startswith("multilabel"):
+            return self.classes_[outputs.argmax(axis=1)]
+        if several and out_activation == "softmax":
+            outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
+        return self._label_binarizer.inverse_transform(outputs)
+
+    def _probabilities(self, outputs, out_activation):
+        """What ``predict_proba`` returns for outputs of the network after this output activation."""
+        if outputs.shape[1] == 1 and out_activation == "logistic":
+            return np.hstack([1 - outputs, outputs])
+        if out_activation == "softmax" or self._label_binarizer.y_type_.startswith("multilabel"):
+            return outputs
+        outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
+        return outputs / outputs.sum(axis=1, keepdims=True)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

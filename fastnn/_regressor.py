@@ -59,10 +59,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the data, stop when the R2 score on it has not improved by
-        ``tol`` for ``n_iter_no_change`` epochs, and return to the weights of the best epoch.
+        Whether to stop when the R2 score on validation data has not improved by ``tol`` for ``n_iter_no_change``
+        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
+        ``validation_fraction`` of the rows is held out.
     validation_fraction : float, default=0.1
-        Share of the data held out, in [0, 1).
+        Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
         Decay of the first and second moment of "adam", in [0, 1).
     epsilon : float, default=1e-8
@@ -89,6 +90,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         result is the same, bit for bit, for every number.
     dtype : {"float32", "float64"}, default="float32"
         Type of the weights, of all arithmetic, and of what ``predict`` returns.
+    metrics : tuple or list of str, default=()
+        Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
+        on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
+        training rows an epoch, however many names, about a third of the epoch itself, and the metrics' own time.
 
     Attributes
     ----------
@@ -112,10 +117,25 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Smallest loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_ : list of float
         Loss of each epoch: that of the mini-batches before they are learned from, averaged. Not set by "lbfgs".
+    validation_loss_curve_ : list of float or None
+        Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
+        It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
         R2 score on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
     best_validation_score_ : float or None
         The best of them.
+    history_ : dict of list of float
+        What was measured in each epoch, one entry an epoch; a warm start and ``partial_fit`` go on with the lists.
+
+        - "loss": as in ``loss_curve_``;
+        - "learning_rate": the rate in force, Adam's before its correction of the bias;
+        - "seconds": wall time of training, evaluation excluded;
+        - "val_loss", "val_score": loss without penalty, and R2 score, of the validation data after the epoch, where
+          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
+
+        NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
+        after it, and there is no rate.
     n_iter_ : int
         Epochs, or iterations, of the last call.
     t_ : int
@@ -187,6 +207,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         init_bias="match",
         n_jobs=None,
         dtype="float32",
+        metrics=(),
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -218,6 +239,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             init_bias=init_bias,
             n_jobs=n_jobs,
             dtype=dtype,
+            metrics=metrics,
         )
         self.loss = loss
 
@@ -255,15 +277,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted values.
         """
-        outputs = self._outputs(X)
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        return self._predicted(self._outputs(X), self.out_activation_)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _encode_y(self, y, dtype, incremental):
         return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
+
+    def _encode_y_val(self, y, dtype):
+        return self._encode_y(y, dtype, incremental=False)
 
     def _objective(self):
         return self.loss, LOSSES[self.loss].output
 
     def _validation_score(self, outputs, data, rows):
         return r2(outputs, data, rows)
+
+    def _predicted(self, outputs, out_activation):
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -53,6 +53,7 @@ CONSTRAINTS = {
         Options(type, set(FLOAT_TYPES)),
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
+    "metrics": [tuple, list],
 }
 
 

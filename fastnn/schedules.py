@@ -28,6 +28,11 @@ class Constant:
             self._rates = np.full(n_steps, self.learning_rate)
         return self._rates
 
+    @property
+    def nominal(self):
+        """The rate before any correction by the step: what an epoch's entry in ``history_`` says."""
+        return self.learning_rate
+
     def epoch_ends(self, n_seen):
         """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""
 
@@ -62,6 +67,10 @@ class BiasCorrected(Constant):
         rates = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
         self.learning_rate = float(rates[-1])
         return rates
+
+    @property
+    def nominal(self):
+        return float(self.settings["learning_rate_init"])
 
 
 SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}

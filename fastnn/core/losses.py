@@ -5,8 +5,12 @@ place into the delta dL/d(pre-activation). For the canonical pairs of loss and o
 classifier's squared errors multiply by the derivative of theirs. A row of the table is one such pair; ``users_name`` is
 what the estimators call the loss. The value of each row goes to ``row_loss``; scikit-learn's averages over rows are
 taken by ``epoch``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
+
+Each loss has its ``*_of`` beside it: the same value for rows of activated outputs p (n_rows, n_outputs), in NumPy and
+float64, for data that are only looked at; called by ``scoring``. Labels (n_rows,) are empty where there are targets.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,26 +21,16 @@ from .vecmath import log
 
 
 class Loss(NamedTuple):
-    """One row of the table: its id in compiled code, the output activation it goes with, and whose loss it is."""
+    """One row of the table: id in compiled code, output activation, whose loss it is and its name there, NumPy twin."""
 
     id: int
     output: str
     classifier: bool
     users_name: str
+    rows_of: Callable  # (p, labels, targets) -> float64 (n_rows,)
 
 
 LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
-
-LOSSES = {
-    "log_loss": Loss(LOG_LOSS, "softmax", classifier=True, users_name="log_loss"),
-    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", classifier=True, users_name="log_loss"),
-    "squared_error": Loss(SQUARED_ERROR, "identity", classifier=False, users_name="squared_error"),
-    "poisson": Loss(POISSON, "exp", classifier=False, users_name="poisson"),
-    "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", classifier=True, users_name="squared_error"),
-    "softmax_squared_error": Loss(SOFTMAX_SQUARED_ERROR, "softmax", classifier=True, users_name="squared_error"),
-}
-
-
 _EPS = (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
 _bounds = by_dtype((_EPS[0], np.float32(1) - _EPS[0]), (_EPS[1], np.float64(1) - _EPS[1]))
 
@@ -47,6 +41,12 @@ def clip(p):
     low, high = _bounds(p)
     raised = low if p < low else p
     return high if raised > high else raised
+
+
+def clipped(p):
+    """``clip`` for arrays, in the dtype of p; float64."""
+    eps = np.finfo(p.dtype).eps
+    return np.clip(p, eps, p.dtype.type(1) - eps).astype(np.float64)
 
 
 @kernel
@@ -91,6 +91,22 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
             p[r] -= y[r]
 
 
+def indicator(p, labels, targets):
+    """Targets, or one-hot rows of labels; float64 of the shape of p."""
+    if not labels.size:
+        return targets.astype(np.float64)
+    y = np.zeros(p.shape)
+    y[np.arange(len(p)), labels] = 1
+    return y
+
+
+def log_loss_of(p, labels, targets):
+    """-log p[y_r], or -sum_c y log p."""
+    if labels.size:
+        return -np.log(clipped(p[np.arange(len(p)), labels]))
+    return -(targets * np.log(clipped(p))).sum(axis=1)
+
+
 @kernel
 def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
@@ -103,6 +119,12 @@ def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
             q = clip(p[r])
             row_loss[r] -= y[r] * log(q) + (one - y[r]) * log(one - q)
             p[r] -= y[r]
+
+
+def binary_log_loss_of(p, labels, targets):
+    """-sum_c y log p + (1 - y) log(1 - p)."""
+    y, q = indicator(p, labels, targets), clipped(p)
+    return -(y * np.log(q) + (1 - y) * np.log1p(-q)).sum(axis=1)
 
 
 @kernel
@@ -120,6 +142,16 @@ def squared_error(z, row_loss, targets, rows, n_outputs, ldr, y):
         for r in range(rows.size):
             p[r] -= y[r]
             row_loss[r] += half * (p[r] * p[r])
+
+
+def squared_error_of(p, labels, targets):
+    """sum_c (p - y)^2 / (2 n_outputs)."""
+    return summed_squared_error_of(p, labels, targets) / p.shape[1]
+
+
+def summed_squared_error_of(p, labels, targets):
+    """sum_c (p - y)^2 / 2."""
+    return 0.5 * ((p - indicator(p, labels, targets)) ** 2).sum(axis=1)
 
 
 @kernel
@@ -175,6 +207,23 @@ def poisson(z, row_loss, targets, rows, n_outputs, ldr, y):
             term = zero if y[r] == zero else term
             row_loss[r] += term - y[r] + p[r]
             p[r] -= y[r]
+
+
+def poisson_of(p, labels, targets):
+    """sum_c y log(y / p) - y + p."""
+    y, p = targets.astype(np.float64), p.astype(np.float64)
+    ratio = np.divide(y, p, out=np.ones_like(p), where=y > 0)
+    return (y * np.log(ratio) - y + p).sum(axis=1)
+
+
+LOSSES = {
+    "log_loss": Loss(LOG_LOSS, "softmax", True, "log_loss", log_loss_of),
+    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", True, "log_loss", binary_log_loss_of),
+    "squared_error": Loss(SQUARED_ERROR, "identity", False, "squared_error", squared_error_of),
+    "poisson": Loss(POISSON, "exp", False, "poisson", poisson_of),
+    "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", True, "squared_error", summed_squared_error_of),
+    "softmax_squared_error": Loss(SOFTMAX_SQUARED_ERROR, "softmax", True, "squared_error", summed_squared_error_of),
+}
 
 
 @kernel
