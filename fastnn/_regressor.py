@@ -93,7 +93,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     metrics : tuple or list of str, default=()
         Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
-        training rows an epoch, however many names, about a third of the epoch itself, and the metrics' own time.
+        training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
+        weights count where the metric takes them.
 
     Attributes
     ----------
@@ -129,7 +130,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         - "loss": as in ``loss_curve_``;
         - "learning_rate": the rate in force, Adam's before its correction of the bias;
-        - "seconds": wall time of training, evaluation excluded;
+        - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
         - "val_loss", "val_score": loss without penalty, and R2 score, of the validation data after the epoch, where
           there are some: those given to ``fit``, or the rows that early stopping holds out;
         - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.

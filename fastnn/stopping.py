@@ -48,9 +48,10 @@ class Progress:
         self.seconds.append(record.seconds)
 
     def note(self, measured):
-        """Keep what was measured after the last epoch, by name."""
+        """Keep what was measured after the last epoch, by name. Returns the validation score; None without any."""
         for name, value in measured.items():
             self.measured.setdefault(name, []).append(value)
+        return measured.get("val_score", math.nan if self.by_score else None)
 
     def judge_loss(self):
         """Compare the last training loss with the best one. NaN counts as improvement, as in scikit-learn."""
@@ -117,14 +118,14 @@ class Progress:
                     self.epoch_done(record, schedule.nominal, n_samples)
                     if verbose:
                         print(f"Iteration {self.n_iter}, loss = {record.loss:.8f}")
-                    measured = evaluate() if evaluate is not None and record.finite else {}
-                    score = measured.get("val_score", math.nan)
-                    self.note(measured)
+                    score = None
+                    if evaluate is not None:
+                        score = self.note(evaluate() if record.finite else {})
                     if self.by_score:
                         self.judge_score(score, params)
                     else:
                         self.judge_loss()
-                    if verbose and (self.by_score or "val_score" in measured):
+                    if verbose and score is not None:
                         print(f"Validation score: {score:f}")
                     self.stopped = not record.finite or self._no_more_progress(schedule, n_iter_no_change, verbose)
                     if self.stopped:

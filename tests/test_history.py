@@ -203,6 +203,27 @@ def test_metrics_take_weights_where_they_can(weighted):
     assert model.history_[names[1]][-1] == pytest.approx(-metrics.max_error(DIGITS[TRAINING], guess), rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", ["classes", "two classes", "labels", "counts"])
+def test_every_scorer_says_what_it_says_of_the_fitted_model(target):
+    kind, y, own, _ = TARGETS[target]
+    if target == "two classes":
+        y = (y == "big").astype(int)  # many scorers take 1 for the positive class
+    computed = 0
+    for name in metrics.get_scorer_names():
+        model = kind(**{**SETTINGS, **own, "max_iter": 1}).fit(X, y)
+        try:
+            expected = float(metrics.get_scorer(name)(model, X, y))
+        except (ValueError, TypeError, AttributeError):
+            with pytest.raises(ValueError, match=f"metrics holds {name!r}, which cannot be computed"):
+                model.set_params(metrics=[name]).fit(X, y)
+            continue
+        found = model.set_params(metrics=[name]).fit(X, y).history_[name][-1]
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True), name
+        computed += 1
+    assert computed >= 10
+
+
 RATES = {
     "constant": {"solver": "sgd"},
     "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
