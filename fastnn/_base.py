@@ -9,24 +9,26 @@ import operator
 import warnings
 from abc import ABCMeta, abstractmethod
 from functools import partial
-from itertools import pairwise
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from . import interop, parameters, persistence
-from .encode import encode_features, encode_start, encode_weights, encoded, validated
-from .evaluation import Sample, check_given, evaluation, find_scorers, hold_out
+from .core.losses import LOSSES
+from .encode import encode_features, encoded, validated
+from .evaluation import check_given, evaluation, find_scorers, hold_out
 from .history import grown
-from .initial import check_init_scale, draw_weights
+from .infer import forward
+from .initial import check_init_scale
 from .lbfgs import minimize_loss
 from .plan import loss_of, make_plan
-from .prediction import PredictionMixin
+from .preparation import PreparationMixin
 from .schedules import Optimizer
-from .state import new_state
+from .state import flat_params, new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
@@ -66,7 +68,7 @@ def _check_finite(params):
         raise ValueError(NON_FINITE)
 
 
-class BaseMLP(PredictionMixin, interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict = parameters.CONSTRAINTS
@@ -249,52 +251,6 @@ class BaseMLP(PredictionMixin, interop.ConversionMixin, persistence.PickleMixin,
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
         self._publish(published, resumed)
 
-    def _encode(self, X, y, sample_weight, encode_y, reset):
-        """Phase 1: data as the engine takes them; ``reset`` says whether they set the number of features."""
-        dtype = np.dtype(self.dtype)
-        X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
-        dense, csr = encode_features(X, dtype, owner=type(self).__name__)
-        weights = encode_weights(sample_weight, X, dtype)
-        labels, targets = encode_y(y, dtype)
-        return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y)
-
-    def _encode_validation(self, X_val, y_val, sample_weight_val, n_outputs):
-        if X_val is None:
-            return None
-        try:
-            validation = self._encode(X_val, y_val, sample_weight_val, self._encode_y_val, False)
-            if validation.data.targets.size and validation.data.targets.shape[1] != n_outputs:
-                raise ValueError(f"y_val has {validation.data.targets.shape[1]} columns, y asks for {n_outputs}.")
-        except ValueError as error:
-            raise ValueError(f"Validation data (X_val, y_val, sample_weight_val): {error}") from error
-        return validation
-
-    def _asked_units(self, data, hidden, resumed):
-        """The units of all levels that the data and ``hidden_layer_sizes`` ask for."""
-        n_outputs = len(self.classes_) if data.labels.size else data.targets.shape[1]
-        units = (self.n_features_in_, *hidden, n_outputs)
-        if resumed and units != self._units():
-            raise ValueError(
-                f"The layers have {self._units()} units since the previous fit, but hidden_layer_sizes and the data "
-                f"ask for {units}: warm_start and partial_fit cannot change the network."
-            )
-        return units
-
-    def _start(self, units, rng, resumed, coefs_init, intercepts_init):
-        """Phase 2: the weights and biases to start from, given, of an earlier fit or drawn."""
-        dtype = np.dtype(self.dtype)
-        given = {}
-        if coefs_init is not None:
-            given["coefs"] = encode_start("coefs_init", coefs_init, [*pairwise(units)], dtype)
-        if intercepts_init is not None:
-            given["intercepts"] = encode_start("intercepts_init", intercepts_init, [(n,) for n in units[1:]], dtype)
-        if resumed:
-            coefs, intercepts = self.coefs_, self.intercepts_
-        else:
-            options = dict(init=self.init, init_scale=self.init_scale, init_bias=self.init_bias)
-            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **options)
-        return given.get("coefs", coefs), given.get("intercepts", intercepts)
-
     def _plan(self, units, settings, batch_size):
         """Phase 3: layout and plan of a network of ``units`` under an optimizer's ``settings``."""
         loss, out_activation = self._objective()
@@ -406,6 +362,34 @@ class BaseMLP(PredictionMixin, interop.ConversionMixin, persistence.PickleMixin,
             for name in PUBLISHED:
                 self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
+
+    # ---- prediction --------------------------------------------------------------------------------------------------
+    def _outputs(self, X):
+        """Outputs (n_samples, n_outputs) of the network, after the output activation."""
+        check_is_fitted(self)
+        try:
+            return self._forward(X)
+        except Exception as error:
+            self._blame_parameters(error)
+            raise
+
+    def _forward(self, X):
+        X = validated(self, X, reset=False)
+        dtype = np.dtype(self.dtype)
+        too_large = f"Input X contains infinity or a value too large for {dtype!r}."
+        data = encoded(*encode_features(X, dtype, owner=type(self).__name__, too_large=too_large), dtype)
+        units = self._units()
+        loss = next(name for name, row in LOSSES.items() if row.output == self.out_activation_)
+        layout, plan = make_plan(
+            units=units,
+            hidden_activation=self.activation,
+            out_activation=self.out_activation_,
+            loss=loss,
+            solver="lbfgs",  # any: there are no steps
+            dtype=dtype,
+        )
+        params = flat_params(layout, dtype, self.coefs_, self.intercepts_)
+        return forward(layout, plan, params, data, n_threads=resolve_n_jobs(self.n_jobs))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

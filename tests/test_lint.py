@@ -19,7 +19,7 @@ ROAD = """
     display
     _classifier _regressor
     _base
-    prediction
+    preparation
     interop persistence
     parameters encode
     lbfgs evaluation
