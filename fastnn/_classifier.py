@@ -381,17 +381,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return accuracy(outputs, data, rows)
 
     def _predicted(self, outputs, out_activation):
-        several = outputs.shape[1] > 1
-        if several and not self._label_binarizer.y_type_.startswith("multilabel"):
+        several, binarizer = outputs.shape[1] > 1, self._label_binarizer
+        if several and not binarizer.y_type_.startswith("multilabel"):
             return self.classes_[outputs.argmax(axis=1)]
+        if binarizer.y_type_ == "binary" and len(self.classes_) == 2:
+            return self.classes_[(outputs[:, 0] > 0.5).astype(np.intp)]  # what the binarizer says, without its checks
         if several and out_activation == "softmax":
             outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
-        return self._label_binarizer.inverse_transform(outputs)
+        return binarizer.inverse_transform(outputs)
 
     def _probabilities(self, outputs, out_activation):
         """What ``predict_proba`` returns for outputs of the network after this output activation."""
         if outputs.shape[1] == 1 and out_activation == "logistic":
-            return np.hstack([1 - outputs, outputs])
+            proba = np.empty((len(outputs), 2), outputs.dtype)
+            np.subtract(1, outputs[:, 0], out=proba[:, 0])
+            proba[:, 1] = outputs[:, 0]
+            return proba
         if out_activation == "softmax" or self._label_binarizer.y_type_.startswith("multilabel"):
             return outputs
         outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
