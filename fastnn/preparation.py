@@ -30,8 +30,9 @@ class PreparationMixin:
             validation = self._encode(X_val, y_val, sample_weight_val, self._encode_y_val, False)
             if validation.data.targets.size and validation.data.targets.shape[1] != n_outputs:
                 raise ValueError(f"y_val has {validation.data.targets.shape[1]} columns, y asks for {n_outputs}.")
-        except ValueError as error:
-            raise ValueError(f"Validation data (X_val, y_val, sample_weight_val): {error}") from error
+        except (ValueError, TypeError) as error:
+            kind = ValueError if isinstance(error, ValueError) else TypeError
+            raise kind(f"Validation data (X_val, y_val, sample_weight_val): {error}") from error
         return validation
 
     def _asked_units(self, data, hidden, resumed):

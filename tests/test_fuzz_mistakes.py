@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import neural_network
 
-from fastnn import MLPClassifier, MLPRegressor
+from fastnn import MLPClassifier, MLPRegressor, _base
 from fastnn.core.optimizers import OPTIMIZERS
 
 SETTINGS = settings(
@@ -124,6 +124,7 @@ OWN_PARAMETER = {
     "init_bias": ["zero", 0, None],
     "loss": ["hinge", "binary_log_loss", None],
     "out_activation": ["sigmoid", "identity", "exp", None],
+    "metrics": ["accuracy", None, 3, len, {"r2": 1}],
 }
 OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}  # scikit-learn's messages do not list them
 TABLES = {
@@ -227,6 +228,29 @@ def test_mistakes_in_fastnns_own_parameters(name, value):
     kind = MLPClassifier if name in ("loss", "out_activation") else MLPRegressor
     with pytest.raises(ValueError, match=f"'{name}' parameter of {kind.__name__} must be"):
         quick(kind, **{name: value}).fit(*good(kind, np.random.RandomState(3)))
+
+
+VALIDATION_MISTAKES = [
+    (place, name)
+    for place, table in {"X_val": WRONG_X, "y_val": WRONG_Y, "sample_weight_val": WRONG_WEIGHT}.items()
+    for name in table
+    if name != "dates"
+]
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize(("place", "name"), VALIDATION_MISTAKES)
+def test_mistakes_in_validation_data(kind, place, name, monkeypatch):
+    x, y = good(kind, np.random.RandomState(3))
+    model = quick(kind).fit(x, y)
+    before = pickle.dumps(model)
+    monkeypatch.setattr(_base, "train", lambda *args, **options: 1 / 0)
+    given = {"X_val": x, "y_val": y}
+    wrong = TABLES[place.removesuffix("_val")][name]
+    given[place] = wrong if place == "sample_weight_val" else wrong(given[place])
+    with pytest.raises((ValueError, TypeError), match=place):
+        model.fit(x, y, **given)
+    assert pickle.dumps(model) == before
 
 
 @SETTINGS
