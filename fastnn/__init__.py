@@ -7,8 +7,20 @@ from . import interop as _interop
 from ._classifier import MLPClassifier
 from ._regressor import MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
+__all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
 __version__ = "0.1.0.dev0"
+
+
+def __getattr__(name):
+    if name == "LossCurveDisplay":  # not needed for training
+        from .display import LossCurveDisplay
+
+        return LossCurveDisplay
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
 
 
 def register_onnx():

@@ -8,23 +8,25 @@ when something fails.
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from . import interop, parameters, persistence
 from .core.losses import LOSSES
-from .core.optimizers import OPTIMIZERS
-from .encode import encode_features, encode_weights, encoded, validated
+from .encode import encode_features, encoded, validated
+from .evaluation import check_given, evaluation, find_scorers, hold_out
+from .history import grown
 from .infer import forward
-from .initial import glorot_uniform
+from .initial import check_init_scale
 from .lbfgs import minimize_loss
-from .plan import make_plan
+from .plan import loss_of, make_plan
+from .preparation import PreparationMixin
 from .schedules import Optimizer
 from .state import flat_params, new_state
 from .stopping import NON_FINITE, Progress
@@ -43,7 +45,9 @@ PUBLISHED = (
     "loss_",
     "best_loss_",
     "loss_curve_",
+    "validation_loss_curve_",
     "validation_scores_",
+    "history_",
     "best_validation_score_",
     "_no_improvement_count",
     "_optimizer",
@@ -64,7 +68,7 @@ def _check_finite(params):
         raise ValueError(NON_FINITE)
 
 
-class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, metaclass=ABCMeta):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict = parameters.CONSTRAINTS
@@ -95,8 +99,13 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        rho=0.9,
+        init="glorot_uniform",
+        init_scale=None,
+        init_bias="match",
         n_jobs=None,
         dtype="float32",
+        metrics=(),
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -121,8 +130,13 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.rho = rho
+        self.init = init
+        self.init_scale = init_scale
+        self.init_bias = init_bias
         self.n_jobs = n_jobs
         self.dtype = dtype
+        self.metrics = metrics
 
     # ---- what the two estimators differ in ---------------------------------------------------------------------------
     @abstractmethod
@@ -130,19 +144,38 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``."""
 
     @abstractmethod
+    def _encode_y_val(self, y, dtype):
+        """The same for the ``y_val`` of a fit whose y is encoded."""
+
+    @abstractmethod
     def _objective(self):
-        """Names of the loss and of the output activation, both keys of the engine's tables."""
+        """The user's name of the loss, and the output activation."""
 
     @abstractmethod
     def _validation_score(self, outputs, data, rows):
-        """Score of the network's ``outputs`` for ``rows`` of the training data, higher is better."""
+        """Score of the network's ``outputs`` for ``rows`` of some data, higher is better."""
+
+    @abstractmethod
+    def _predicted(self, outputs, out_activation):
+        """What ``predict`` returns for outputs of the network after this output activation."""
 
     def _first_call(self, y, classes):
         """What has to be known before the first ``partial_fit``."""
 
     # ---- fit ---------------------------------------------------------------------------------------------------------
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+        coefs_init=None,
+        intercepts_init=None,
+    ):
         """Fit the network to X and y.
 
         Parameters
@@ -153,18 +186,33 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             Class labels, a (dense or sparse) multi-label indicator, or regression targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples in the loss; None means equal weights.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Validation data: their loss and score go to ``history_`` after each epoch, and early stopping, if asked for,
+            judges by their score and learns from all of X. In a ``Pipeline`` with metadata routing
+            ``transform_input=["X_val"]`` sends them through the same transformers as X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their labels, among those of y, or their targets. Needed with X_val.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights in loss, score and metrics.
+        coefs_init : list of array-like of shape (fan_in, fan_out), default=None
+            Weights to start from, one array for each layer, the output layer's last; they are copied. They come before
+            ``init``, and before the present weights where ``warm_start`` would go on from those. Draws of the random
+            state are made all the same, so that what follows is shuffled alike.
+        intercepts_init : list of array-like of shape (fan_out,), default=None
+            Biases to start from, likewise. Either argument may be given alone.
 
         Returns
         -------
         self : object
             The fitted estimator. If anything fails, an earlier fit stays as it was.
         """
-        return self._fit(X, y, sample_weight)
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
-    def _fit(self, X, y, sample_weight, incremental=False, classes=None):
+    def _fit(self, X, y, sample_weight, **more):
         earlier = dict(self.__dict__)
         try:
-            self._run_phases(X, y, sample_weight, incremental, classes)
+            self._run_phases(X, y, sample_weight, **more)
         except BaseException as error:
             self.__dict__.clear()
             self.__dict__.update(earlier)
@@ -172,72 +220,36 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             raise
         return self
 
-    def _blame_parameters(self, error):
-        """Name the parameter if one was set to nonsense since the fit: later calls check none, as in scikit-learn."""
-        if isinstance(error, Exception):
-            try:
-                self._validate_params()
-            except ValueError as named:
-                raise named from error
+    def _validate_params(self):
+        super()._validate_params()
+        check_init_scale(self.init, self.init_scale)
 
-    def _run_phases(self, X, y, sample_weight, incremental, classes):
+    def _run_phases(
+        self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
+    ):
         hidden = parameters.hidden_units(self.hidden_layer_sizes)
+        scorers = find_scorers(self.metrics)
+        check_given(*validation)
         if incremental:
             self._first_call(y, classes)
             if self.early_stopping:
                 raise ValueError("partial_fit does not support early_stopping=True")
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
-        units, data, n_samples = self._encode(X, y, sample_weight, hidden, incremental, resumed)
+        training = self._encode(X, y, sample_weight, partial(self._encode_y, incremental=incremental), not resumed)
+        units = self._asked_units(training.data, hidden, resumed)
+        validation = self._encode_validation(*validation, units[-1])
         rng = check_random_state(self.random_state)
-        if resumed:
-            coefs, intercepts = self.coefs_, self.intercepts_
-        else:
-            coefs, intercepts = glorot_uniform(rng, units, self.activation, np.dtype(self.dtype))
+        start = self._start(units, rng, resumed, *initial)
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": self._objective()[1]}
-        start = coefs, intercepts
         earlier = self.__dict__ if resumed else {}
+        task = (units, training, validation, scorers, start)
         if self.solver == "lbfgs":
-            state, fitted = self._fit_lbfgs(units, data, n_samples, start, earlier)
+            state, fitted = self._fit_lbfgs(*task, earlier)
         else:
-            state, fitted = self._fit_stochastic(units, data, n_samples, start, rng, earlier, incremental)
+            state, fitted = self._fit_stochastic(*task, rng, earlier, incremental)
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
         self._publish(published, resumed)
-
-    def _encode(self, X, y, sample_weight, hidden, incremental, resumed):
-        """Phase 1: the units of all levels, the data as the engine takes them, the number of rows."""
-        dtype = np.dtype(self.dtype)
-        X, y = validated(self, X, y, reset=not resumed, y_numeric=not is_classifier(self))
-        dense, csr = encode_features(X, dtype, owner=type(self).__name__)
-        weights = encode_weights(sample_weight, X, dtype)
-        labels, targets = self._encode_y(y, dtype, incremental)
-        n_outputs = len(self.classes_) if targets is None else targets.shape[1]
-        units = (X.shape[1], *hidden, n_outputs)
-        if resumed and units != self._units():
-            raise ValueError(
-                f"The layers have {self._units()} units since the previous fit, but hidden_layer_sizes and the data "
-                f"ask for {units}: warm_start and partial_fit cannot change the network."
-            )
-        return units, encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), X.shape[0]
-
-    def _split(self, data, n_samples, rng):
-        """Phase 2: the rows to train on and, with early stopping, the rows to score; scikit-learn's very split."""
-        rows = np.arange(n_samples, dtype=np.int64)
-        if not self.early_stopping:
-            return rows, None
-        stratify = None
-        if is_classifier(self) and data.targets.shape[1] == 1:
-            stratify = np.where(data.targets[:, 0] > 0.5, "True", "False")  # the names that its error messages list
-        fraction = self.validation_fraction
-        try:
-            rows, held_out = train_test_split(rows, random_state=rng, test_size=fraction, stratify=stratify)
-        except ValueError as error:
-            raise ValueError(f"{error} (early_stopping with validation_fraction={fraction!r})") from None
-        if held_out.size < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        return rows, held_out
 
     def _plan(self, units, settings, batch_size):
         """Phase 3: layout and plan of a network of ``units`` under an optimizer's ``settings``."""
@@ -246,16 +258,12 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             units=units,
             hidden_activation=self.activation,
             out_activation=out_activation,
-            loss=loss,
+            loss=loss_of(loss, out_activation, classifier=is_classifier(self)),
             solver=settings["solver"],
             alpha=self.alpha,
             batch_size=batch_size,
-            momentum=settings["momentum"],
-            nesterovs_momentum=settings["nesterovs_momentum"],
-            beta_1=settings["beta_1"],
-            beta_2=settings["beta_2"],
-            epsilon=settings["epsilon"],
             dtype=np.dtype(self.dtype),
+            **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
         )
 
     def _settings(self):
@@ -270,33 +278,39 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             )
         return min(operator.index(self.batch_size), n_samples)
 
-    def _fit_lbfgs(self, units, data, n_samples, start, earlier):
+    def _fit_lbfgs(self, units, training, validation, scorers, start, earlier):
         layout, plan = self._plan(units, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
-        loss, n_iter = minimize_loss(
+        n_threads = resolve_n_jobs(self.n_jobs)
+        evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
+        loss, n_iter, measured = minimize_loss(
             layout,
             plan,
             state.params,
-            data,
+            training.data,
             tol=self.tol,
             max_iter=self.max_iter,
             max_fun=self.max_fun,
             verbose=self.verbose,
-            n_threads=resolve_n_jobs(self.n_jobs),
+            n_threads=n_threads,
+            evaluate=evaluate,
         )
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
         _check_finite(state.params)
-        return state, {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0)}
+        history = grown(earlier.get("history_"), measured, len(measured["loss"]))
+        fitted = {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
+        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}
 
-    def _fit_stochastic(self, units, data, n_samples, start, rng, earlier, incremental):
-        rows, held_out = self._split(data, n_samples, rng)
-        bias_corrected = OPTIMIZERS[self.solver].bias_correction
+    def _fit_stochastic(self, units, training, validation, scorers, start, rng, earlier, incremental):
+        if self.early_stopping and validation is None:
+            n_classes = len(self.classes_) if is_classifier(self) else None
+            training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
+        rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
+        optimizer = Optimizer(self._settings())
         if incremental and "_optimizer" in earlier:
             optimizer = earlier["_optimizer"].successor()
-        else:
-            optimizer = Optimizer(self._settings(), bias_corrected)
         layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
@@ -305,16 +319,13 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             state.step = optimizer.step
         progress = Progress(self.tol, self.early_stopping, earlier)
         n_threads = resolve_n_jobs(self.n_jobs)
-
-        def score():
-            outputs = forward(layout, plan, state.params, data, rows=held_out, n_threads=n_threads)
-            return self._validation_score(outputs, data, held_out) if np.isfinite(outputs).all() else float("nan")
+        evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
 
         epochs = train(
             layout,
             plan,
             state,
-            data,
+            training.data,
             rows=rows,
             rng=rng,
             shuffle=self.shuffle,
@@ -328,7 +339,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
             rows.size,
             state.params,
             optimizer.schedule,
-            score=score if self.early_stopping else None,
+            evaluate=evaluate,
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
         )
@@ -379,16 +390,6 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         )
         params = flat_params(layout, dtype, self.coefs_, self.intercepts_)
         return forward(layout, plan, params, data, n_threads=resolve_n_jobs(self.n_jobs))
-
-    def _units(self):
-        """Units of all levels as the weights have them now; they may have been edited or assigned."""
-        units = persistence.units_of(self.coefs_, self.intercepts_)
-        if units[0] != self.n_features_in_ or units[-1] != self.n_outputs_:
-            raise ValueError(
-                f"coefs_ lead from {units[0]} to {units[-1]} units; the data have {self.n_features_in_} features and "
-                f"{self.n_outputs_} outputs."
-            )
-        return units
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -3,9 +3,11 @@
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from . import parameters
 from ._base import BaseMLP, is_stochastic
 from .encode import encode_labels
 from .scoring import accuracy
@@ -15,7 +17,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained by compiled kernels.
 
     A drop-in for ``sklearn.neural_network.MLPClassifier``: minimizes the cross-entropy of two classes (one logistic
-    output), of several classes (softmax) or of several labels per row (one logistic output each).
+    output), of several classes (softmax) or of several labels per row (one logistic output each). Other losses and
+    outputs can be asked for.
 
     Parameters
     ----------
@@ -23,22 +26,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Units of each hidden layer; a number is one layer, an empty list no hidden layer.
     activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
         Activation of the hidden layers: x, 1 / (1 + exp(-x)), tanh(x), max(0, x).
-    solver : {"lbfgs", "sgd", "adam"}, default="adam"
-        "lbfgs" takes the whole data set in each step and suits small data; "sgd" and "adam" learn from mini-batches.
+    solver : {"lbfgs", "sgd", "adam", "rmsprop"}, default="adam"
+        "lbfgs" takes the whole data set in each step and suits small data; the others learn from mini-batches.
+        "rmsprop" (Tieleman & Hinton, 2012) divides each gradient g by the root of its decaying mean square:
+        ``v = rho * v + (1 - rho) * g ** 2; w -= learning_rate_init * g / (sqrt(v) + epsilon)``.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, not the biases; divided by the batch size where it enters the loss.
     batch_size : int or "auto", default="auto"
         Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        Schedule of "sgd". "constant" keeps ``learning_rate_init``; "invscaling" sets
+        Schedule of "sgd", not used by other solvers. "constant" keeps ``learning_rate_init``; "invscaling" sets
         ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch; "adaptive" divides the rate by 5 whenever
         ``n_iter_no_change`` consecutive epochs bring no progress of ``tol``, and stops below 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of "sgd" and "adam".
+        Initial learning rate of "sgd", "adam" and "rmsprop".
     power_t : float, default=0.5
         Exponent of "invscaling".
     max_iter : int, default=200
-        Most epochs ("sgd", "adam") or iterations ("lbfgs").
+        Most epochs, or iterations of "lbfgs".
     shuffle : bool, default=True
         Whether rows are shuffled before each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -52,33 +57,62 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights. The optimizer starts anew.
     momentum : float, default=0.9
-        Momentum of "sgd", in [0, 1].
+        Momentum of "sgd", in [0, 1]; "rmsprop" has none.
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the data, stop when the accuracy on it has not improved by
-        ``tol`` for ``n_iter_no_change`` epochs, and return to the weights of the best epoch.
+        Whether to stop when the accuracy on validation data has not improved by ``tol`` for ``n_iter_no_change``
+        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
+        ``validation_fraction`` of the rows is held out.
         The split of two classes is stratified.
     validation_fraction : float, default=0.1
-        Share of the data held out, in [0, 1).
+        Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
         Decay of the first and second moment of "adam", in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of the second moment of "adam".
+        Added to the root of the second moment of "adam", and to that of the mean square of "rmsprop".
     n_iter_no_change : int, default=10
         Epochs without progress that are tolerated; ``np.inf`` for any number.
     max_fun : int, default=15000
         Most evaluations of the loss by "lbfgs".
+    rho : float, default=0.9
+        Decay of the mean square of "rmsprop", in [0, 1).
+    init : {"glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "normal"}, \
+            default="glorot_uniform"
+        Distribution of the initial weights, of mean 0. "glorot_uniform" is scikit-learn's: uniform within
+        sqrt(6 / (fan_in + fan_out)), or sqrt(2 / (fan_in + fan_out)) where ``activation="logistic"``; "he_uniform":
+        within sqrt(6 / fan_in). The others are normal, not truncated, with the standard deviation
+        sqrt(2 / (fan_in + fan_out)) ("glorot_normal"), sqrt(2 / fan_in) ("he_normal"), sqrt(1 / fan_in)
+        ("lecun_normal") or ``init_scale`` ("normal"). Sources: Glorot & Bengio 2010, He et al. 2015, LeCun et al. 1998.
+    init_scale : float, default=None
+        Standard deviation of ``init="normal"``, > 0; None for every other ``init``.
+    init_bias : {"match", "zeros"}, default="match"
+        Whether biases are drawn from the distribution of their layer's weights, as in scikit-learn, or are 0.
+    loss : {"log_loss", "squared_error"}, default="log_loss"
+        What is minimized, the mean over rows. "log_loss" is the cross-entropy; after logistic outputs the sum over
+        outputs of their binary cross-entropies. "squared_error" is ``0.5 * sum((a - y) ** 2)`` over the outputs a of a
+        row and its one-hot (or multi-label) targets y. It is a sum, not a mean: after logistic outputs the delta is
+        ``(a - y) * a * (1 - a)``.
+    out_activation : {"auto", "softmax", "logistic"}, default="auto"
+        Activation of the outputs. "auto": as in scikit-learn, "softmax" for three or more classes, "logistic" for two
+        and for multi-label targets. "softmax": one output for each class, also of two; ``y`` may be one-hot rows, which
+        then train exactly as the numbers of their columns would, and ``predict`` returns one-hot rows. "logistic": one
+        output for each class where there are three or more, and ``predict`` takes the largest.
     n_jobs : int or None, default=None
         Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
         result is the same, bit for bit, for every number.
     dtype : {"float32", "float64"}, default="float32"
         Type of the weights, of all arithmetic, and of what ``predict_proba`` and ``predict_log_proba`` return.
+    metrics : tuple or list of str, default=()
+        Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
+        on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
+        training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
+        weights count where the metric takes them.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels in order; the column numbers for multi-label targets.
+        Class labels in order; the column numbers for multi-label and one-hot targets.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str of shape (n_features_in_,)
@@ -92,17 +126,32 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     n_outputs_ : int
         Number of output units.
     out_activation_ : str
-        Activation of the output: "logistic" (two classes, multi-label) or "softmax".
+        Activation of the output: "logistic" or "softmax".
     loss_ : float
         Loss of the last epoch (under "lbfgs" the final loss), penalty included.
     best_loss_ : float or None
         Smallest loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_ : list of float
         Loss of each epoch: that of the mini-batches before they are learned from, averaged. Not set by "lbfgs".
+    validation_loss_curve_ : list of float or None
+        Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
+        It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
         Accuracy on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
     best_validation_score_ : float or None
         The best of them.
+    history_ : dict of list of float
+        What was measured in each epoch, one entry an epoch; a warm start and ``partial_fit`` go on with the lists.
+
+        - "loss": as in ``loss_curve_``;
+        - "learning_rate": the rate in force, Adam's before its correction of the bias;
+        - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
+        - "val_loss", "val_score": loss without penalty, and accuracy, of the validation data after the epoch, where
+          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
+
+        NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
+        after it, and there is no rate.
     n_iter_ : int
         Epochs, or iterations, of the last call.
     t_ : int
@@ -136,7 +185,82 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     dtype('float32')
     """
 
-    loss = "log_loss"  # scikit-learn's estimator carries this attribute too; it is no parameter
+    _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(parameters.CLASSIFICATION_LOSSES)],
+        "out_activation": [StrOptions({"auto", *parameters.CLASSIFIER_OUTPUTS})],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        rho=0.9,
+        init="glorot_uniform",
+        init_scale=None,
+        init_bias="match",
+        loss="log_loss",
+        out_activation="auto",
+        n_jobs=None,
+        dtype="float32",
+        metrics=(),
+    ):
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            rho=rho,
+            init=init,
+            init_scale=init_scale,
+            init_bias=init_bias,
+            n_jobs=n_jobs,
+            dtype=dtype,
+            metrics=metrics,
+        )
+        self.loss = loss
+        self.out_activation = out_activation
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -172,12 +296,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Class labels, or a multi-label indicator (sparse if the classifier was fitted with a sparse one).
+            Predictions in the form of the ``y`` that the classifier was fitted with: class labels, or rows of a
+            multi-label indicator (sparse if that was), with a single 1 each after softmax outputs.
         """
-        outputs = self._outputs(X)
-        if self._label_binarizer.y_type_ == "multiclass":
-            return self.classes_[outputs.argmax(axis=1)]
-        return self._label_binarizer.inverse_transform(outputs)
+        return self._predicted(self._outputs(X), self.out_activation_)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -191,12 +313,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         proba : ndarray of shape (n_samples, n_classes)
             Probability of each class in the order of ``classes_``; for multi-label targets of each label, so that rows
-            need not sum to 1.
+            need not sum to 1. The logistic outputs of three or more classes are divided by their sum, as in
+            ``sklearn.multiclass.OneVsRestClassifier``; where all are 0, all classes are equally probable.
         """
-        outputs = self._outputs(X)
-        if outputs.shape[1] > 1:
-            return outputs
-        return np.hstack([1 - outputs, outputs])
+        return self._probabilities(self._outputs(X), self.out_activation_)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -226,7 +346,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))
-        return encode_labels(y, self._label_binarizer, dtype)
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+
+    def _encode_y_val(self, y, dtype):
+        n_columns = len(self.classes_) if self._label_binarizer.y_type_.startswith("multilabel") else None
+        if (y.shape[1] if y.ndim == 2 else None) != n_columns:
+            expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
+            raise ValueError(f"y_val must be {expected}, got shape {y.shape}.")
+        unknown = [] if n_columns else sorted({*unique_labels(y).tolist()} - {*self.classes_.tolist()}, key=str)
+        if unknown:
+            raise ValueError(f"y_val holds labels that y does not: {unknown}. The classes of y are {self.classes_}.")
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
 
     def _check_classes(self, classes):
         if self.warm_start:
@@ -241,14 +371,36 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
 
     def _objective(self):
-        if self._label_binarizer.y_type_ == "multiclass":
-            return "log_loss", "softmax"
-        return "binary_log_loss", "logistic"
+        if self.out_activation != "auto":
+            return self.loss, self.out_activation
+        return self.loss, "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _validation_score(self, outputs, data, rows):
         if len(self.classes_) == 1:
             return 1.0
         return accuracy(outputs, data, rows)
+
+    def _predicted(self, outputs, out_activation):
+        several, binarizer = outputs.shape[1] > 1, self._label_binarizer
+        if several and not binarizer.y_type_.startswith("multilabel"):
+            return self.classes_[outputs.argmax(axis=1)]
+        if binarizer.y_type_ == "binary" and len(self.classes_) == 2:
+            return self.classes_[(outputs[:, 0] > 0.5).astype(np.intp)]  # what the binarizer says, without its checks
+        if several and out_activation == "softmax":
+            outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
+        return binarizer.inverse_transform(outputs)
+
+    def _probabilities(self, outputs, out_activation):
+        """What ``predict_proba`` returns for outputs of the network after this output activation."""
+        if outputs.shape[1] == 1 and out_activation == "logistic":
+            proba = np.empty((len(outputs), 2), outputs.dtype)
+            np.subtract(1, outputs[:, 0], out=proba[:, 0])
+            proba[:, 1] = outputs[:, 0]
+            return proba
+        if out_activation == "softmax" or self._label_binarizer.y_type_.startswith("multilabel"):
+            return outputs
+        outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
+        return outputs / outputs.sum(axis=1, keepdims=True)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -24,22 +24,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Units of each hidden layer; a number is one layer, an empty list no hidden layer.
     activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
         Activation of the hidden layers: x, 1 / (1 + exp(-x)), tanh(x), max(0, x).
-    solver : {"lbfgs", "sgd", "adam"}, default="adam"
-        "lbfgs" takes the whole data set in each step and suits small data; "sgd" and "adam" learn from mini-batches.
+    solver : {"lbfgs", "sgd", "adam", "rmsprop"}, default="adam"
+        "lbfgs" takes the whole data set in each step and suits small data; the others learn from mini-batches.
+        "rmsprop" (Tieleman & Hinton, 2012) divides each gradient g by the root of its decaying mean square:
+        ``v = rho * v + (1 - rho) * g ** 2; w -= learning_rate_init * g / (sqrt(v) + epsilon)``.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, not the biases; divided by the batch size where it enters the loss.
     batch_size : int or "auto", default="auto"
         Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
     learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        Schedule of "sgd". "constant" keeps ``learning_rate_init``; "invscaling" sets
+        Schedule of "sgd", not used by other solvers. "constant" keeps ``learning_rate_init``; "invscaling" sets
         ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch; "adaptive" divides the rate by 5 whenever
         ``n_iter_no_change`` consecutive epochs bring no progress of ``tol``, and stops below 1e-6.
     learning_rate_init : float, default=0.001
-        Initial learning rate of "sgd" and "adam".
+        Initial learning rate of "sgd", "adam" and "rmsprop".
     power_t : float, default=0.5
         Exponent of "invscaling".
     max_iter : int, default=200
-        Most epochs ("sgd", "adam") or iterations ("lbfgs").
+        Most epochs, or iterations of "lbfgs".
     shuffle : bool, default=True
         Whether rows are shuffled before each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -53,27 +55,46 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights. The optimizer starts anew.
     momentum : float, default=0.9
-        Momentum of "sgd", in [0, 1].
+        Momentum of "sgd", in [0, 1]; "rmsprop" has none.
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out ``validation_fraction`` of the data, stop when the R2 score on it has not improved by
-        ``tol`` for ``n_iter_no_change`` epochs, and return to the weights of the best epoch.
+        Whether to stop when the R2 score on validation data has not improved by ``tol`` for ``n_iter_no_change``
+        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
+        ``validation_fraction`` of the rows is held out.
     validation_fraction : float, default=0.1
-        Share of the data held out, in [0, 1).
+        Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
         Decay of the first and second moment of "adam", in [0, 1).
     epsilon : float, default=1e-8
-        Added to the root of the second moment of "adam".
+        Added to the root of the second moment of "adam", and to that of the mean square of "rmsprop".
     n_iter_no_change : int, default=10
         Epochs without progress that are tolerated; ``np.inf`` for any number.
     max_fun : int, default=15000
         Most evaluations of the loss by "lbfgs".
+    rho : float, default=0.9
+        Decay of the mean square of "rmsprop", in [0, 1).
+    init : {"glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "normal"}, \
+            default="glorot_uniform"
+        Distribution of the initial weights, of mean 0. "glorot_uniform" is scikit-learn's: uniform within
+        sqrt(6 / (fan_in + fan_out)), or sqrt(2 / (fan_in + fan_out)) where ``activation="logistic"``; "he_uniform":
+        within sqrt(6 / fan_in). The others are normal, not truncated, with the standard deviation
+        sqrt(2 / (fan_in + fan_out)) ("glorot_normal"), sqrt(2 / fan_in) ("he_normal"), sqrt(1 / fan_in)
+        ("lecun_normal") or ``init_scale`` ("normal"). Sources: Glorot & Bengio 2010, He et al. 2015, LeCun et al. 1998.
+    init_scale : float, default=None
+        Standard deviation of ``init="normal"``, > 0; None for every other ``init``.
+    init_bias : {"match", "zeros"}, default="match"
+        Whether biases are drawn from the distribution of their layer's weights, as in scikit-learn, or are 0.
     n_jobs : int or None, default=None
         Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
         result is the same, bit for bit, for every number.
     dtype : {"float32", "float64"}, default="float32"
         Type of the weights, of all arithmetic, and of what ``predict`` returns.
+    metrics : tuple or list of str, default=()
+        Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
+        on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
+        training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
+        weights count where the metric takes them.
 
     Attributes
     ----------
@@ -97,10 +118,25 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Smallest loss of an epoch; None with early stopping. Not set by "lbfgs".
     loss_curve_ : list of float
         Loss of each epoch: that of the mini-batches before they are learned from, averaged. Not set by "lbfgs".
+    validation_loss_curve_ : list of float or None
+        Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
+        It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
         R2 score on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
     best_validation_score_ : float or None
         The best of them.
+    history_ : dict of list of float
+        What was measured in each epoch, one entry an epoch; a warm start and ``partial_fit`` go on with the lists.
+
+        - "loss": as in ``loss_curve_``;
+        - "learning_rate": the rate in force, Adam's before its correction of the bias;
+        - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
+        - "val_loss", "val_score": loss without penalty, and R2 score, of the validation data after the epoch, where
+          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
+
+        NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
+        after it, and there is no rate.
     n_iter_ : int
         Epochs, or iterations, of the last call.
     t_ : int
@@ -166,8 +202,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        rho=0.9,
+        init="glorot_uniform",
+        init_scale=None,
+        init_bias="match",
         n_jobs=None,
         dtype="float32",
+        metrics=(),
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -193,8 +234,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             epsilon=epsilon,
             n_iter_no_change=n_iter_no_change,
             max_fun=max_fun,
+            rho=rho,
+            init=init,
+            init_scale=init_scale,
+            init_bias=init_bias,
             n_jobs=n_jobs,
             dtype=dtype,
+            metrics=metrics,
         )
         self.loss = loss
 
@@ -232,15 +278,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted values.
         """
-        outputs = self._outputs(X)
-        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+        return self._predicted(self._outputs(X), self.out_activation_)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _encode_y(self, y, dtype, incremental):
         return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
+
+    def _encode_y_val(self, y, dtype):
+        return self._encode_y(y, dtype, incremental=False)
 
     def _objective(self):
         return self.loss, LOSSES[self.loss].output
 
     def _validation_score(self, outputs, data, rows):
         return r2(outputs, data, rows)
+
+    def _predicted(self, outputs, out_activation):
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -62,15 +62,31 @@ def encode_weights(sample_weight, X, dtype):
     return weights
 
 
-def encode_labels(y, binarizer, dtype):
+def encode_labels(y, binarizer, dtype, *, exclusive):
     """Labels as class indices ``(labels, None)`` for more than two classes, else 0 and 1 as ``(None, targets)``.
 
     One-hot targets are never built: an index per row says the same. One class alone is encoded as 0.
+
+    Parameters
+    ----------
+    exclusive : bool
+        Whether outputs exclude each other (softmax): then two classes have two outputs, and a row of an indicator must
+        hold a single one, whose column is the class.
     """
     if binarizer.y_type_.startswith("multilabel") or y.ndim == 2:
-        return None, read_only((binarizer.transform(y) != 0).astype(dtype, order="C"))
+        indicator = binarizer.transform(y) != 0
+        if not exclusive:
+            return None, read_only(indicator.astype(dtype, order="C"))
+        counts = indicator.sum(axis=1)
+        if (counts != 1).any():
+            row = int(np.argmax(counts != 1))
+            raise ValueError(
+                f"out_activation='softmax' takes one class for each row: y must be one-hot, but row {row} holds "
+                f"{counts[row]} ones. For several labels use out_activation='logistic' or 'auto'."
+            )
+        return read_only(indicator.argmax(axis=1).astype(np.int32)), None
     indices = np.searchsorted(binarizer.classes_, y)
-    if binarizer.y_type_ == "multiclass":
+    if binarizer.y_type_ == "multiclass" or exclusive:
         return read_only(indices.astype(np.int32)), None
     return None, read_only((indices == 1).astype(dtype)[:, np.newaxis])
 
@@ -84,6 +100,38 @@ def encode_values(y, dtype, *, non_negative):
     if non_negative and y.min() < 0:
         raise ValueError("Some values of y are negative: loss='poisson' needs y >= 0.")
     return cast(y.reshape(len(y), -1), dtype, "y")
+
+
+def encode_start(name, given, shapes, dtype):
+    """Initial weights or biases that the user gives, one read-only array of ``dtype`` for each layer.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter, for messages.
+    given : sequence of array-like
+    shapes : list of tuple
+        The shape of each layer's array.
+    """
+    try:
+        given = list(given)
+    except TypeError:
+        raise ValueError(f"{name} must be a list of arrays, one for each layer, got {given!r}.") from None
+    if len(given) != len(shapes):
+        raise ValueError(f"{name} must hold {len(shapes)} arrays, one for each layer, got {len(given)}.")
+    arrays = []
+    for layer, (values, shape) in enumerate(zip(given, shapes, strict=True)):
+        own = f"{name}[{layer}]"
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise ValueError(f"{own} must have shape {shape}, got rows of different lengths.") from None
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{own} must hold numbers, got {type(values).__name__} of dtype {array.dtype}.")
+        if array.shape != shape:
+            raise ValueError(f"{own} must have shape {shape}, got {array.shape}.")
+        arrays.append(cast(array, dtype, own, too_large="Initial weights must be finite."))
+    return arrays
 
 
 def encoded(X, csr, dtype, *, labels=None, targets=None, sample_weight=None):

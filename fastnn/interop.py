@@ -35,13 +35,21 @@ class ConversionMixin:
         """A fitted scikit-learn estimator with this one's weights.
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
-        moments: ``partial_fit`` on the result starts a new optimizer. ``n_jobs`` and ``dtype`` have no counterpart.
+        moments: ``partial_fit`` on the result starts a new optimizer. Parameters that scikit-learn has not are left
+        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop".
 
         Returns
         -------
         estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+
+        Raises
+        ------
+        ValueError
+            When scikit-learn's classifier would read the outputs otherwise: softmax outputs for two classes or for
+            one-hot rows, logistic ones for three or more classes.
         """
         check_is_fitted(self)
+        _refuse_other_outputs(self)
         kind = _counterpart(self)
         result = kind(**_parameters_for(kind, self))
         _copy_fit(self, result, np.dtype(self.dtype))
@@ -81,6 +89,21 @@ def _counterpart(estimator):
     return MLPClassifier if is_classifier(estimator) else MLPRegressor
 
 
+def _refuse_other_outputs(estimator):
+    """Raise ValueError unless the output activation is the one that scikit-learn has for such targets."""
+    if not is_classifier(estimator):
+        return
+    kind = estimator._label_binarizer.y_type_
+    theirs = "softmax" if kind == "multiclass" else "logistic"
+    if estimator.out_activation_ != theirs:
+        targets = {"binary": "two classes", "multiclass": "three or more classes"}.get(kind, "rows of an indicator")
+        raise ValueError(
+            f"scikit-learn's MLPClassifier has {theirs} outputs for {targets}, this one has "
+            f"{estimator.out_activation_} outputs and cannot be converted: fit it with out_activation='auto' on class "
+            "labels."
+        )
+
+
 def _parameters_for(kind, source):
     known = kind().get_params(deep=False)
     return {name: value for name, value in source.get_params(deep=False).items() if name in known}
@@ -102,7 +125,8 @@ def register_onnx(classifier, regressor):
     """Tell skl2onnx, which must be installed, how to convert these two classes. Calling it again does no harm.
 
     skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used; they read
-    float32 weights and know neither ``loss="poisson"`` nor more than one regression output.
+    float32 weights and know neither ``loss="poisson"`` nor more than one regression output. A classifier whose outputs
+    scikit-learn has not for its targets is refused with ValueError, as by ``to_sklearn``.
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
@@ -114,11 +138,15 @@ def register_onnx(classifier, regressor):
         convert_sklearn_mlp_regressor,
     )
 
+    def convert_classifier(scope, operator, container):
+        _refuse_other_outputs(operator.raw_operator)
+        convert_sklearn_mlp_classifier(scope, operator, container)
+
     update_registered_converter(
         classifier,
         "FastnnMLPClassifier",
         calculate_linear_classifier_output_shapes,
-        convert_sklearn_mlp_classifier,
+        convert_classifier,
         options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
     )
     update_registered_converter(

@@ -1,5 +1,7 @@
 """L-BFGS: SciPy's minimizer over the flat parameter vector, one full-batch loss and gradient per evaluation."""
 
+import time
+
 import numpy as np
 import scipy
 from scipy.optimize import minimize
@@ -8,27 +10,42 @@ from sklearn.utils.optimize import _check_optimize_result
 from .train import FullBatch
 
 
-def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads):
+def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads, evaluate=None):
     """Minimize from ``params`` on and leave the result in them. Warns as scikit-learn does if that takes too long.
 
-    SciPy keeps a float64 vector; the loss is evaluated in the network's dtype.
+    SciPy keeps a float64 vector; the loss is evaluated in the network's dtype. ``evaluate``, if given, is called after
+    each iteration and returns a dict of what it measured at ``params``.
 
     Returns
     -------
     loss : float
     n_iter : int
+    history : dict of list
+        The loss and the seconds of each iteration, evaluation excluded, and what ``evaluate`` measured.
     """
-    evaluate = FullBatch(layout, plan, params, data, n_threads=n_threads)
+    full_batch = FullBatch(layout, plan, params, data, n_threads=n_threads)
 
     def objective(vector):
         params[...] = vector
-        loss = evaluate()
-        return loss, evaluate.gradient.astype(np.float64)
+        loss = full_batch()
+        return loss, full_batch.gradient.astype(np.float64)
+
+    history = {"loss": [], "seconds": []}
+    clock = [time.perf_counter()]
+
+    def note(intermediate_result):  # SciPy goes by the argument's name
+        history["loss"].append(float(intermediate_result.fun))
+        history["seconds"].append(time.perf_counter() - clock[0])
+        if evaluate is not None:
+            params[...] = intermediate_result.x
+            for name, value in evaluate().items():
+                history.setdefault(name, []).append(value)
+        clock[0] = time.perf_counter()
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     if tuple(int(part) for part in scipy.__version__.split(".")[:2]) < (1, 15):  # later versions print nothing
         options["iprint"] = 1 if verbose else -1
-    result = minimize(objective, params.astype(np.float64), method="L-BFGS-B", jac=True, options=options)
+    result = minimize(objective, params.astype(np.float64), method="L-BFGS-B", jac=True, options=options, callback=note)
     n_iter = _check_optimize_result("lbfgs", result, max_iter)
     params[...] = result.x
-    return float(result.fun), n_iter
+    return float(result.fun), n_iter, history

@@ -11,10 +11,13 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from .core.activations import ACTIVATIONS
 from .core.losses import LOSSES
 from .core.optimizers import OPTIMIZERS
+from .initial import BIASES, INITS
 from .schedules import SCHEDULES
 
 FLOAT_TYPES = (np.float32, np.float64)
-REGRESSION_LOSSES = {name for name, loss in LOSSES.items() if not loss.classifier}
+REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classifier}
+CLASSIFICATION_LOSSES = {row.users_name for row in LOSSES.values() if row.classifier}
+CLASSIFIER_OUTPUTS = {row.output for row in LOSSES.values() if row.classifier}
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -37,15 +40,20 @@ CONSTRAINTS = {
     "validation_fraction": [Interval(Real, 0, 1, closed="left")],
     "beta_1": [Interval(Real, 0, 1, closed="left")],
     "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "rho": [Interval(Real, 0, 1, closed="left")],
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "init": [StrOptions(set(INITS))],
+    "init_scale": [None, Interval(Real, 0, np.inf, closed="neither")],
+    "init_bias": [StrOptions(set(BIASES))],
     "n_jobs": [None, Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left")],
     "dtype": [
         StrOptions({kind.__name__ for kind in FLOAT_TYPES}),
         Options(type, set(FLOAT_TYPES)),
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
+    "metrics": [tuple, list],
 }
 
 

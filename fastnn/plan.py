@@ -78,6 +78,21 @@ def n_params(layout):
     return int(layout.bias[-1] + layout.units[-1])
 
 
+def loss_of(users_name, out_activation, *, classifier):
+    """Name in ``LOSSES`` of what an estimator calls ``users_name``, after the given output activation.
+
+    Raises
+    ------
+    ValueError
+        When the loss does not go with the output activation; the legal pairs are listed.
+    """
+    pairs = {(row.users_name, row.output): name for name, row in LOSSES.items() if row.classifier == classifier}
+    if (users_name, out_activation) not in pairs:
+        legal = ", ".join(f"loss={loss!r} with out_activation={out!r}" for loss, out in pairs)
+        raise ValueError(f"loss={users_name!r} does not go with out_activation={out_activation!r}; legal are {legal}.")
+    return pairs[users_name, out_activation]
+
+
 def make_plan(
     *,
     units,
@@ -91,6 +106,7 @@ def make_plan(
     nesterovs_momentum=False,
     beta_1=0.9,
     beta_2=0.999,
+    rho=0.9,
     epsilon=1e-8,
     dtype=np.float32,
 ):
@@ -103,8 +119,8 @@ def make_plan(
     hidden_activation, out_activation, loss, solver : str
         Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which the
         compiled code only gathers gradients.
-    alpha, momentum, nesterovs_momentum, beta_1, beta_2, epsilon
-        As in scikit-learn.
+    alpha, momentum, nesterovs_momentum, beta_1, beta_2, rho, epsilon
+        As in the estimators.
     batch_size : int
     dtype : dtype-like
         float32 or float64.
@@ -139,6 +155,8 @@ def make_plan(
         beta_2=dtype.type(beta_2),
         rest_1=dtype.type(1.0 - beta_1),
         rest_2=dtype.type(1.0 - beta_2),
+        rho=dtype.type(rho),
+        rest_rho=dtype.type(1.0 - rho),
         epsilon=dtype.type(epsilon),
     )
     return layout, plan
@@ -149,4 +167,4 @@ def n_moments(plan):
     kind = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
     if kind is None:
         return 1
-    return kind.n_moments if kind.n_moments != 1 or plan.momentum > 0 else 0
+    return 0 if kind.needs_momentum and plan.momentum == 0 else kind.n_moments

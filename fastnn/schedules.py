@@ -5,6 +5,8 @@ Compiled code knows no schedule: it takes one rate per optimizer step. Adam's bi
 
 import numpy as np
 
+from .core.optimizers import OPTIMIZERS
+
 
 class Constant:
     """The same rate in every step.
@@ -25,6 +27,11 @@ class Constant:
         if self._rates.size != n_steps or (n_steps and self._rates[0] != self.learning_rate):
             self._rates = np.full(n_steps, self.learning_rate)
         return self._rates
+
+    @property
+    def nominal(self):
+        """The rate before any correction by the step: what an epoch's entry in ``history_`` says."""
+        return self.learning_rate
 
     def epoch_ends(self, n_seen):
         """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""
@@ -61,6 +68,10 @@ class BiasCorrected(Constant):
         self.learning_rate = float(rates[-1])
         return rates
 
+    @property
+    def nominal(self):
+        return float(self.settings["learning_rate_init"])
+
 
 SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
 
@@ -74,27 +85,17 @@ class Optimizer:
     Parameters
     ----------
     settings : dict
-        The estimator's parameters named in ``SETTINGS``.
-    bias_corrected : bool
-        Whether the rate is Adam's, which ignores ``settings["learning_rate"]``.
+        The estimator's parameters named in ``SETTINGS``. As in scikit-learn "learning_rate" counts under "sgd" only.
     """
 
-    SETTINGS = (
-        "solver",
-        "learning_rate",
-        "learning_rate_init",
-        "power_t",
-        "momentum",
-        "nesterovs_momentum",
-        "beta_1",
-        "beta_2",
-        "epsilon",
-    )
+    HYPER_PARAMETERS = ("momentum", "nesterovs_momentum", "beta_1", "beta_2", "rho", "epsilon")
+    SETTINGS = ("solver", "learning_rate", "learning_rate_init", "power_t", *HYPER_PARAMETERS)
 
-    def __init__(self, settings, bias_corrected):
+    def __init__(self, settings):
         self.settings = dict(settings)
-        self.bias_corrected = bias_corrected
-        self.schedule = (BiasCorrected if bias_corrected else SCHEDULES[settings["learning_rate"]])(self.settings)
+        kind = OPTIMIZERS[settings["solver"]]
+        schedule = SCHEDULES[settings["learning_rate"]] if kind.scheduled else Constant
+        self.schedule = (BiasCorrected if kind.bias_correction else schedule)(self.settings)
         self.step = 0
         self.moments = None
 
@@ -111,7 +112,6 @@ class Optimizer:
         """Plain Python values and one array, for pickles."""
         return {
             "settings": self.settings,
-            "bias_corrected": self.bias_corrected,
             "learning_rate": self.learning_rate,
             "step": self.step,
             "moments": self.moments,
@@ -120,7 +120,7 @@ class Optimizer:
     @classmethod
     def from_dict(cls, stored):
         """The optimizer that ``to_dict`` described."""
-        made = cls(stored["settings"], stored["bias_corrected"])
+        made = cls(stored["settings"])
         made.schedule.learning_rate = stored["learning_rate"]
         made.step = stored["step"]
         made.moments = stored["moments"]

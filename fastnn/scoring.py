@@ -1,9 +1,20 @@
-"""Scores of network outputs on held-out rows, as scikit-learn's metrics define them, without their checks.
+"""Loss and scores of network outputs on rows of some data, as scikit-learn defines them, without its metrics' checks.
 
-They run after every epoch of early stopping, where the checks of ``sklearn.metrics`` would cost more than the epoch.
+They run after every epoch that has validation data; the checks of ``sklearn.metrics`` would cost more than the epoch.
+``rows`` are indices or a slice; ``outputs`` has one row for each.
 """
 
 import numpy as np
+
+from .core.losses import LOSSES
+
+
+def mean_loss(loss, outputs, data, rows):
+    """Weighted mean of the loss over rows, a name in ``LOSSES``, in float64 and without any penalty."""
+    labels = data.labels[rows] if data.labels.size else data.labels
+    targets = data.targets[rows] if data.targets.size else data.targets
+    values = LOSSES[loss].rows_of(outputs, labels, targets)
+    return float(np.average(values, weights=data.sample_weight[rows] if data.sample_weight.size else None))
 
 
 def accuracy(outputs, data, rows):
@@ -18,7 +29,7 @@ def accuracy(outputs, data, rows):
 def r2(outputs, data, rows):
     """Coefficient of determination, the mean over outputs; a constant target scores 1 when met exactly, else 0."""
     y = data.targets[rows].astype(np.float64)
-    weight = data.sample_weight[rows].astype(np.float64) if data.sample_weight.size else np.ones(len(rows))
+    weight = data.sample_weight[rows].astype(np.float64) if data.sample_weight.size else np.ones(len(y))
     unexplained = weight @ (y - outputs) ** 2
     total = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
     ratio = np.divide(unexplained, total, out=np.ones_like(total), where=total != 0)

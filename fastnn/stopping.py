@@ -4,6 +4,8 @@ import math
 import warnings
 from contextlib import closing
 
+from .history import grown
+
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
@@ -27,6 +29,8 @@ class Progress:
         self.n_iter = 0
         self.n_seen = earlier.get("t_", 0)
         self.losses, self.scores = [], []
+        self.learning_rates, self.seconds = [], []
+        self.measured = {}
         self.no_improvement_count = earlier.get("_no_improvement_count", 0)
         best_loss, best_score = earlier.get("best_loss_"), earlier.get("best_validation_score_")
         self.best_loss = math.inf if best_loss is None else best_loss
@@ -35,11 +39,19 @@ class Progress:
         self.stopped = False
         self._earlier = earlier
 
-    def epoch_done(self, loss, n_samples):
-        """Count an epoch over ``n_samples`` rows."""
+    def epoch_done(self, record, learning_rate, n_samples):
+        """Count an epoch over ``n_samples`` rows at this rate."""
         self.n_iter += 1
         self.n_seen += n_samples
-        self.losses.append(loss)
+        self.losses.append(record.loss)
+        self.learning_rates.append(learning_rate)
+        self.seconds.append(record.seconds)
+
+    def note(self, measured):
+        """Keep what was measured after the last epoch, by name. Returns the validation score; None without any."""
+        for name, value in measured.items():
+            self.measured.setdefault(name, []).append(value)
+        return measured.get("val_score", math.nan if self.by_score else None)
 
     def judge_loss(self):
         """Compare the last training loss with the best one. NaN counts as improvement, as in scikit-learn."""
@@ -68,6 +80,9 @@ class Progress:
         fitted["best_loss_"] = None if self.by_score else self.best_loss
         fitted["validation_scores_"] = self._grown("validation_scores_", self.scores) if self.by_score else None
         fitted["best_validation_score_"] = self.best_score if self.by_score else None
+        new = {"loss": list(self.losses), "learning_rate": self.learning_rates, "seconds": self.seconds}
+        fitted["history_"] = grown(self._earlier.get("history_"), {**new, **self.measured}, self.n_iter)
+        fitted["validation_loss_curve_"] = fitted["history_"].get("val_loss")
         return fitted
 
     def _grown(self, name, new):
@@ -77,7 +92,7 @@ class Progress:
         values.extend(new)
         return values
 
-    def follow(self, epochs, n_samples, params, schedule, *, score, n_iter_no_change, verbose):
+    def follow(self, epochs, n_samples, params, schedule, *, evaluate, n_iter_no_change, verbose):
         """Consume the training loop: the one place that sees every epoch, prints, judges, adapts the rate and stops.
 
         Parameters
@@ -86,8 +101,9 @@ class Progress:
             Each item is an epoch over ``n_samples`` rows that has changed ``params``; closed at the end.
         schedule : object
             Learning rates, see ``schedules``.
-        score : callable or None
-            The validation score of the present ``params``; None without early stopping.
+        evaluate : callable or None
+            Measures the present ``params`` and returns a dict, with "val_score" where epochs are judged by it; None
+            where nothing is to be measured.
         n_iter_no_change, verbose
             As in the estimators.
 
@@ -99,15 +115,18 @@ class Progress:
         try:
             with closing(epochs):
                 for record in epochs:
-                    self.epoch_done(record.loss, n_samples)
+                    self.epoch_done(record, schedule.nominal, n_samples)
                     if verbose:
                         print(f"Iteration {self.n_iter}, loss = {record.loss:.8f}")
-                    if score is None:
-                        self.judge_loss()
+                    score = None
+                    if evaluate is not None:
+                        score = self.note(evaluate() if record.finite else {})
+                    if self.by_score:
+                        self.judge_score(score, params)
                     else:
-                        self.judge_score(score() if record.finite else math.nan, params)
-                        if verbose:
-                            print(f"Validation score: {self.scores[-1]:f}")
+                        self.judge_loss()
+                    if verbose and score is not None:
+                        print(f"Validation score: {score:f}")
                     self.stopped = not record.finite or self._no_more_progress(schedule, n_iter_no_change, verbose)
                     if self.stopped:
                         break

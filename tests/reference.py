@@ -74,6 +74,11 @@ def difference(y, p):
     return p - y
 
 
+def softmax_difference(y, p):
+    """Row by row (diag(p) - p p') (p - y): the Jacobian of softmax, which is symmetric, times the outputs' errors."""
+    return np.stack([(np.diag(row) - np.outer(row, row)) @ error for row, error in zip(p, p - y, strict=True)])
+
+
 LOSSES = {
     "log_loss": Loss(("softmax",), lambda y, p: -xlogy(y, clipped(p)), difference),
     "binary_log_loss": Loss(
@@ -81,6 +86,8 @@ LOSSES = {
     ),
     "squared_error": Loss(("identity",), lambda y, p: 0.5 * (y - p) ** 2, difference, averages_outputs=True),
     "poisson": Loss(("exp",), lambda y, p: xlogy(y, y / p) - y + p, difference),  # half the deviance
+    "logistic_squared_error": Loss(("logistic",), lambda y, p: 0.5 * (y - p) ** 2, lambda y, p: (p - y) * p * (1 - p)),
+    "softmax_squared_error": Loss(("softmax",), lambda y, p: 0.5 * (y - p) ** 2, softmax_difference),
 }
 
 
@@ -196,7 +203,7 @@ class Optimizer(NamedTuple):
     step: Callable
 
 
-HYPER = dict(momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+HYPER = dict(momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, rho=0.9, epsilon=1e-8)
 
 
 def sgd_step(param, grad, moments, rate, h):
@@ -217,9 +224,16 @@ def adam_step(param, grad, moments, rate, h):
     param -= rate * mean / (np.sqrt(square) + h["epsilon"])
 
 
+def rmsprop_step(param, grad, moments, rate, h):
+    (square,) = moments
+    square[:] = h["rho"] * square + (1 - h["rho"]) * grad**2
+    param -= rate * grad / (np.sqrt(square) + h["epsilon"])
+
+
 OPTIMIZERS = {
     "sgd": Optimizer(1, lambda rate, t, h: rate, sgd_step),
     "adam": Optimizer(2, adam_rate, adam_step),
+    "rmsprop": Optimizer(1, lambda rate, t, h: rate, rmsprop_step),
 }
 
 

@@ -10,6 +10,7 @@ import fastnn
 import reference
 from fastnn import infer, state, train
 from fastnn.core.losses import LOSSES
+from fastnn.core.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan, n_params
 
@@ -19,6 +20,7 @@ SOLVERS = {
     "momentum": dict(solver="sgd", momentum=0.8, nesterovs_momentum=False),
     "plain": dict(solver="sgd", momentum=0.0, nesterovs_momentum=False),
     "adam": dict(solver="adam", beta_1=0.8, beta_2=0.99, epsilon=1e-3),
+    "rmsprop": dict(solver="rmsprop", rho=0.8, epsilon=1e-3),
 }
 N_ROWS, N_FEATURES = 29, 6
 BATCHES = (10, 29, 1, 6)  # the last one short; all rows; single rows; more steps
@@ -34,9 +36,9 @@ class Problem:
         self.names = dict(hidden_activation=activation, out_activation=LOSSES[loss].output, loss=loss)
         self.dtype = np.dtype(dtype)
         self.X = rng.standard_normal((n, N_FEATURES)).astype(np.float32)  # the same numbers for both dtypes
-        if loss == "log_loss":
+        if loss in ("log_loss", "softmax_squared_error") or (loss == "logistic_squared_error" and n_outputs > 1):
             self.y = rng.randint(n_outputs, size=n)
-        elif loss == "binary_log_loss":
+        elif loss in ("binary_log_loss", "logistic_squared_error"):
             self.y = rng.randint(2, size=(n, n_outputs))
         elif loss == "poisson":
             self.y = rng.poisson(1.2, size=(n, n_outputs))
@@ -84,14 +86,14 @@ class Rates:
         self.plan, self.rate = plan, rate
 
     def rates(self, step, n_steps):
-        if self.plan.solver != 2:
+        if self.plan.solver != OPTIMIZERS["adam"].id:
             return np.full(n_steps, self.rate)
         t = np.arange(step, step + n_steps) + 1
         return self.rate * np.sqrt(1 - 0.99**t) / (1 - 0.8**t)
 
 
 def outputs_of(loss, many):
-    return {"log_loss": (3, 3), "binary_log_loss": (1, 4), "squared_error": (1, 3), "poisson": (1, 2)}[loss][many]
+    return {"log_loss": (3, 3), "softmax_squared_error": (2, 5), "poisson": (1, 2)}.get(loss, (1, 4))[many]
 
 
 def relative_error(given, expected):

@@ -23,7 +23,9 @@ CONFIGURATIONS = {
     "early stopping": EARLY,
     "no hidden layer": {**ADAM, "hidden_layer_sizes": []},
     "warm start": {**ADAM, "warm_start": True},
+    "rmsprop, other weights": {**ADAM, "solver": "rmsprop", "init": "he_normal", "init_bias": "zeros"},
 }
+CLASSIFIER = {"quadratic cost": {**ADAM, "loss": "squared_error", "out_activation": "logistic"}}
 
 NO_PARTIAL_FIT = "partial_fit refuses early_stopping=True"
 OTHER_SPLIT = "early stopping holds out other rows when rows are repeated instead of weighted"
@@ -61,8 +63,8 @@ def expected_failures(estimator):
 FLOAT64 = ("adam", "sgd, adaptive, tanh", "lbfgs", "early stopping", "warm start")
 ESTIMATORS = [
     kind(**parameters, dtype=dtype)
-    for kind in (fastnn.MLPClassifier, fastnn.MLPRegressor)
-    for name, parameters in CONFIGURATIONS.items()
+    for kind, more in ((fastnn.MLPClassifier, CLASSIFIER), (fastnn.MLPRegressor, {}))
+    for name, parameters in (CONFIGURATIONS | more).items()
     for dtype in (["float32", "float64"] if name in FLOAT64 else ["float32"])
 ]
 

@@ -38,17 +38,28 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 # ---- constructors ---------------------------------------------------------------------------------------------------
+# What scikit-learn has not, with its defaults: they change nothing.
+OWN = {
+    "rho": 0.9,
+    "init": "glorot_uniform",
+    "init_scale": None,
+    "init_bias": "match",
+    "n_jobs": None,
+    "dtype": "float32",
+    "metrics": (),
+}
+FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
+OWN_OF = {MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto"}, MLPRegressor: OWN}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_constructor_is_scikit_learns_and_two_keywords(kind):
+def test_constructor_is_scikit_learns_and_own_keywords(kind):
     ours = inspect.signature(kind).parameters
     theirs = inspect.signature(getattr(neural_network, kind.__name__)).parameters
     assert [*ours][: len(theirs)] == [*theirs]
     assert all(ours[name].default == p.default and ours[name].kind == p.kind for name, p in theirs.items())
     added = {name: (p.default, p.kind) for name, p in ours.items() if name not in theirs}
-    assert added == {
-        "n_jobs": (None, inspect.Parameter.KEYWORD_ONLY),
-        "dtype": ("float32", inspect.Parameter.KEYWORD_ONLY),
-    }
+    assert added == {name: (default, inspect.Parameter.KEYWORD_ONLY) for name, default in OWN_OF[kind].items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -340,7 +351,7 @@ def test_the_same_public_attributes(kind, parameters):
     ours = quick(kind, **parameters).fit(X, y)
     theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(5,), max_iter=5, **parameters).fit(X, y)
     public = [{name for name in vars(est) if name.endswith("_") and not name.startswith("_")} for est in (ours, theirs)]
-    assert public[0] == public[1]
+    assert public[0] == public[1] | {"history_", "validation_loss_curve_"}
     for name in ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "t_", "n_iter_"):
         assert getattr(ours, name) == getattr(theirs, name), name
 
@@ -349,12 +360,15 @@ def test_a_fresh_fit_forgets_the_former_solver():
     estimator = quick(MLPRegressor).fit(X, VALUES)
     estimator.set_params(solver="lbfgs").fit(X, VALUES)
     assert not any(hasattr(estimator, name) for name in ("loss_curve_", "best_loss_", "_optimizer"))
+    assert set(estimator.history_) == {"loss", "seconds"}
 
 
 def test_metadata_routing_names():
     with config_context(enable_metadata_routing=True):
         routing = MLPClassifier().set_fit_request(sample_weight=True).get_metadata_routing()
-        assert routing.fit.requests == {"sample_weight": True}
+        given = {name: value for name, value in routing.fit.requests.items() if value is not None}
+        assert given == {"sample_weight": True}
+        assert set(routing.fit.requests) == {"sample_weight", *FIT_KEYWORDS}
         assert set(routing.partial_fit.requests) == {"classes", "sample_weight"}
         assert set(MLPRegressor().get_metadata_routing().partial_fit.requests) == {"sample_weight"}
 

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor
+from fastnn.core.optimizers import OPTIMIZERS
+from fastnn.initial import BIASES, INITS
+from fastnn.parameters import CLASSIFICATION_LOSSES, CLASSIFIER_OUTPUTS
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "60")),
@@ -50,7 +53,8 @@ def assert_sound(model, x, n, y):
         assert sp.issparse(predicted) == sp.issparse(y)
         assert predicted.dtype == (model.classes_.dtype if predicted.ndim == 1 else np.asarray(model.classes_).dtype)
         proba = model.predict_proba(x)
-        assert proba.shape == (n, max(2, len(model.classes_)))
+        least = 1 if model.out_activation_ == "softmax" else 2
+        assert proba.shape == (n, max(least, len(model.classes_)))
         assert proba.dtype == np.dtype(model.dtype)
         assert ((proba >= 0) & (proba <= 1)).all()
     else:
@@ -120,6 +124,22 @@ def parameters(draw, kind):
     return drawn
 
 
+def own_parameters(draw, kind):
+    """What scikit-learn has not, out of the tables."""
+    init = draw(pick([*INITS]))
+    drawn = {
+        "init": init,
+        "init_scale": 0.5 if INITS[init].scaled else None,
+        "init_bias": draw(pick(BIASES)),
+        "rho": draw(pick([0, 0.9])),
+        "solver": draw(pick([*OPTIMIZERS])),
+    }
+    if kind is MLPClassifier:
+        drawn["loss"] = draw(pick(sorted(CLASSIFICATION_LOSSES)))
+        drawn["out_activation"] = draw(pick(["auto", *sorted(CLASSIFIER_OUTPUTS)]))
+    return drawn
+
+
 def values_for(kind, rng, n):
     return rng.randint(0, 3, n) if kind is MLPClassifier else rng.standard_normal(n)
 
@@ -130,7 +150,7 @@ def test_forms_of_dense_numbers(tmp_path_factory, data, rng, shape, dtype, memor
     plain = whole_numbers(rng, shape, dtype)
     x = MEMORY[memory](plain, tmp_path_factory.getbasetemp())
     y = values_for(kind, rng, shape[0])
-    options = data.draw(parameters(kind))
+    options = {**data.draw(parameters(kind)), **own_parameters(data.draw, kind)}
     model = quick(kind, **options).fit(x, y)
     assert_sound(model, x, shape[0], y)
     used = np.ascontiguousarray(plain, dtype=model.dtype)
@@ -169,7 +189,7 @@ def test_forms_of_sparse_numbers(data, rng, shape, dtype, form, kind):
     x = sparse_form(whole_numbers(rng, shape, dtype), *form)
     before = x.copy()
     y = values_for(kind, rng, shape[0])
-    options = data.draw(parameters(kind))
+    options = {**data.draw(parameters(kind)), **own_parameters(data.draw, kind)}
     model = quick(kind, **options).fit(x, y)
     assert_sound(model, x, shape[0], y)
     np.testing.assert_array_equal(x.toarray(), before.toarray())

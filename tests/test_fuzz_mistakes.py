@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import neural_network
 
-from fastnn import MLPClassifier, MLPRegressor
+from fastnn import MLPClassifier, MLPRegressor, _base
+from fastnn.core.optimizers import OPTIMIZERS
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "80")),
@@ -114,7 +115,18 @@ WRONG_PARAMETER = {
     "n_iter_no_change": [0, -1, 2.5, None],
     "max_fun": [0, -1, 10.5],
 }
-OWN_PARAMETER = {"n_jobs": [0, 1.5, "all"], "dtype": ["float16", "double", np.int32, None, 32]}
+OWN_PARAMETER = {
+    "n_jobs": [0, 1.5, "all"],
+    "dtype": ["float16", "double", np.int32, None, 32],
+    "rho": [1, -0.1, "high", None, np.nan],
+    "init": ["Glorot", "he", None, 3],
+    "init_scale": [0, -1, "wide", np.nan, np.inf],
+    "init_bias": ["zero", 0, None],
+    "loss": ["hinge", "binary_log_loss", None],
+    "out_activation": ["sigmoid", "identity", "exp", None],
+    "metrics": ["accuracy", None, 3, len, {"r2": 1}],
+}
+OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}  # scikit-learn's messages do not list them
 TABLES = {
     "X": WRONG_X,
     "y": WRONG_Y,
@@ -154,7 +166,8 @@ def error_of(call, *args, **options):
     try:
         call(*args, **options)
     except Exception as error:
-        return type(error).__name__, sorted(re.findall(r"\w+", str(error).replace("float16", "float64")))
+        words = re.findall(r"\w+", str(error).replace("float16", "float64"))
+        return type(error).__name__, sorted(word for word in words if word not in OWN_SOLVERS)
 
 
 def fit_errors(kind, mistakes, way="fit"):
@@ -212,8 +225,32 @@ def test_wrong_rows_to_predict(kind, name):
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in OWN_PARAMETER for value in OWN_PARAMETER[name]])
 def test_mistakes_in_fastnns_own_parameters(name, value):
-    with pytest.raises(ValueError, match=f"'{name}' parameter of MLPRegressor must be"):
-        quick(MLPRegressor, **{name: value}).fit(*good(MLPRegressor, np.random.RandomState(3)))
+    kind = MLPClassifier if name in ("loss", "out_activation") else MLPRegressor
+    with pytest.raises(ValueError, match=f"'{name}' parameter of {kind.__name__} must be"):
+        quick(kind, **{name: value}).fit(*good(kind, np.random.RandomState(3)))
+
+
+VALIDATION_MISTAKES = [
+    (place, name)
+    for place, table in {"X_val": WRONG_X, "y_val": WRONG_Y, "sample_weight_val": WRONG_WEIGHT}.items()
+    for name in table
+    if name != "dates"
+]
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize(("place", "name"), VALIDATION_MISTAKES)
+def test_mistakes_in_validation_data(kind, place, name, monkeypatch):
+    x, y = good(kind, np.random.RandomState(3))
+    model = quick(kind).fit(x, y)
+    before = pickle.dumps(model)
+    monkeypatch.setattr(_base, "train", lambda *args, **options: 1 / 0)
+    given = {"X_val": x, "y_val": y}
+    wrong = TABLES[place.removesuffix("_val")][name]
+    given[place] = wrong if place == "sample_weight_val" else wrong(given[place])
+    with pytest.raises((ValueError, TypeError), match=place):
+        model.fit(x, y, **given)
+    assert pickle.dumps(model) == before
 
 
 @SETTINGS

@@ -19,14 +19,15 @@ ROAD = """
     display
     _classifier _regressor
     _base
+    preparation
     interop persistence
     parameters encode
-    lbfgs
+    lbfgs evaluation
     train infer
     state
     plan
     stopping scoring schedules initial
-    threads
+    threads history
     core
     core.sparse_epoch
     core.epoch

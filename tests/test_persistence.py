@@ -61,7 +61,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("solver", ["sgd", "adam", "rmsprop"])
 def test_a_copy_predicts_and_resumes(way, target, solver, tmp_path):
     original = fitted(target, solver=solver)
     twin = WAYS[way](original, tmp_path)
@@ -81,7 +81,7 @@ def test_a_mapped_model_is_used_in_place(tmp_path):
     assert np.shares_memory(flat_params(layout, np.dtype("float32"), model.coefs_, model.intercepts_), model.coefs_[0])
 
 
-@pytest.mark.parametrize(("solver", "most"), [("adam", 12.5), ("sgd", 8.5)])
+@pytest.mark.parametrize(("solver", "most"), [("adam", 12.5), ("sgd", 8.5), ("rmsprop", 8.5)])
 def test_a_pickle_holds_each_number_once(solver, most):
     model = fitted(hidden_layer_sizes=(150, 100), solver=solver)
     assert len(pickle.dumps(model)) <= most * weights(model).size
@@ -193,6 +193,39 @@ def test_from_sklearn_predicts_to_float32_rounding(target):
         np.testing.assert_array_equal(ours.classes_, theirs.classes_)
     else:
         np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-4, atol=1e-5)
+
+
+INDICATOR = np.eye(3, dtype=int)[RNG.randint(3, size=60)]
+OTHER_OUTPUTS = {
+    "softmax, two classes": (LABELS == "p", "softmax", "has logistic outputs for two classes, this one has softmax"),
+    "softmax, one-hot": (INDICATOR, "softmax", "has logistic outputs for rows of an indicator, this one has softmax"),
+    "logistic, classes": (LABELS, "logistic", "has softmax outputs for three or more classes, this one has logistic"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_OUTPUTS)
+def test_outputs_that_scikit_learn_has_not_are_refused(case):
+    y, out_activation, message = OTHER_OUTPUTS[case]
+    model = MLPClassifier((7,), max_iter=4, out_activation=out_activation, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match=message + ".*cannot be converted: fit it with out_activation='auto'"):
+        model.to_sklearn()
+    if find_spec("skl2onnx") is not None:
+        from skl2onnx import to_onnx
+
+        fastnn.register_onnx()
+        with pytest.raises(ValueError, match="cannot be converted"):
+            to_onnx(model, X[:1])
+
+
+@pytest.mark.parametrize("target", ["classes", "binary", "labels"])
+def test_parameters_that_scikit_learn_has_not_do_not_hinder(target):
+    options = dict(loss="squared_error", init="he_normal", solver="rmsprop", rho=0.8, dtype="float64")
+    model = fitted(target, **options)
+    theirs = model.to_sklearn()
+    np.testing.assert_allclose(theirs.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+    np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
+    with pytest.raises(ValueError, match=r"'solver' parameter of MLPClassifier must be .*Got 'rmsprop'"):
+        theirs.fit(X, TARGETS[target][1])
 
 
 def test_from_sklearn_refuses_others():

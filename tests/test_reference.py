@@ -15,8 +15,10 @@ STEP = 1e-3  # of the differences: truncation (1e-12) and rounding (1e-13) both 
 
 
 def make_targets(kind, rng, n, k):
-    """Targets legal for a loss: 1-D labels for log_loss, 0/1 for binary_log_loss, counts for poisson, else reals."""
+    """Targets legal for a loss: 1-D labels after softmax, 0/1 after logistic, counts for poisson, else reals."""
     return {
+        "softmax_squared_error": lambda: np.arange(n) % k,
+        "logistic_squared_error": lambda: rng.randint(0, 2, (n, k)),
         "log_loss": lambda: np.arange(n) % k,
         "binary_log_loss": lambda: rng.randint(0, 2, (n, k)),
         "poisson": lambda: rng.poisson(1.5, (n, k)).astype(float),

@@ -37,9 +37,12 @@ CASES = {
     "wide": ((20, 300, 150, 6), "tanh", "binary_log_loss", "adam", 150, 300),
     "batch 1": ((13, 17, 1), "relu", "squared_error", "adam", 1, 9),
     "batch 3": ((9, 5, 4), "logistic", "log_loss", "plain", 3, 20),
+    "rmsprop": ((46, 64, 64, 7), "relu", "softmax_squared_error", "rmsprop", 50, 210),
+    "quadratic cost": ((784, 30, 10), "logistic", "logistic_squared_error", "plain", 10, 65),
 }
 SOLVERS = {
     "adam": dict(solver="adam"),
+    "rmsprop": dict(solver="rmsprop"),
     "nesterov": dict(solver="sgd", momentum=0.9, nesterovs_momentum=True),
     "momentum": dict(solver="sgd", momentum=0.9),
     "plain": dict(solver="sgd"),
@@ -56,7 +59,7 @@ def make_data(units, loss, n, dtype):
     rng = np.random.default_rng(n)
     n_outputs = units[-1]
     labels, targets = np.empty(0, np.int32), np.empty((0, 0))
-    if loss == "log_loss":
+    if loss in ("log_loss", "softmax_squared_error", "logistic_squared_error"):
         labels = rng.integers(0, n_outputs, n).astype(np.int32)
     elif loss == "squared_error":
         targets = rng.standard_normal((n, n_outputs))

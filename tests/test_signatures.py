@@ -67,13 +67,15 @@ tasks = [
     (MLPClassifier, signal.argmax(axis=1), {}),
     (MLPClassifier, np.array(["a", "b", "c"])[signal.argmax(axis=1)], early),
     (MLPClassifier, (signal > 0).astype(int), {}),
+    (MLPClassifier, np.eye(3)[signal.argmax(axis=1)], dict(out_activation="softmax", loss="squared_error")),
+    (MLPClassifier, signal.argmax(axis=1), dict(out_activation="logistic", loss="squared_error", init="he_normal")),
     (MLPRegressor, signal[:, 0], {}),
     (MLPRegressor, np.asfortranarray(signal), dict(shuffle=False)),
     (MLPRegressor, np.floor(np.exp(signal[:, 0])).astype(int), dict(loss="poisson")),
 ]
 options = itertools.product(
-    ("identity", "logistic", "tanh", "relu"), ("sgd", "adam", "lbfgs"), ((), (5,), (6, 3)), ("float32", "float64"),
-    (1,) if dense else (1, 2))
+    ("identity", "logistic", "tanh", "relu"), ("sgd", "adam", "rmsprop", "lbfgs"), ((), (5,), (6, 3)),
+    ("float32", "float64"), (1,) if dense else (1, 2))
 fits = 0
 for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
     for j, (estimator, y, extra) in enumerate(tasks):

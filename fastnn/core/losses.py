@@ -1,11 +1,16 @@
 """Loss functions and their output deltas, and the table of them.
 
 All work on a transposed block z (n_outputs, ldr) of activated outputs, one column a row of the batch, and turn it in
-place into the delta dL/d(pre-activation). With the canonical pairs of the table that is ``p - y`` for every loss. The
-value of each row goes to ``row_loss``; scikit-learn's averages over rows are taken by ``epoch``.
-Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
+place into the delta dL/d(pre-activation). For the canonical pairs of loss and output activation that is ``p - y``; the
+classifier's squared errors multiply by the derivative of theirs. A row of the table is one such pair; ``users_name`` is
+what the estimators call the loss. The value of each row goes to ``row_loss``; scikit-learn's averages over rows are
+taken by ``epoch``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
+
+Each loss has its ``*_of`` beside it: the same value for rows of activated outputs p (n_rows, n_outputs), in NumPy and
+float64, for data that are only looked at; called by ``scoring``. Labels (n_rows,) are empty where there are targets.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +21,16 @@ from .vecmath import log
 
 
 class Loss(NamedTuple):
-    """One row of the table: its id in compiled code and the output activation it goes with."""
+    """One row of the table: id in compiled code, output activation, whose loss it is and its name there, NumPy twin."""
 
     id: int
     output: str
     classifier: bool
+    users_name: str
+    rows_of: Callable  # (p, labels, targets) -> float64 (n_rows,)
 
 
-LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON = range(4)
-
-LOSSES = {
-    "log_loss": Loss(LOG_LOSS, "softmax", classifier=True),
-    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", classifier=True),
-    "squared_error": Loss(SQUARED_ERROR, "identity", classifier=False),
-    "poisson": Loss(POISSON, "exp", classifier=False),
-}
-
-
+LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
 _EPS = (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
 _bounds = by_dtype((_EPS[0], np.float32(1) - _EPS[0]), (_EPS[1], np.float64(1) - _EPS[1]))
 
@@ -45,11 +43,28 @@ def clip(p):
     return high if raised > high else raised
 
 
+def clipped(p):
+    """``clip`` for arrays, in the dtype of p; float64."""
+    eps = np.finfo(p.dtype).eps
+    return np.clip(p, eps, p.dtype.type(1) - eps).astype(np.float64)
+
+
 @kernel
 def gather_targets(y, targets, rows, c):
     """y[r] <- targets[rows[r], c]. Writes: y (n_rows,)."""
     for r in range(rows.size):
         y[r] = targets[rows[r], c]
+
+
+@kernel
+def gather_indicator(y, labels, targets, rows, c):
+    """y[r] <- 1 where the label of row r is c, else 0; the target where there are no labels. Writes: y (n_rows,)."""
+    if labels.size == 0:
+        gather_targets(y, targets, rows, c)
+    else:
+        one, zero = y.dtype.type(1), y.dtype.type(0)
+        for r in range(rows.size):
+            y[r] = one if labels[rows[r]] == c else zero
 
 
 @kernel
@@ -76,18 +91,40 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
             p[r] -= y[r]
 
 
+def indicator(p, labels, targets):
+    """Targets, or one-hot rows of labels; float64 of the shape of p."""
+    if not labels.size:
+        return targets.astype(np.float64)
+    y = np.zeros(p.shape)
+    y[np.arange(len(p)), labels] = 1
+    return y
+
+
+def log_loss_of(p, labels, targets):
+    """-log p[y_r], or -sum_c y log p."""
+    if labels.size:
+        return -np.log(clipped(p[np.arange(len(p)), labels]))
+    return -(targets * np.log(clipped(p))).sum(axis=1)
+
+
 @kernel
-def binary_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
+def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
     one = z.dtype.type(1)
     row_loss[:] = 0
     for c in range(n_outputs):
         p = z[c * ldr : (c + 1) * ldr]
-        gather_targets(y, targets, rows, c)
+        gather_indicator(y, labels, targets, rows, c)
         for r in range(rows.size):
             q = clip(p[r])
             row_loss[r] -= y[r] * log(q) + (one - y[r]) * log(one - q)
             p[r] -= y[r]
+
+
+def binary_log_loss_of(p, labels, targets):
+    """-sum_c y log p + (1 - y) log(1 - p)."""
+    y, q = indicator(p, labels, targets), clipped(p)
+    return -(y * np.log(q) + (1 - y) * np.log1p(-q)).sum(axis=1)
 
 
 @kernel
@@ -105,6 +142,53 @@ def squared_error(z, row_loss, targets, rows, n_outputs, ldr, y):
         for r in range(rows.size):
             p[r] -= y[r]
             row_loss[r] += half * (p[r] * p[r])
+
+
+def squared_error_of(p, labels, targets):
+    """sum_c (p - y)^2 / (2 n_outputs)."""
+    return summed_squared_error_of(p, labels, targets) / p.shape[1]
+
+
+def summed_squared_error_of(p, labels, targets):
+    """sum_c (p - y)^2 / 2."""
+    return 0.5 * ((p - indicator(p, labels, targets)) ** 2).sum(axis=1)
+
+
+@kernel
+def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
+    """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: y (ldr,)."""
+    one, half = z.dtype.type(1), z.dtype.type(0.5)
+    row_loss[:] = 0
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            error = p[r] - y[r]
+            row_loss[r] += half * (error * error)
+            p[r] = error * (p[r] * (one - p[r]))
+
+
+@kernel
+def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, mean):
+    """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
+
+    Writes: z, row_loss. Scratch: y (ldr,), mean (ldr,).
+    """
+    half = z.dtype.type(0.5)
+    row_loss[:] = 0
+    mean[:] = 0
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            error = p[r] - y[r]
+            row_loss[r] += half * (error * error)
+            mean[r] += p[r] * error
+    for c in range(n_outputs):
+        p = z[c * ldr : (c + 1) * ldr]
+        gather_indicator(y, labels, targets, rows, c)
+        for r in range(rows.size):
+            p[r] *= (p[r] - y[r]) - mean[r]
 
 
 @kernel
@@ -125,6 +209,23 @@ def poisson(z, row_loss, targets, rows, n_outputs, ldr, y):
             p[r] -= y[r]
 
 
+def poisson_of(p, labels, targets):
+    """sum_c y log(y / p) - y + p."""
+    y, p = targets.astype(np.float64), p.astype(np.float64)
+    ratio = np.divide(y, p, out=np.ones_like(p), where=y > 0)
+    return (y * np.log(ratio) - y + p).sum(axis=1)
+
+
+LOSSES = {
+    "log_loss": Loss(LOG_LOSS, "softmax", True, "log_loss", log_loss_of),
+    "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", True, "log_loss", binary_log_loss_of),
+    "squared_error": Loss(SQUARED_ERROR, "identity", False, "squared_error", squared_error_of),
+    "poisson": Loss(POISSON, "exp", False, "poisson", poisson_of),
+    "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", True, "squared_error", summed_squared_error_of),
+    "softmax_squared_error": Loss(SOFTMAX_SQUARED_ERROR, "softmax", True, "squared_error", summed_squared_error_of),
+}
+
+
 @kernel
 def weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, w):
     """Multiply the loss and the delta of each row by its weight. Writes: z, row_loss. Scratch: w (ldr,)."""
@@ -143,17 +244,22 @@ def loss_and_delta(loss, z, row_loss, labels, targets, sample_weight, rows, n_ou
 
     Writes: z (n_outputs, ldr), row_loss (n_rows,).
     Reads: labels, targets, sample_weight at ``rows`` (n_rows,).
-    Scratch: scratch (ldr,).
+    Scratch: scratch (2 ldr,).
     """
+    y = scratch[:ldr]
     if loss == LOG_LOSS and labels.size > 0:
-        label_log_loss(z, row_loss, labels, rows, ldr, scratch)
+        label_log_loss(z, row_loss, labels, rows, ldr, y)
     elif loss == LOG_LOSS:
-        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y)
     elif loss == BINARY_LOG_LOSS:
-        binary_log_loss(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
     elif loss == SQUARED_ERROR:
-        squared_error(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        squared_error(z, row_loss, targets, rows, n_outputs, ldr, y)
     elif loss == POISSON:
-        poisson(z, row_loss, targets, rows, n_outputs, ldr, scratch)
+        poisson(z, row_loss, targets, rows, n_outputs, ldr, y)
+    elif loss == LOGISTIC_SQUARED_ERROR:
+        logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
+    elif loss == SOFTMAX_SQUARED_ERROR:
+        softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, scratch[ldr : 2 * ldr])
     if sample_weight.size > 0:
-        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, scratch)
+        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, y)

@@ -13,18 +13,21 @@ from .scalars import fma
 
 
 class Optimizer(NamedTuple):
-    """One row of the table: its id in compiled code and how many arrays of state it keeps at most."""
+    """One row of the table."""
 
-    id: int
-    n_moments: int
-    bias_correction: bool
+    id: int  # in compiled code
+    n_moments: int  # arrays of state
+    needs_momentum: bool = False  # whether that state is kept only where ``momentum`` is not zero
+    scheduled: bool = False  # whether the estimators' ``learning_rate`` changes its rate
+    bias_correction: bool = False  # whether its rate holds Adam's
 
 
-GRADIENT, SGD, ADAM = range(3)
+GRADIENT, SGD, ADAM, RMSPROP = range(4)
 
 OPTIMIZERS = {
-    "sgd": Optimizer(SGD, n_moments=1, bias_correction=False),
+    "sgd": Optimizer(SGD, n_moments=1, needs_momentum=True, scheduled=True),
     "adam": Optimizer(ADAM, n_moments=2, bias_correction=True),
+    "rmsprop": Optimizer(RMSPROP, n_moments=1),
 }
 
 
@@ -63,6 +66,19 @@ def adam(w, m, v, g, alpha, scale, rate, beta_1, beta_2, rest_1, rest_2, epsilon
         w[i] -= rate * m[i] / (math.sqrt(v[i]) + epsilon)
 
 
+@kernel
+def rmsprop(w, v, g, alpha, scale, rate, rho, rest_rho, epsilon):
+    """v <- rho v + (1 - rho) g^2;  w <- w - rate g / (sqrt(v) + epsilon).
+
+    rest_rho = 1 - rho. Tieleman & Hinton 2012; they have no epsilon. It stands outside of the root, as in Keras 2 and
+    PyTorch. Writes: w, v. Reads: g.
+    """
+    for i in range(w.size):
+        gradient = fma(alpha, w[i], g[i]) * scale
+        v[i] = fma(rho, v[i], rest_rho * (gradient * gradient))
+        w[i] -= rate * gradient / (math.sqrt(v[i]) + epsilon)
+
+
 @leaf(PLAN, OUT, IN, OUT, INT, REAL, REAL, REAL)
 def step(plan, w, g, moments, offset, alpha, scale, rate):
     """Update one slice of parameters by the planned optimizer.
@@ -79,6 +95,9 @@ def step(plan, w, g, moments, offset, alpha, scale, rate):
     elif plan.solver == SGD:
         v = moments[offset : min(offset + n, moments.size)]
         sgd(w, v, g, alpha, scale, rate, plan.momentum, plan.nesterov)
+    elif plan.solver == RMSPROP:
+        v = moments[offset : offset + n]
+        rmsprop(w, v, g, alpha, scale, rate, plan.rho, plan.rest_rho, plan.epsilon)
     elif plan.solver == GRADIENT:
         for i in range(n):
             moments[offset + i] += fma(alpha, w[i], g[i]) * scale

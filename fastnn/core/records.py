@@ -60,6 +60,8 @@ class TrainPlan(NamedTuple):
     beta_2: np.floating
     rest_1: np.floating  # 1 - beta_1 and 1 - beta_2, subtracted before they are rounded: in float32
     rest_2: np.floating  # 1 - 0.999 is 5e-5 off, and Adam's steps with it
+    rho: np.floating
+    rest_rho: np.floating  # 1 - rho, rounded once as they are
     epsilon: np.floating
 
 

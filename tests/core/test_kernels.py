@@ -91,15 +91,21 @@ LOSS_CASES = {
     "three values": ("squared_error", 3, False),
     "counts": ("poisson", 1, False),
     "two counts": ("poisson", 2, False),
+    "labels, 4 logistic": ("binary_log_loss", 4, True),
+    "quadratic, binary": ("logistic_squared_error", 1, False),
+    "quadratic, labels": ("logistic_squared_error", 10, True),
+    "quadratic, multi-label": ("logistic_squared_error", 3, False),
+    "softmax, quadratic, labels": ("softmax_squared_error", 10, True),
+    "softmax, quadratic, one-hot": ("softmax_squared_error", 3, False),
 }
 
 
 def loss_data(loss, n_outputs, uses_labels, n_data, dtype, rng):
     """(labels, targets, y as the reference wants it)."""
     labels = rng.integers(0, n_outputs, n_data).astype(np.int32)
-    if loss == "log_loss":
+    if uses_labels or losses.LOSSES[loss].output == "softmax":
         targets = np.eye(n_outputs)[labels]
-    elif loss == "binary_log_loss":
+    elif losses.LOSSES[loss].output == "logistic":
         targets = rng.integers(0, 2, (n_data, n_outputs)).astype(float)
     elif loss == "poisson":
         targets = rng.poisson(1.5, (n_data, n_outputs)).astype(float)
@@ -112,7 +118,7 @@ def loss_data(loss, n_outputs, uses_labels, n_data, dtype, rng):
 
 
 def call_loss(loss, z, row_loss, labels, targets, weights, rows, n_outputs, ldr):
-    scratch = np.full(ldr, np.nan, z.dtype)
+    scratch = np.full(2 * ldr, np.nan, z.dtype)
     data = [read_only(x) for x in (labels, targets, weights, rows)]
     ident = losses.LOSSES[loss].id
     compiled(losses.loss_and_delta, z.dtype)(ident, z, row_loss, *data, n_outputs, ldr, scratch)
@@ -151,6 +157,8 @@ OPTIMIZER_CASES = {
     "nesterov": dict(solver="sgd", momentum=0.8, nesterovs_momentum=True),
     "adam": dict(solver="adam", beta_1=0.9, beta_2=0.999, epsilon=1e-8),
     "adam, other": dict(solver="adam", beta_1=0.0, beta_2=0.5, epsilon=1e-3),
+    "rmsprop": dict(solver="rmsprop", rho=0.9, epsilon=1e-8, momentum=0.9),
+    "rmsprop, other": dict(solver="rmsprop", rho=0.0, epsilon=1e-2),
     "gradient": dict(solver="lbfgs"),
 }
 ALPHA, SCALE, RATES = 0.03, 0.125, (0.1, 0.05, 0.2)
@@ -167,6 +175,9 @@ def expected_step(case, w, moments, g, rate):
         first = options["beta_1"] * first + (1 - options["beta_1"]) * gradient
         second = options["beta_2"] * second + (1 - options["beta_2"]) * gradient**2
         return w - rate * first / (np.sqrt(second) + options["epsilon"]), (first, second)
+    if options["solver"] == "rmsprop":
+        first = options["rho"] * first + (1 - options["rho"]) * gradient**2
+        return w - rate * gradient / (np.sqrt(first) + options["epsilon"]), (first, second)
     velocity = options["momentum"] * first - rate * gradient
     if options.get("nesterovs_momentum"):
         return w + options["momentum"] * velocity - rate * gradient, (velocity, second)

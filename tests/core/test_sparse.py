@@ -11,6 +11,7 @@ from numba import config
 import reference
 from fastnn import MLPClassifier, MLPRegressor, infer, threads, train
 from fastnn.core import jit
+from fastnn.core.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.core.sparse import as_csr, find_column, gather, scatter
 from fastnn.plan import make_plan
@@ -19,7 +20,6 @@ from fastnn.state import new_state
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 DTYPES = [np.float32, np.float64]
-OUTPUTS = {"log_loss": "softmax", "binary_log_loss": "logistic", "squared_error": "identity", "poisson": "exp"}
 HYPER = dict(momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
 ALPHA, RATE, EPOCHS, SEED = 0.01, 0.01, 2, 7
 
@@ -71,6 +71,9 @@ CASES = [
     Case(first_columns, 60, (103, 70), "squared_error", batch=7),
     Case(first_columns, 60, (103, 133, 4, 1), "poisson", activation="logistic"),
     Case(scattered, 300, (20, 6, 3), "log_loss", batch=290, density=0.3),
+    Case(scattered, 50, (37, 9, 3), "binary_log_loss", solver="rmsprop", weighted=True),
+    Case(gaps, 45, (41, 4), "softmax_squared_error", solver="rmsprop", weighted=True),
+    Case(gaps, 45, (41, 6, 2), "logistic_squared_error", activation="logistic"),
     Case(scattered, 9, (1, 2, 1), "squared_error", batch=1, density=1.0),
     Case(scattered, 12, (600, 300, 2), "squared_error", batch=5, density=0.02),
 ]
@@ -99,7 +102,7 @@ def make_data(case, dtype, dense):
     X = case.make(rng, case.n, case.units[0], case.density).astype(dtype)
     k = case.units[-1]
     labels, targets = np.empty(0, np.int32), np.empty((0, 0), dtype)
-    if case.loss == "log_loss":
+    if LOSSES[case.loss].output == "softmax":
         y = labels = rng.randint(0, k, case.n).astype(np.int32)
     else:
         y = rng.standard_normal((case.n, k))
@@ -116,7 +119,7 @@ def start(case, dtype, solver=None):
     layout, plan = make_plan(
         units=case.units,
         hidden_activation=case.activation,
-        out_activation=OUTPUTS[case.loss],
+        out_activation=LOSSES[case.loss].output,
         loss=case.loss,
         solver=solver or case.solver,
         alpha=ALPHA,
@@ -196,7 +199,7 @@ def test_training_follows_the_reference(case, dtype, blocks):
         X,
         y,
         hidden_activation=case.activation,
-        out_activation=OUTPUTS[case.loss],
+        out_activation=LOSSES[case.loss].output,
         loss=case.loss,
         rng=np.random.RandomState(SEED),
         sample_weight=weight,
@@ -225,7 +228,7 @@ def test_full_batch_gradient(case, dtype, blocks, monkeypatch):
         results.append((evaluate(), evaluate.gradient.copy()))
     assert all(loss == results[0][0] and np.array_equal(g, results[0][1]) for loss, g in results)
     loss, d_coefs, d_intercepts = reference.gradients(
-        state.coefs, state.intercepts, X, y, hidden_activation=case.activation, out_activation=OUTPUTS[case.loss],
+        state.coefs, state.intercepts, X, y, hidden_activation=case.activation, out_activation=LOSSES[case.loss].output,
         loss=case.loss, sample_weight=weight, alpha=ALPHA,
     )  # fmt: skip
     flat = np.concatenate([part.ravel() for pair in zip(d_coefs, d_intercepts, strict=True) for part in pair])
