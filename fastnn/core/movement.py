@@ -1,4 +1,4 @@
-"""Moving numbers without computing: transposition by square blocks in registers, and prefetching.
+"""Moving numbers without computing: transposition by square blocks in registers, and lines between caches.
 
 A block is LANES x LANES elements, LANES to a 32-byte vector (8 floats, 4 doubles): LANES loads, log2(LANES) rounds of
 two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 2.0 us against 14 us element by element.
@@ -93,4 +93,26 @@ def _type_prefetch(context):
 def _lower_prefetch(context, builder, sig, args):
     pointer = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
     emit_prefetch(builder, builder.ptrtoint(pointer, ir.IntType(64)))
+    return context.get_dummy_value()
+
+
+def claim(a, i):
+    """Take the cache line of ``a[i]`` away from other cores, by a store of what it holds; changes nothing.
+
+    A store to a line that another core has read waits for that core's cache. Here nothing waits for the store. (A
+    prefetch with the intent to write does not do: it leaves a line that is shared as it is.)
+    """
+
+
+@type_callable(claim)
+def _type_claim(context):
+    return lambda a, i: types.void(a, types.int64)
+
+
+@lower_builtin(claim, types.Array, types.Integer)
+def _lower_claim(context, builder, sig, args):
+    pointer = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
+    word = builder.bitcast(pointer, ir.IntType(32).as_pointer())
+    same = builder.load_atomic(word, "monotonic", align=4)  # atomic: or LLVM would drop the pair
+    builder.store_atomic(same, word, "monotonic", align=4)
     return context.get_dummy_value()
