@@ -26,6 +26,9 @@ from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_produ
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
 STRIP_ELEMENTS = 1 << 17
+# Weights up to this size are found in the cores' own caches: those that another core has read are claimed before their
+# update (10000 x 16, 2 cores of Zen 4: gradient and update of a batch 84 us instead of 100). Larger ones are in none.
+SHARED_BYTES = 1 << 21
 
 
 def CURSORS(real):
@@ -92,11 +95,14 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
     Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
     moments decay and go on moving a weight when its gradient is zero. A row could be passed over without changing a
     bit only where alpha and all its moments are zero, or without moments alpha alone: not with scikit-learn's defaults.
+    The update of 10000 x 16 weights by adam is 45 of 265 us of a batch of 512 rows on one core of Zen 4 (100 entries a
+    row: 77 for the forward product, 105 for the gradient).
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
     fan_in, fan_out = layout.units[0], layout.units[1]
-    shared = layout.weight[0] if hi - lo < fan_in else -1
+    cached = fan_in * fan_out * slot.itemsize <= SHARED_BYTES
+    shared = layout.weight[0] if hi - lo < fan_in and cached else -1
     indices, indptr = csr.indices, csr.indptr
     for r in range(rows.size):
         first = indptr[rows[r]]
