@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from .plan import make_layout, n_params
+from .plan import ROOM, make_layout, n_params
 from .schedules import Optimizer
-from .state import flat_params, split, with_room
+from .state import flat_params, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one
 
@@ -51,9 +51,9 @@ def dump(attributes):
         if dtype not in (np.float32, np.float64):  # set since the fit; nobody could load the state
             raise ValueError(f"dtype must be float32 or float64, got {dtype}.")
         params = flat_params(make_layout(units, dtype, 1), dtype, coefs, intercepts)
-        vector = with_room(params.size, dtype)
-        vector[...] = params
-        state["_weights"] = {"units": units, "vector": vector.base}
+        vector = np.zeros(params.size + ROOM, dtype)
+        vector[: params.size] = params
+        state["_weights"] = {"units": units, "vector": vector}
     if "_optimizer" in state:
         state["_optimizer"] = state["_optimizer"].to_dict()
     return state
@@ -84,7 +84,7 @@ def _weights(units, vector):
         raise ValueError(f"a vector of float32 or float64 expected, found {type(vector).__name__}")
     layout = make_layout(units, vector.dtype, 1)
     n = n_params(layout)
-    if vector.shape != with_room(n, vector.dtype).base.shape:
+    if vector.shape != (n + ROOM,):
         raise ValueError(f"{n} weights of units {units} do not fill a vector of shape {vector.shape}")
     return split(layout, np.asarray(vector)[:n])
 

@@ -6,7 +6,8 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.network import GROUP, LINE_BYTES, scratch_size
+from .core.microkernel import LINE_BYTES
+from .core.network import GROUP, scratch_size
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
 from .plan import ROOM, n_moments, n_params
@@ -48,15 +49,19 @@ def new_state(layout, plan):
 
 
 def with_room(n, dtype):
-    """Zeros of length ``n`` with spare elements behind them in memory."""
-    return np.zeros(n + ROOM, dtype)[:n]
+    """Zeros of length ``n`` that start on a cache line, with spare elements behind them in memory.
+
+    Where 16 units of float32 make a weight row one line, the products with sparse rows read two lines a row elsewhere:
+    81 us instead of 109 for 512 rows of 100 entries (Zen 4).
+    """
+    line = LINE_BYTES // np.dtype(dtype).itemsize
+    return _on_line(np.zeros(n + ROOM + line, dtype), n)
 
 
-def aligned(n, dtype):
-    """An uninitialized array of length ``n`` that starts on a cache line: sparse gradients are a fifth faster there."""
-    memory = np.empty(n * dtype.itemsize + LINE_BYTES, np.uint8)
-    start = -memory.ctypes.data % LINE_BYTES
-    return memory[start : start + n * dtype.itemsize].view(dtype)
+def _on_line(memory, n):
+    """The ``n`` elements of a flat array from the first on that starts a cache line."""
+    start = -memory.ctypes.data % LINE_BYTES // memory.itemsize
+    return memory[start : start + n]
 
 
 def split(layout, params):
@@ -81,10 +86,13 @@ def flat_params(layout, dtype, coefs, intercepts):
     """
     n = n_params(layout)
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
-    if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1 and base.size == n + ROOM:
-        expected = split(layout, base[:n])
-        if _same_memory(expected[0] + expected[1], [*coefs, *intercepts]):
-            return base[:n]
+    if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1:
+        spare = base.size - n
+        if spare in (ROOM, ROOM + LINE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_room`
+            params = base[:n] if spare == ROOM else _on_line(base, n)
+            expected = split(layout, params)
+            if _same_memory(expected[0] + expected[1], [*coefs, *intercepts]):
+                return params
     params = with_room(n, dtype)
     own = split(layout, params)
     _check_shapes("coefs_", own[0], coefs)
@@ -143,6 +151,6 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         places=np.zeros(batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
         steps=np.zeros(1, np.int64),
-        scratch=aligned(n_threads * slot_size + ROOM, dtype),
+        scratch=with_room(n_threads * slot_size, dtype),
     )
     return buffers, slot_size

@@ -9,9 +9,9 @@ import math
 from numba import prange
 
 from .jit import entry, kernel, unpack
-from .microkernel import address_of
+from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
-from .network import BLOCK_ROWS, GROUP, LINE_BYTES, follow_weights, learn_rows, learn_weights, predict_rows
+from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 

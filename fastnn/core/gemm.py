@@ -16,10 +16,9 @@ spare.
 import numpy as np
 
 from .jit import IN, INT, OUT, ROWS, kernel, leaf
-from .microkernel import UNIT_BYTES, claim, tile, tile_rows
+from .microkernel import LINE_BYTES, UNIT_BYTES, claim, tile, tile_rows
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
-LINE_BYTES = 64
 MAX_UNITS = len(HEIGHTS)
 NOWHERE = np.empty(0, dtype=np.int64)
 

@@ -23,6 +23,7 @@ from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
 UNIT_BYTES = 32
+LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4, 3)
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these

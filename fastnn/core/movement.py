@@ -1,4 +1,4 @@
-"""Moving numbers without computing: transposition by square blocks in registers, and prefetching.
+"""Moving numbers without computing: transposition by square blocks in registers, and lines between caches.
 
 A block is LANES x LANES elements, LANES to a 32-byte vector (8 floats, 4 doubles): LANES loads, log2(LANES) rounds of
 two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 2.0 us against 14 us element by element.

@@ -10,10 +10,10 @@ ldr), where ldr is n rounded up to whole vectors.
 import numpy as np
 
 from .activations import activate, activate_output, differentiate
-from .gemm import LINE_BYTES, NOWHERE, product, product_at
+from .gemm import NOWHERE, product, product_at
 from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
-from .microkernel import address_of
+from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
 from .reductions import dot, sum_squares

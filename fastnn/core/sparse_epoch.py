@@ -15,12 +15,12 @@ from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_row
 
 
 @kernel
-def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size):
+def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
     layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-    learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, slot)
+    learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, ahead, slot)
 
 
 @kernel
@@ -55,13 +55,16 @@ def train_epoch_sparse(
     buffers.steps[0] = 0
     for batch in range(n_batches):
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
+        ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
         n = members.size
         weights = weight_sum(sample_weight, members)
         losses[batch] = 0.0
         if weights == 0.0:
             continue
         for block in prange(n_blocks):
-            learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size)
+            learn_row_block(
+                packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
+            )
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -84,9 +87,12 @@ def loss_and_gradient_sparse(
     loss = penalty(buffers, alpha)
     for start in range(0, rows.size, plan.batch_size):
         members = rows[start : min(start + plan.batch_size, rows.size)]
+        ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
-            learn_row_block(packed, like, csr, labels, targets, sample_weight, members, block, n_blocks, slot_size)
+            learn_row_block(
+                packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
+            )
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size)

@@ -26,6 +26,9 @@ from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_produ
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
 STRIP_ELEMENTS = 1 << 17
+# Weights up to this size are found in the cores' own caches: those that another core has read are claimed before their
+# update (10000 x 16, 2 cores of Zen 4: gradient and update of a batch 84 us instead of 100). Larger ones are in none.
+SHARED_BYTES = 1 << 21
 
 
 def CURSORS(real):
@@ -34,12 +37,12 @@ def CURSORS(real):
 
 
 @kernel
-def level_one(layout, params, csr, rows, start, n, activations, lo):
+def level_one(layout, params, csr, rows, start, n, following, activations, lo):
     """A_1 = f(X W_0 + b_0) of n rows. Writes: activations, rows lo .. lo + n of level 1. Reads: params, csr, rows."""
     stride = layout.stride[1]
     top = layout.level[1] + lo * stride
     weight, bias = layout.weight[0], layout.bias[0]
-    sparse_product(activations, top, stride, csr, rows, start, n, params, weight, bias, layout.units[1])
+    sparse_product(activations, top, stride, csr, rows, start, n, following, params, weight, bias, layout.units[1])
     activate(layout.activation[0], activations[top : top + n * stride])
 
 
@@ -54,14 +57,16 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
     if n_outputs == 1:
         sparse_dots(z, csr, rows, start, n, params, weight, bias, scratch)
     else:
-        sparse_product(c, ic, stride, csr, rows, start, n, params, weight, bias, n_outputs)
+        sparse_product(c, ic, stride, csr, rows, start, n, rows[:0], params, weight, bias, n_outputs)
         transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
     activate_output(layout.activation[0], z, n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, OUT, group="sparse")
-def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, rows, lo, hi, slot):
+@leaf(LAYOUT, PLAN, BUFFERS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
+def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, rows, lo, hi, ahead, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
+
+    ``ahead`` are the next batch's rows: the entries of the first of them are asked for here.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
@@ -70,7 +75,8 @@ def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight
         block = rows[start : min(start + BLOCK_ROWS, hi)]
         n = block.size
         if plan.n_layers > 1:
-            level_one(layout, params, csr, block, 0, n, buffers.activations, start)
+            following = rows[start + n : hi] if start + n < hi else ahead[lo:]
+            level_one(layout, params, csr, block, 0, n, following, buffers.activations, start)
             learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 1, start, slot)
             continue
         n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
@@ -89,10 +95,14 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
     Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
     moments decay and go on moving a weight when its gradient is zero. A row could be passed over without changing a
     bit only where alpha and all its moments are zero, or without moments alpha alone: not with scikit-learn's defaults.
+    The update of 10000 x 16 weights by adam is 45 of 265 us of a batch of 512 rows on one core of Zen 4 (100 entries a
+    row: 77 for the forward product, 105 for the gradient).
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
     fan_in, fan_out = layout.units[0], layout.units[1]
+    cached = fan_in * fan_out * slot.itemsize <= SHARED_BYTES
+    shared = layout.weight[0] if hi - lo < fan_in and cached else -1
     indices, indptr = csr.indices, csr.indptr
     for r in range(rows.size):
         first = indptr[rows[r]]
@@ -101,8 +111,9 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
         sparse_gradient(
-            slot, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out
-        )
+            slot, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out,
+            buffers.params, shared,
+        )  # fmt: skip
         offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
@@ -123,7 +134,7 @@ def predict_rows_sparse(layout, n_layers, params, csr, rows, out, levels, slot, 
     ldr = padded(n)
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     if n_layers > 1:
-        level_one(layout, params, csr, rows, start, n, levels, 0)
+        level_one(layout, params, csr, rows, start, n, rows[:0], levels, 0)
         hidden_forward(layout, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
         top, stride = layout.level[n_layers - 1], layout.stride[n_layers - 1]
         output_forward(layout, n_layers, params, levels, top, stride, z, scratch, n, ldr)

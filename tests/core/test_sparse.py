@@ -6,16 +6,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from numba import config
+from numba import config, njit
 
 import reference
 from fastnn import MLPClassifier, MLPRegressor, infer, threads, train
 from fastnn.core import jit
 from fastnn.core.losses import LOSSES
+from fastnn.core.microkernel import address_of, claim
 from fastnn.core.records import EncodedData
 from fastnn.core.sparse import as_csr, find_column, gather, scatter
-from fastnn.plan import make_plan
-from fastnn.state import new_state
+from fastnn.plan import make_plan, n_params
+from fastnn.state import flat_params, new_state, split, with_room
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -337,6 +338,33 @@ def test_python_twins():
     assert g.reshape(6, 4)[[1, 3]].tolist() == [[0, 2, 4, 6], [0, 3, 6, 9]] and g.sum() == 30
     first = getattr(find_column, "py_func", find_column)  # compiled, it can be called by compiled code only
     assert [first(columns, 0, 3, column) for column in range(7)] == [0, 0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has no caches to ask")
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+def test_claimed_lines_keep_their_values(dtype):
+    @njit(**jit.OPTIONS)
+    def claim_all(a):
+        for i in range(a.size):
+            claim(address_of(a, i))
+
+    a = np.random.RandomState(SEED).standard_normal(37).astype(dtype)
+    a[:3] = np.nan, -0.0, np.inf
+    expected = a.tobytes()
+    claim_all(a)
+    assert a.tobytes() == expected
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000])
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+def test_parameters_start_on_a_cache_line(n, dtype):
+    layout, _ = make_plan(
+        units=(n, 3), hidden_activation="relu", out_activation="softmax", loss="log_loss", solver="adam", dtype=dtype
+    )
+    vector = with_room(n_params(layout), dtype)
+    assert vector.ctypes.data % 64 == 0 and vector.size == 3 * n + 3
+    found = flat_params(layout, np.dtype(dtype), *split(layout, vector))
+    assert np.shares_memory(found, vector) and found.ctypes.data == vector.ctypes.data
 
 
 def test_sparse_leaves_are_compiled_on_request_only(monkeypatch):
