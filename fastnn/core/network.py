@@ -11,7 +11,7 @@ import numpy as np
 
 from .activations import activate, activate_output, differentiate
 from .gemm import product, product_ahead
-from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
@@ -115,22 +115,50 @@ def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     activate_output(layout.activation[layer], outputs, fan_out, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
-@leaf(LAYOUT, INT, IN, MATRIX, ROWS, OUT, OUT, OUT, INT, INT)
-def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n):
+@kernel
+def watch(z, first, step, n, suspect):
+    """suspect[0] <- 1 if one of n numbers is not finite. Writes: suspect. Reads: z[first + r * step]."""
+    found = 0
+    for r in range(n):
+        value = z[first + r * step]
+        found += value - value != 0
+    if found:
+        suspect[0] = 1
+
+
+@leaf(LAYOUT, PASS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT)
+def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
-    Writes: out (n, n_outputs) flat. Reads: params, X, rows. Scratch: levels, slot.
+    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
+    its activation, tells for a row of any length: X is read once. Large weights can do the same: it is but a suspicion.
+
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
     """
+    n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
     if rows.size > 0:
         gather_rows(levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
-    hidden_forward(layout, 0, n_layers, params, a, ia, lda, levels, 0, n)
-    if n_layers > 1:
-        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
+    elif sizes.by_columns:
+        transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)
+        a, ia, lda = as_read(levels), 0, layout.stride[0]
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    if n_layers > 1:
+        top, stride = layout.level[1], layout.stride[1]
+        product(
+            levels, top, stride, params, layout.bias[0], 0,
+            a, ia, lda, 1, params, layout.weight[0], layout.units[1], n, layout.units[1], layout.units[0],
+        )  # fmt: skip
+        watch(levels, top, stride, n, suspect)
+        activate(layout.activation[0], levels[top : top + n * stride])
+        hidden_forward(layout, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
+        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
+    else:
+        for r in range(n):
+            watch(a, ia + r * lda, 1, layout.units[0], suspect)
     output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
 
@@ -308,9 +336,14 @@ def learn_weights(layout, plan, buffers, layer, lo, hi, n_rows, alpha, scale, ra
         step(plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 
 
+def output_scratch_size(units, strides, n_rows):
+    """Elements that ``output_forward`` and the transposed outputs of n_rows rows take (plain Python)."""
+    ldr = n_rows + 2 * LANES
+    return (units[-1] + max(units[-2], strides[-1], 2)) * ldr + 8 * LANES
+
+
 def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
-    ldr = BLOCK_ROWS + 2 * LANES
-    rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
+    rows = output_scratch_size(units, strides, BLOCK_ROWS)
     weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS + 4 * max(strides[1:])
-    return max(rows, weights) + 8 * LANES
+    return max(rows, weights + 8 * LANES)

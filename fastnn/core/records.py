@@ -63,6 +63,16 @@ class TrainPlan(NamedTuple):
     epsilon: np.floating
 
 
+class Pass(NamedTuple):
+    """How rows go through a network to its outputs, some at a time; all int64."""
+
+    n_layers: np.int64
+    by_columns: np.int64  # 1: X is handed over transposed, (n_features, n)
+    block_rows: np.int64  # most rows that go through at once
+    level_size: np.int64  # elements of the activations of so many rows
+    slot_size: np.int64  # elements of scratch beside them
+
+
 class Buffers(NamedTuple):
     """The only arrays that compiled code may write: flat, and of the network's dtype where nothing else is said."""
 
