@@ -22,12 +22,13 @@ ROWS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(ROWS)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT, INT, INT)
-def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, line, offsets):
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, IN, INT, INT, INT, INT, INT, INT, INT, INT)
+def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, line, line_row, offsets):
     """`product` that meanwhile prefetches what is needed next.
 
-    Tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of the n_k int64 at
-    address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when ``offsets`` is 0.
+    Tiles from row i of C on ask for the lines at address ``line + i * line_row`` plus each of the n_k int64 at address
+    ``offsets``: with ``line_row`` the itemsize m consecutive elements of n_k rows in all, with the distance between A's
+    rows what lies so far behind each of them. Nothing is asked for when ``offsets`` is 0.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
@@ -47,7 +48,7 @@ def product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n
                 height = 4 if height > 4 else height // 2
             tile(
                 height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k, line + i * c.itemsize, offsets,
+                a, ia + i * a_row, a_row, a_k, b, ib + j, b_k, n_k, line + i * line_row, offsets,
             )  # fmt: skip
             i += height
         right = left
@@ -63,4 +64,4 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
     """
-    product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, 0, 0)
+    product_ahead(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k, 0, 0, 0)

@@ -190,7 +190,7 @@ def _record(cls, field):
 _COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-PASS = _record(Pass, lambda name, real: types.int64)
+PASS = _record(Pass, lambda name, real: types.Array(types.int64, 1, "C") if name == "ahead" else types.int64)
 BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("offsets", "steps") else real))
 
 

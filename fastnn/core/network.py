@@ -13,6 +13,7 @@ from .activations import activate, activate_output, differentiate
 from .gemm import product, product_ahead
 from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
+from .microkernel import address_of
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
 from .reductions import dot, sum_squares
@@ -116,12 +117,11 @@ def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
 
 @kernel
-def watch(z, first, step, n, suspect):
-    """suspect[0] <- 1 if one of n numbers is not finite. Writes: suspect. Reads: z[first + r * step]."""
+def watch(z, suspect):
+    """suspect[0] <- 1 if an element of z is NaN or inf. Writes: suspect. Reads: z (flat)."""
     found = 0
-    for r in range(n):
-        value = z[first + r * step]
-        found += value - value != 0
+    for i in range(z.size):
+        found |= z[i] - z[i] != 0
     if found:
         suspect[0] = 1
 
@@ -131,7 +131,8 @@ def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, sta
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
-    its activation, tells for a row of any length: X is read once. Large weights can do the same: it is but a suspicion.
+    its activation, tells for a row of any length: X is read once, and rows to come are prefetched meanwhile. Large
+    weights can do the same: it is but a suspicion.
 
     Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
     """
@@ -139,6 +140,7 @@ def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, sta
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
+    line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
     if rows.size > 0:
         gather_rows(levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
@@ -148,17 +150,18 @@ def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, sta
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     if n_layers > 1:
         top, stride = layout.level[1], layout.stride[1]
-        product(
+        product_ahead(
             levels, top, stride, params, layout.bias[0], 0,
             a, ia, lda, 1, params, layout.weight[0], layout.units[1], n, layout.units[1], layout.units[0],
+            line, lda * a.itemsize, offsets,
         )  # fmt: skip
-        watch(levels, top, stride, n, suspect)
+        watch(levels[top : top + n * stride : stride], suspect)
         activate(layout.activation[0], levels[top : top + n * stride])
         hidden_forward(layout, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
         a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
     else:
         for r in range(n):
-            watch(a, ia + r * lda, 1, layout.units[0], suspect)
+            watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
     output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
 
@@ -266,7 +269,7 @@ def strip_gradient(layout, plan, buffers, layer, i0, n, n_rows, line, offsets, g
     else:
         product_ahead(
             g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, deltas, delta, above, n, fan_out, n_rows,
-            line + i0 * g.itemsize, offsets,
+            line + i0 * g.itemsize, g.itemsize, offsets,
         )  # fmt: skip
 
 

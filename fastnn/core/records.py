@@ -64,13 +64,14 @@ class TrainPlan(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """How rows go through a network to its outputs, some at a time; all int64."""
+    """How rows go through a network to its outputs, some at a time; arrays are int64."""
 
     n_layers: np.int64
     by_columns: np.int64  # 1: X is handed over transposed, (n_features, n)
     block_rows: np.int64  # most rows that go through at once
     level_size: np.int64  # elements of the activations of so many rows
     slot_size: np.int64  # elements of scratch beside them
+    ahead: np.ndarray  # bytes from a row of X to the lines that are prefetched while it is read; size 0: none are
 
 
 class Buffers(NamedTuple):

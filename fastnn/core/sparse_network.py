@@ -125,7 +125,7 @@ def predict_rows_sparse(layout, sizes, params, csr, rows, out, levels, slot, sus
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
     if rows.size == 0:
-        watch(csr.values, csr.indptr[start], 1, csr.indptr[start + n] - csr.indptr[start], suspect)
+        watch(csr.values[csr.indptr[start] : csr.indptr[start + n]], suspect)
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     if n_layers > 1:
         level_one(layout, params, csr, rows, start, n, levels, 0)
