@@ -174,10 +174,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_classes)
             Class labels, or a multi-label indicator (sparse if the classifier was fitted with a sparse one).
         """
-        outputs = self._outputs(X)
-        if self._label_binarizer.y_type_ == "multiclass":
+        outputs, binarizer = self._outputs(X), self._label_binarizer
+        if binarizer.y_type_ == "multiclass":
             return self.classes_[outputs.argmax(axis=1)]
-        return self._label_binarizer.inverse_transform(outputs)
+        if binarizer.y_type_ == "binary" and len(self.classes_) == 2:
+            return self.classes_[(outputs[:, 0] > 0.5).astype(np.intp)]
+        return binarizer.inverse_transform(outputs)
 
     def predict_proba(self, X):
         """Predict probabilities.
@@ -196,7 +198,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         outputs = self._outputs(X)
         if outputs.shape[1] > 1:
             return outputs
-        return np.hstack([1 - outputs, outputs])
+        proba = np.empty((len(outputs), 2), outputs.dtype)
+        np.subtract(1, outputs[:, 0], out=proba[:, 0])
+        proba[:, 1] = outputs[:, 0]
+        return proba
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.

@@ -8,6 +8,7 @@ float64 in 15 ms, from uint8 in 5 on one core of a Zen 4; the network takes 46 o
 
 import functools
 import itertools
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ BLOCK_BYTES = 1 << 19  # ... and most memory that they and their activations tak
 AHEAD_ROWS = 12  # between the row of X that is read and the first one that is prefetched (784-100-10: 48.5 ms, now 45)
 AHEAD_BYTES = 256  # shorter rows are not prefetched
 LINE_BYTES = 64
+AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: threads of Python's take 0.25 ms to start
 CONVERTED_BYTES = 1 << 19  # of rows that are converted at a time: they stay in the second cache
 CONVERTED_ENTRIES = 1 << 18  # the same for the entries of sparse rows, whose cost lies in the calls
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
@@ -135,7 +137,8 @@ def _predict_dense(layout, params, X, out, n_threads):
     if X.dtype == params.dtype and source.flags.c_contiguous and source.flags.aligned:
         return own.fill(out, read_only(source), None, n_threads)
     n, n_features = X.shape
-    height = min(n, max(16, CONVERTED_BYTES // (n_features * params.itemsize)))
+    small = X.size * params.itemsize <= AT_ONCE_BYTES
+    height = n if small else min(n, max(16, CONVERTED_BYTES // (n_features * params.itemsize)))
 
     def convert():
         room = np.empty(height * n_features, params.dtype)
@@ -199,8 +202,7 @@ class Prediction:
 
     def _row_flops(self, X):
         first = X.values.size / max(X.indptr.size - 1, 1) if self.sparse else self.units[0]
-        widths = (first, *self.units[1:])
-        return 2.0 * sum(map(float.__mul__, map(float, widths[:-1]), map(float, widths[1:])))
+        return 2.0 * (first * self.units[1] + sum(map(operator.mul, self.units[1:-1], self.units[2:])))
 
     def fill(self, out, X, rows, n_threads):
         """Outputs of all rows of X, or of ``rows``, which compiled code can read as they are. Returns suspicion."""
@@ -215,11 +217,13 @@ class Prediction:
         for first in range(0, n, step):
             part = out[first : first + step]
             run(prepared.packed, self.params, X, rows, part, memory, suspect, first, n_threads)
-        return bool(suspect.any())
+        return 1 in suspect.tolist()
 
     def fill_converted(self, out, convert, items, n_threads):
         """Outputs of rows that ``convert()(item)`` brings into form: ``(X, start, stop)``. Returns suspicion."""
-        prepared = _prepared(*self._key, BLOCK_ROWS if len(out) > 16 else 16 if len(out) > 1 else 1)
+        if len(items) == 1:
+            return self.fill(out, convert()(items[0])[0], None, n_threads)
+        prepared = _prepared(*self._key, BLOCK_ROWS)
         run = runner(self._entry, out.dtype, 1, self.sparse)
         suspicions = []
 

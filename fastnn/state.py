@@ -81,10 +81,9 @@ def flat_params(layout, dtype, coefs, intercepts):
     """
     n = n_params(layout)
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
-    if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1 and base.size == n + ROOM:
-        expected = split(layout, base[:n])
-        if _same_memory(expected[0] + expected[1], [*coefs, *intercepts]):
-            return base[:n]
+    whole = isinstance(base, np.ndarray) and base.dtype == dtype and base.shape == (n + ROOM,)
+    if whole and _are_views(base, layout.units.tolist(), coefs, intercepts):
+        return base[:n]
     params = with_room(n, dtype)
     own = split(layout, params)
     _check_shapes("coefs_", own[0], coefs)
@@ -94,15 +93,22 @@ def flat_params(layout, dtype, coefs, intercepts):
     return params
 
 
-def _same_memory(expected, given):
-    return len(expected) == len(given) and all(
-        isinstance(g, np.ndarray)
-        and g.dtype == e.dtype
-        and g.shape == e.shape
-        and g.strides == e.strides
-        and g.__array_interface__["data"][0] == e.__array_interface__["data"][0]
-        for e, g in zip(expected, given, strict=True)
-    )
+def _are_views(base, units, coefs, intercepts):
+    """Whether these are the arrays that `split` makes of ``base``; asked in every prediction, so no array is made."""
+    if not base.flags.c_contiguous or not len(coefs) == len(intercepts) == len(units) - 1:
+        return False
+    address = _address(base)
+    for coef, intercept, *shape in zip(coefs, intercepts, units[:-1], units[1:], strict=True):
+        for array, expected in ((coef, tuple(shape)), (intercept, (shape[1],))):
+            fits = isinstance(array, np.ndarray) and array.dtype == base.dtype and array.shape == expected
+            if not fits or not array.flags.c_contiguous or _address(array) != address:
+                return False
+            address += array.nbytes
+    return True
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
 
 
 def _check_shapes(name, expected, given):

@@ -384,14 +384,18 @@ class Entry:
     def __init__(self, py_func):
         self.py_func = py_func
         self.twins = {}
+        self._found = {}  # the same by what was asked for: the name of a dtype takes 2 us to make
         functools.update_wrapper(self, py_func)
 
     def twin(self, dtype, parallel=False):
         """The dispatcher for a dtype, running on the calling thread, or its ``prange`` loops on Numba's threads."""
+        if (dtype, parallel) in self._found:
+            return self._found[dtype, parallel]
         key = (np.dtype(dtype).name, parallel)
         if key not in self.twins:
             suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
             self.twins[key] = _cached(self.py_func, suffix, **OPTIONS, **({"parallel": True} if parallel else {}))
+        self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]
 
 
