@@ -12,21 +12,16 @@ from sklearn.utils.validation import _check_sample_weight, assert_all_finite, va
 from .core.records import EncodedData
 from .stopping import NON_FINITE
 
+UNCHECKED = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
 
-def validated(estimator, X, y="no_validation", *, reset, y_numeric=False):
-    """X, or X and y, as ``validate_data`` leaves them, except that NaN and inf in X are not looked for yet.
+
+def validated(estimator, X, y, *, reset, y_numeric=False):
+    """X and y as ``validate_data`` leaves them, except that NaN and inf in X are not looked for yet.
 
     Numeric arrays keep their dtype: whoever passes ``uint8`` images does not pay for a float64 copy of them.
     """
     numeric = (isinstance(X, np.ndarray) or sp.issparse(X)) and X.dtype.kind in "biuf"
-    options = {
-        "accept_sparse": ["csr", "csc"],
-        "dtype": "numeric" if numeric else (np.float64, np.float32),
-        "ensure_all_finite": False,
-        "reset": reset,
-    }
-    if isinstance(y, str) and y == "no_validation":
-        return validate_data(estimator, X, **options)
+    options = {**UNCHECKED, "dtype": "numeric" if numeric else (np.float64, np.float32), "reset": reset}
     X, y = validate_data(estimator, X, y, multi_output=True, y_numeric=y_numeric, **options)
     if y.ndim == 2 and y.shape[1] == 1 and not sp.issparse(y):
         y = column_or_1d(y, warn=True)
@@ -34,15 +29,16 @@ def validated(estimator, X, y="no_validation", *, reset, y_numeric=False):
 
 
 def rows_to_predict(estimator, X):
-    """X as `validated` leaves it; X itself, in a hundredth of the time, where those checks can find nothing.
+    """X as ``validate_data`` leaves it, of any real dtype and not looked through for NaN and inf.
 
-    That is a plain array of real numbers with rows, and with as many columns as the estimator was fitted with, neither
-    of which has names.
+    It is X itself, in a hundredth of the time, where those checks can find nothing: X is a plain array of real numbers
+    with rows, and with as many columns as the estimator was fitted with, neither of which has names.
     """
     plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.kind in "biuf" and X.shape[0] > 0
     if plain and X.shape[1] == getattr(estimator, "n_features_in_", 0) and not hasattr(estimator, "feature_names_in_"):
         return X
-    return validated(estimator, X, reset=False)
+    X = validate_data(estimator, X, dtype="numeric", reset=False, **UNCHECKED)
+    return X if X.dtype.kind in "biuf" else X.astype(np.float64)
 
 
 def refuse_non_finite(X, dtype, *, owner):
@@ -50,21 +46,13 @@ def refuse_non_finite(X, dtype, *, owner):
     values = X.data if sp.issparse(X) else X
     if get_config()["assume_finite"] or values.dtype.kind != "f" or not values.size:
         return
-    assert_all_finite(_as_looked_at(values), estimator_name=owner, input_name="X")
+    assert_all_finite(values, estimator_name=owner, input_name="X")
     with np.errstate(over="ignore"):
         extremes = np.array([values.min(), values.max()]).astype(dtype)
     if np.isinf(extremes).any():
         raise ValueError(
             f"Input X contains infinity or a value too large for {dtype!r}. {_finite_but_too_large('X', dtype)}"
         )
-
-
-def _as_looked_at(array):
-    """The array of which scikit-learn asks whether it is finite: it converts other types than these two to float64."""
-    if array.dtype in (np.float32, np.float64):
-        return array
-    with np.errstate(over="ignore"):
-        return array.astype(np.float64)
 
 
 def _finite_but_too_large(name, dtype):
@@ -141,7 +129,9 @@ def cast(array, dtype, name, *, owner=None):
     try:
         assert_all_finite(result)
     except ValueError:
-        assert_all_finite(_as_looked_at(array), estimator_name=owner, input_name=name)
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float64)  # as scikit-learn does before it looks
+        assert_all_finite(array, estimator_name=owner, input_name=name)
         raise ValueError(f"{NON_FINITE} {_finite_but_too_large(name, result.dtype)}") from None
     return read_only(result)
 

@@ -202,7 +202,7 @@ class Prediction:
 
     def _row_flops(self, X):
         first = X.values.size / max(X.indptr.size - 1, 1) if self.sparse else self.units[0]
-        return 2.0 * (first * self.units[1] + sum(map(operator.mul, self.units[1:-1], self.units[2:])))
+        return 1.0 + 2.0 * (first * self.units[1] + sum(map(operator.mul, self.units[1:-1], self.units[2:])))
 
     def fill(self, out, X, rows, n_threads):
         """Outputs of all rows of X, or of ``rows``, which compiled code can read as they are. Returns suspicion."""
