@@ -90,8 +90,7 @@ def flat_params(layout, dtype, coefs, intercepts):
         spare = base.size - n
         if spare in (ROOM, ROOM + LINE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_room`
             params = base[:n] if spare == ROOM else _on_line(base, n)
-            expected = split(layout, params)
-            if _same_memory(expected[0] + expected[1], [*coefs, *intercepts]):
+            if _are_views(params, layout.units.tolist(), coefs, intercepts):
                 return params
     params = with_room(n, dtype)
     own = split(layout, params)
@@ -102,15 +101,22 @@ def flat_params(layout, dtype, coefs, intercepts):
     return params
 
 
-def _same_memory(expected, given):
-    return len(expected) == len(given) and all(
-        isinstance(g, np.ndarray)
-        and g.dtype == e.dtype
-        and g.shape == e.shape
-        and g.strides == e.strides
-        and g.__array_interface__["data"][0] == e.__array_interface__["data"][0]
-        for e, g in zip(expected, given, strict=True)
-    )
+def _are_views(base, units, coefs, intercepts):
+    """Whether these are the arrays that `split` makes of ``base``; asked in every prediction, so no array is made."""
+    if not base.flags.c_contiguous or not len(coefs) == len(intercepts) == len(units) - 1:
+        return False
+    address = _address(base)
+    for coef, intercept, *shape in zip(coefs, intercepts, units[:-1], units[1:], strict=True):
+        for array, expected in ((coef, tuple(shape)), (intercept, (shape[1],))):
+            fits = isinstance(array, np.ndarray) and array.dtype == base.dtype and array.shape == expected
+            if not fits or not array.flags.c_contiguous or _address(array) != address:
+                return False
+            address += array.nbytes
+    return True
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
 
 
 def _check_shapes(name, expected, given):

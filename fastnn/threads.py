@@ -6,9 +6,11 @@ Results do not depend on the number of threads, so the serial twin can stand in 
 while another Python thread is inside a parallel call.
 """
 
+import collections
 import functools
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
 import numba
@@ -101,5 +103,38 @@ def _run(serial, parallel, n_threads, *args):
             return parallel(*args)
         finally:
             numba.set_num_threads(before)
+    finally:
+        _inside.release()
+
+
+def share(make_worker, items, n_threads):
+    """Do ``make_worker()(item)`` for every item, on ``n_threads`` Python threads that each make a worker of their own.
+
+    For work that releases the interpreter's lock. This thread is one of them, and the only one while another Python
+    thread is inside a parallel call. After an error no further item is begun; the error is raised.
+    """
+    waiting = collections.deque(items)
+
+    def walk():
+        work = make_worker()
+        while True:
+            try:
+                item = waiting.popleft()
+            except IndexError:  # none is left
+                return
+            work(item)
+
+    if n_threads == 1 or not _inside.acquire(blocking=False):
+        walk()
+        return
+    try:
+        with ThreadPoolExecutor(n_threads - 1) as pool:
+            try:
+                others = [pool.submit(walk) for _ in range(n_threads - 1)]
+                walk()
+            finally:
+                waiting.clear()
+        for other in others:
+            other.result()
     finally:
         _inside.release()

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 
 import joblib
@@ -45,10 +47,11 @@ def test_other_n_jobs_are_refused_by_name(kind, n_jobs):
 PRELUDE = """
 import os, sys, threading, warnings
 import numpy as np, numba, scipy.sparse as sp
-from fastnn import MLPClassifier, MLPRegressor, threads
+from fastnn import MLPClassifier, MLPRegressor, infer, threads
 
 warnings.simplefilter("ignore")
 threads.CROSSOVER_FLOPS = 1  # everything is worth a second thread
+infer.AT_ONCE_BYTES, infer.CONVERTED_BYTES = 0, 1  # ... and is converted by several
 X = np.random.RandomState(0).standard_normal((400, 64)).astype(np.float32)
 CSR = sp.csr_array(np.where(X > 1, X, 0))
 Y = np.argmax(X[:, :3], axis=1)
@@ -57,7 +60,7 @@ Y = np.argmax(X[:, :3], axis=1)
 def fitted(seed, n_jobs):
     x = CSR if seed % 3 == 2 else X
     model = MLPClassifier((64,), max_iter=4, random_state=seed, n_jobs=n_jobs).fit(x, Y)
-    return [*model.coefs_, *model.intercepts_, model.predict_proba(x)]
+    return [*model.coefs_, *model.intercepts_, model.predict_proba(x), model.predict_proba(x.astype(np.float64))]
 
 
 def same(found, expected):
@@ -271,6 +274,49 @@ print((after[0] - before[0]) // 1024)
 def test_a_thousand_fits_leave_nothing_behind():
     (grown_kib,) = run(LEAKS)
     assert int(grown_kib) < 4096  # one forgotten set of buffers a fit would be 20 KiB * 1,000
+
+
+# ---- work shared among Python threads ---------------------------------------------------------------------------------
+def test_shared_work_is_done_once_each():
+    for n_threads in (1, 2, 5):
+        done, workers = [], []
+
+        def make():
+            workers.append(threading.get_ident())
+            return done.append
+
+        threads.share(make, range(100), n_threads)
+        assert sorted(done) == list(range(100))
+        assert len(workers) == n_threads
+        assert not threads._inside.locked()
+
+
+def test_shared_work_stops_at_an_error_and_raises_it():
+    for culprit in (0, 7):
+        done = []
+
+        def work(item):
+            if item == culprit:
+                raise KeyError(item)
+            time.sleep(0.001)
+            done.append(item)
+
+        with pytest.raises(KeyError):
+            threads.share(lambda: work, range(2000), 2)
+        assert len(done) < 1999
+        assert not threads._inside.locked()
+
+
+def test_shared_work_stays_on_this_thread_inside_parallel_work():
+    workers = []
+
+    def make():
+        workers.append(threading.get_ident())
+        return lambda item: None
+
+    with threads._inside:
+        threads.share(make, range(10), 4)
+    assert workers == [threading.get_ident()]
 
 
 # ---- inside joblib --------------------------------------------------------------------------------------------------

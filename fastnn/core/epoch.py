@@ -8,10 +8,10 @@ import math
 
 from numba import prange
 
-from .jit import entry, kernel, unpack
+from .jit import entry, kernel, unpack, unpack_pass
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
-from .network import BLOCK_ROWS, GROUP, follow_weights, learn_rows, learn_weights, predict_rows
+from .network import GROUP, follow_weights, learn_rows, learn_weights, predict_rows
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
@@ -207,29 +207,27 @@ def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, wei
 
 
 @kernel
-def predict_block(
-    layout, n_layers, params, X, rows, out, activations, scratch, block, n_blocks, level_size, slot_size
-):  # fmt: skip
+def predict_block(packed, params, X, rows, out, memory, suspect, first, block, n_blocks):
     """Outputs of one block's share of the rows."""
-    n_outputs = layout.units[n_layers]
+    layout, sizes = unpack_pass(packed, params)
+    n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
     lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
-    levels = activations[block * level_size : (block + 1) * level_size]
-    slot = scratch[block * slot_size : (block + 1) * slot_size]
-    for start in range(lo, hi, BLOCK_ROWS):
-        m = min(BLOCK_ROWS, hi - start)
-        predict_rows(layout, n_layers, params, X, rows, out[start * n_outputs :], levels, slot, start, m)
+    own = memory[block * (sizes.level_size + sizes.slot_size) :]
+    levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
+    for start in range(lo, hi, sizes.block_rows):
+        m = min(sizes.block_rows, hi - start)
+        there, flag = out[start * n_outputs :], suspect[block : block + 1]
+        predict_rows(layout, sizes, params, X, rows, there, levels, slot, flag, first + start, m)
 
 
 @entry
-def forward(layout, n_layers, params, X, rows, out, activations, scratch, n_blocks, level_size, slot_size):
-    """Outputs of the network for ``X[rows]``, or for all of X where ``rows`` is empty.
+def forward(packed, params, X, rows, out, memory, suspect, first, n_blocks):
+    """Outputs of the network for as many rows as ``out`` has: of X from ``first`` on, or of ``X[rows[first:]]``.
 
-    Writes: out (n, n_outputs). Reads: params, X, rows.
-    Scratch: activations (n_blocks * level_size), scratch (n_blocks * slot_size).
+    Writes: out (n, n_outputs); suspect (n_blocks,), 1 where X may hold NaN or inf. Reads: params, X, rows.
+    Scratch: memory (n_blocks * (level_size + slot_size)).
     """
     flat = out.reshape(-1)
     for block in prange(n_blocks):
-        predict_block(
-            layout, n_layers, params, X, rows, flat, activations, scratch, block, n_blocks, level_size, slot_size
-        )
+        predict_block(packed, params, X, rows, flat, memory, suspect, first, block, n_blocks)

@@ -23,19 +23,22 @@ MAX_UNITS = len(HEIGHTS)
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT, INT)
-def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, offsets, own):
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT, INT, INT)
+def product_at(
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets, own
+):  # fmt: skip
     """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
 
     Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
     at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
 
-    With columns by table, tiles from row i of C on ask for the lines at address ``line + i * itemsize`` plus each of
-    the n_k int64 at address ``offsets``: m consecutive elements of n_k rows in all. Nothing is asked for when
-    ``offsets`` is 0.
+    With columns by table, tiles from row i of C on ask for the lines at address ``line + i * line_row`` plus each of
+    the n_k int64 at address ``offsets``: with ``line_row`` the itemsize m consecutive elements of n_k rows in all, with
+    the distance between A's rows what lies so far behind each of them. Nothing is asked for when ``offsets`` is 0.
 
     ``own``, if not 0, is the address of a matrix like C that will be written next and that other cores have read: the
-    tiles claim its lines, part by part.
+    tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with 200 rows took 396 us
+    with rows gathered and nothing claimed, 384 without gathering, 350 so.)
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.
@@ -60,7 +63,7 @@ def product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
             tile(
                 height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
                 a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
-                b, ib + j, b_k, n_k, line + i * c.itemsize, offsets,
+                b, ib + j, b_k, n_k, line + i * line_row, offsets,
             )  # fmt: skip
             i += height
         right = left
@@ -76,4 +79,4 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
     """
-    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0)
+    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0, 0)

@@ -39,7 +39,7 @@ from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
-from .records import Buffers, Layout, TrainPlan
+from .records import Buffers, Layout, Pass, TrainPlan
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
@@ -167,6 +167,11 @@ def LABELS(real):
     return types.Array(types.int32, 1, "C", readonly=True)
 
 
+def INTS(real):
+    """A flat array of int64 that the leaf writes."""
+    return types.Array(types.int64, 1, "C")
+
+
 def INT(real):
     """A count, an offset, a stride or an id."""
     return types.int64
@@ -185,6 +190,9 @@ def _record(cls, field):
 _COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
+PASS = _record(
+    Pass, lambda name, real: types.Array(types.int64, 1, "C") if name in ("columns", "ahead") else types.int64
+)
 BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("places", "offsets", "steps") else real))
 
 
@@ -224,33 +232,44 @@ def unpack(packed, like):
     return packed
 
 
-@type_callable(unpack)
-def _type_unpack(context):
-    return lambda packed, like: types.Tuple([record(like.dtype) for record in (LAYOUT, PLAN, BUFFERS)])
+def unpack_pass(packed, like):
+    """Layout and pass out of what `pack` made of them; ``like`` as for `unpack`."""
+    return packed
 
 
-@lower_builtin(unpack, types.Array, types.Array)
-def _lower_unpack(context, builder, sig, args):
-    words = context.make_array(sig.args[0])(context, builder, args[0]).data
-    positions = itertools.count()
+def _unpacks(function, kinds):
+    """Compile ``function`` to code that makes records of these kinds out of packed words."""
 
-    def next_word():
-        return builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), next(positions))]))
+    @type_callable(function)
+    def type_function(context):
+        return lambda packed, like: types.Tuple([kind(like.dtype) for kind in kinds])
 
-    def make(kind):
-        if isinstance(kind, types.Integer):
-            return next_word()
-        if isinstance(kind, types.Float):
-            return context.cast(builder, builder.bitcast(next_word(), ir.DoubleType()), types.float64, kind)
-        array = context.make_array(kind)(context, builder)
-        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-        data = builder.inttoptr(next_word(), array.data.type)
-        shape, strides = (cgutils.pack_array(builder, [value]) for value in (next_word(), itemsize))
-        populate_array(array, data, shape, strides, itemsize, meminfo=None)
-        return array._getvalue()
+    @lower_builtin(function, types.Array, types.Array)
+    def lower_function(context, builder, sig, args):
+        words = context.make_array(sig.args[0])(context, builder, args[0]).data
+        positions = itertools.count()
 
-    records = [context.make_tuple(builder, kind, [make(field) for field in kind]) for kind in sig.return_type]
-    return context.make_tuple(builder, sig.return_type, records)
+        def next_word():
+            return builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), next(positions))]))
+
+        def make(kind):
+            if isinstance(kind, types.Integer):
+                return next_word()
+            if isinstance(kind, types.Float):
+                return context.cast(builder, builder.bitcast(next_word(), ir.DoubleType()), types.float64, kind)
+            array = context.make_array(kind)(context, builder)
+            itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+            data = builder.inttoptr(next_word(), array.data.type)
+            shape, strides = (cgutils.pack_array(builder, [value]) for value in (next_word(), itemsize))
+            populate_array(array, data, shape, strides, itemsize, meminfo=None)
+            return array._getvalue()
+
+        records = [context.make_tuple(builder, kind, [make(field) for field in kind]) for kind in sig.return_type]
+        return context.make_tuple(builder, sig.return_type, records)
+
+
+_unpacks(unpack, (LAYOUT, PLAN, BUFFERS))
+_unpacks(unpack_pass, (LAYOUT, PASS))
 
 
 _leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers
@@ -367,14 +386,18 @@ class Entry:
     def __init__(self, py_func):
         self.py_func = py_func
         self.twins = {}
+        self._found = {}  # the same by what was asked for: the name of a dtype takes 2 us to make
         functools.update_wrapper(self, py_func)
 
     def twin(self, dtype, parallel=False):
         """The dispatcher for a dtype, running on the calling thread, or its ``prange`` loops on Numba's threads."""
+        if (dtype, parallel) in self._found:
+            return self._found[dtype, parallel]
         key = (np.dtype(dtype).name, parallel)
         if key not in self.twins:
             suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
             self.twins[key] = _cached(self.py_func, suffix, **OPTIONS, **({"parallel": True} if parallel else {}))
+        self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]
 
 

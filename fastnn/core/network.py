@@ -11,7 +11,7 @@ import numpy as np
 
 from .activations import activate, activate_output, differentiate
 from .gemm import NOWHERE, product, product_at
-from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch, transpose
@@ -116,22 +116,53 @@ def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     activate_output(layout.activation[layer], outputs, fan_out, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
-@leaf(LAYOUT, INT, IN, MATRIX, ROWS, OUT, OUT, OUT, INT, INT)
-def predict_rows(layout, n_layers, params, X, rows, out, levels, slot, start, n):
+@kernel
+def watch(z, suspect):
+    """suspect[0] <- 1 if an element of z is NaN or inf. Writes: suspect. Reads: z (flat)."""
+    found = 0
+    for i in range(z.size):
+        found |= z[i] - z[i] != 0
+    if found:
+        suspect[0] = 1
+
+
+@leaf(LAYOUT, PASS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT)
+def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
-    Writes: out (n, n_outputs) flat. Reads: params, X, rows. Scratch: levels, slot.
+    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
+    its activation, tells for a row of any length: X is read once, and rows to come are prefetched meanwhile. Large
+    weights can do the same: it is but a suspicion.
+
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
     """
+    n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
+    line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
     if rows.size > 0:
         gather_rows(levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
-    hidden_forward(layout, 0, n_layers, params, a, ia, lda, levels, 0, n)
-    if n_layers > 1:
-        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
+    elif sizes.by_columns:
+        transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)
+        a, ia, lda = as_read(levels), 0, layout.stride[0]
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    if n_layers > 1:
+        top, stride = layout.level[1], layout.stride[1]
+        product_at(
+            levels, top, stride, params, layout.bias[0], 0,
+            a, ia, lda, int(sizes.columns.size == 0), sizes.columns, 0,
+            params, layout.weight[0], layout.units[1], n, layout.units[1], layout.units[0],
+            line, lda * a.itemsize, offsets, 0,
+        )  # fmt: skip
+        watch(levels[top : top + n * stride : stride], suspect)
+        activate(layout.activation[0], levels[top : top + n * stride])
+        hidden_forward(layout, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
+        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
+    else:
+        for r in range(n):
+            watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
     output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
 
@@ -214,7 +245,7 @@ def level_one(layout, buffers, X, lo, n):
     product_at(
         buffers.activations, top, stride, buffers.params, layout.bias[0], 0,
         X.reshape(-1), 0, 0, 1, buffers.places, lo, buffers.params, layout.weight[0], fan_out, n, fan_out, X.shape[1],
-        0, 0, 0,
+        0, 0, 0, 0,
     )  # fmt: skip
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
@@ -264,12 +295,12 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     elif layer == 0 and plan.n_layers > 1:
         product_at(
             g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
-            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, offsets, own,
+            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets, own,
         )  # fmt: skip
     else:
         product_at(
             g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, NOWHERE, 0,
-            deltas, delta, above, n, fan_out, n_rows, 0, 0, own,
+            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own,
         )  # fmt: skip
 
 
@@ -340,9 +371,14 @@ def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale,
         step(plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 
 
+def output_scratch_size(units, strides, n_rows):
+    """Elements that ``output_forward`` and the transposed outputs of n_rows rows take (plain Python)."""
+    ldr = n_rows + 2 * LANES
+    return (units[-1] + max(units[-2], strides[-1], 2)) * ldr + 8 * LANES
+
+
 def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
-    ldr = BLOCK_ROWS + 2 * LANES
-    rows = units[-1] * ldr + max(units[-2], strides[-1], 2) * ldr
+    rows = output_scratch_size(units, strides, BLOCK_ROWS)
     weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS + 4 * max(strides[1:])
-    return max(rows, weights) + 8 * LANES
+    return max(rows, weights + 8 * LANES)

@@ -65,6 +65,18 @@ class TrainPlan(NamedTuple):
     epsilon: np.floating
 
 
+class Pass(NamedTuple):
+    """How rows go through a network to its outputs, some at a time; arrays are int64."""
+
+    n_layers: np.int64
+    by_columns: np.int64  # 1: X is handed over transposed, (n_features, n)
+    block_rows: np.int64  # most rows that go through at once
+    level_size: np.int64  # elements of the activations of so many rows
+    slot_size: np.int64  # elements of scratch beside them
+    columns: np.ndarray  # where rows are prefetched: bytes from the first column of X to each; else of size 0
+    ahead: np.ndarray  # bytes from a row of X to the lines that are prefetched while it is read; size 0: none are
+
+
 class Buffers(NamedTuple):
     """The only arrays that compiled code may write: flat, and of the network's dtype where nothing else is said."""
 

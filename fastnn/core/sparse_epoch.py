@@ -9,8 +9,8 @@ import math
 from numba import prange
 
 from .epoch import boundary, penalty, rows_loss, weight_sum
-from .jit import entry, kernel, unpack
-from .network import BLOCK_ROWS, GROUP, learn_weights
+from .jit import entry, kernel, unpack, unpack_pass
+from .network import GROUP, learn_weights
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
 
 
@@ -101,25 +101,23 @@ def loss_and_gradient_sparse(
 
 
 @kernel
-def predict_block(
-    layout, n_layers, params, csr, rows, out, activations, scratch, block, n_blocks, level_size, slot_size
-):  # fmt: skip
+def predict_block(packed, params, csr, rows, out, memory, suspect, first, block, n_blocks):
     """Outputs of one block's share of the rows."""
-    n_outputs = layout.units[n_layers]
+    layout, sizes = unpack_pass(packed, params)
+    n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
     lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
-    levels = activations[block * level_size : (block + 1) * level_size]
-    slot = scratch[block * slot_size : (block + 1) * slot_size]
-    for start in range(lo, hi, BLOCK_ROWS):
-        m = min(BLOCK_ROWS, hi - start)
-        predict_rows_sparse(layout, n_layers, params, csr, rows, out[start * n_outputs :], levels, slot, start, m)
+    own = memory[block * (sizes.level_size + sizes.slot_size) :]
+    levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
+    for start in range(lo, hi, sizes.block_rows):
+        m = min(sizes.block_rows, hi - start)
+        there, flag = out[start * n_outputs :], suspect[block : block + 1]
+        predict_rows_sparse(layout, sizes, params, csr, rows, there, levels, slot, flag, first + start, m)
 
 
 @entry
-def forward_sparse(layout, n_layers, params, csr, rows, out, activations, scratch, n_blocks, level_size, slot_size):
+def forward_sparse(packed, params, csr, rows, out, memory, suspect, first, n_blocks):
     """`epoch.forward` with X in ``csr``."""
     flat = out.reshape(-1)
     for block in prange(n_blocks):
-        predict_block(
-            layout, n_layers, params, csr, rows, flat, activations, scratch, block, n_blocks, level_size, slot_size
-        )
+        predict_block(packed, params, csr, rows, flat, memory, suspect, first, block, n_blocks)

@@ -6,7 +6,7 @@ transposed block.
 """
 
 from .activations import activate, activate_output
-from .jit import BUFFERS, IN, INT, LABELS, LAYOUT, MATRIX, OUT, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
 from .losses import loss_and_delta
 from .movement import transpose
 from .network import (
@@ -20,6 +20,7 @@ from .network import (
     output_forward,
     padded,
     scratch_size,
+    watch,
 )
 from .optimizers import GRADIENT, step
 from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product, whole_units
@@ -124,14 +125,19 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
         learn_weights(layout, plan, buffers, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
 
 
-@leaf(LAYOUT, INT, IN, CSR, ROWS, OUT, OUT, OUT, INT, INT, group="sparse")
-def predict_rows_sparse(layout, n_layers, params, csr, rows, out, levels, slot, start, n):
+@leaf(LAYOUT, PASS, IN, CSR, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="sparse")
+def predict_rows_sparse(layout, sizes, params, csr, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
-    Writes: out (n, n_outputs) flat. Reads: params, csr, rows. Scratch: levels, slot.
+    Rows that no ``rows`` names are looked through for NaN and inf.
+
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: levels, slot.
     """
+    n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
+    if rows.size == 0:
+        watch(csr.values[csr.indptr[start] : csr.indptr[start + n]], suspect)
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     if n_layers > 1:
         level_one(layout, params, csr, rows, start, n, rows[:0], levels, 0)
