@@ -2,14 +2,13 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
-from .encode import encode_labels
+from .encode import binarizer_of, encode_labels
 from .scoring import accuracy
 
 
@@ -338,11 +337,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _first_call(self, y, classes):
         if _check_partial_fit_first_call(self, classes):
             multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            self._label_binarizer = binarizer_of(y if multilabel else classes)
 
     def _encode_y(self, y, dtype, incremental):
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = binarizer_of(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))

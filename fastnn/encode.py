@@ -6,6 +6,7 @@ Arrays that already have the engine's dtype and C order are passed on without a 
 import numpy as np
 import scipy.sparse as sp
 from sklearn import get_config
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, validate_data
 
@@ -85,6 +86,17 @@ def encode_weights(sample_weight, X, dtype):
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weights
+
+
+def binarizer_of(y):
+    """``LabelBinarizer().fit(y)``; its checks of y, 0.3 ms, are left out where an array of integers passes them all."""
+    binarizer = LabelBinarizer()
+    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "biu" or not y.size:
+        return binarizer.fit(y)
+    binarizer.classes_ = np.unique(y)
+    binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
+    binarizer.sparse_input_ = False
+    return binarizer
 
 
 def encode_labels(y, binarizer, dtype, *, exclusive):
