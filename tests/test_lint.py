@@ -37,6 +37,7 @@ ROAD = """
     core.scalars core.reductions
     core.microkernel
     core.jit
+    core.cache
     core.records
 """
 RANK = {
