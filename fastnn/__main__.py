@@ -18,15 +18,9 @@ from numba.core import event
 
 from . import MLPClassifier, MLPRegressor, __version__
 from .core import cache
-from .core.epoch import forward, loss_and_gradient, train_epoch
-from .core.jit import load_leaves
-from .core.sparse_epoch import forward_sparse, loss_and_gradient_sparse, train_epoch_sparse
+from .core.jit import entries, load_leaves
 
 DTYPES = ("float32", "float64")
-DENSE, SPARSE = (
-    (train_epoch, loss_and_gradient, forward),
-    (train_epoch_sparse, loss_and_gradient_sparse, forward_sparse),
-)
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
 
 
@@ -45,20 +39,21 @@ def run_serially(dtype, sparse):
         MLPRegressor(solver="lbfgs", **options).fit(X, np.arange(8.0)).predict(X)
 
 
-def compile_parallel(dtype, entries):
-    """The parallel twins of entries whose serial twins have been called."""
+def compile_parallel(dtype):
+    """The parallel twins of all entries whose serial twins have been called."""
     for entry in entries:
-        for signature in entry.twin(dtype).signatures:
-            entry.twin(dtype, parallel=True).compile(signature)
+        if entry.loops:
+            for signature in entry.twin(dtype).signatures:
+                entry.twin(dtype, parallel=True).compile(signature)
 
 
 def jobs(dtypes, sparse):
     """(name, function of no arguments) of each part of the work, in the order in which one needs the other."""
     for dtype in dtypes:
-        for kind, is_sparse, entries in (("dense", False, DENSE), ("sparse", True, SPARSE))[: 1 + sparse]:
+        for kind, is_sparse in (("dense", False), ("sparse", True))[: 1 + sparse]:
             yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s)
             yield f"{dtype} {kind}, one thread", lambda d=dtype, s=is_sparse: run_serially(d, s)
-            yield f"{dtype} {kind}, many threads", lambda d=dtype, e=entries: compile_parallel(d, e)
+            yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
 
 
 def cache_folder():

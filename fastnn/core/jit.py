@@ -294,6 +294,9 @@ def callable_leaf(function, dtype):
 # --------------------------------------------------------------------------------------------------- entries
 
 
+entries = []  # all that have been made
+
+
 class Entry:
     """A function that Python calls, compiled on first use for each dtype, serial and parallel.
 
@@ -304,10 +307,13 @@ class Entry:
     ----------
     twins : dict
         Dispatchers made so far, by (dtype name, parallel).
+    loops : bool
+        Whether there is a loop in it that can run on several threads.
     """
 
     def __init__(self, py_func):
         self.py_func = py_func
+        self.loops = "prange" in py_func.__code__.co_names
         self.twins = {}
         functools.update_wrapper(self, py_func)
 
@@ -322,4 +328,5 @@ class Entry:
 
 def entry(py_func):
     """Make ``py_func`` an `Entry`, to be called after `load_leaves`."""
-    return Entry(py_func)
+    entries.append(Entry(py_func))
+    return entries[-1]
