@@ -38,6 +38,7 @@ ROAD = """
     core.scalars core.reductions
     core.microkernel
     core.jit
+    core.cache
     core.records
 """
 RANK = {

@@ -11,6 +11,7 @@ from .common import (
     CORE,
     EPOCHS,
     LIBRARIES,
+    SHAPES,
     THREADS,
     Limited,
     data_of,
@@ -46,6 +47,44 @@ class Fit(Limited):
         self.estimator = make_estimator(library, workload, EPOCHS.get(name, 1), n_jobs)
 
     def time_fit(self, name, solver, n_jobs, library):
+        self.estimator.fit(self.X, self.y)
+
+
+class FitLbfgs(Limited):
+    """Time of 20 iterations of L-BFGS on at most 5,000 rows."""
+
+    param_names = ("workload", "n_jobs", "library")
+    params = (("mnist-100", "binary", "moons"), THREADS, LIBRARIES)
+    number = 1
+    repeat = (2, 10, 3.0)
+    warmup_time = 0
+
+    def setup(self, name, n_jobs, library):
+        super().setup(n_jobs, library)
+        workload, self.X, self.y = data_of(name)
+        self.estimator = make_estimator(library, replace(workload, solver="lbfgs"), 20, n_jobs)
+        self.estimator.fit(self.X[:200], self.y[:200])
+
+    def time_fit(self, name, n_jobs, library):
+        self.estimator.fit(self.X, self.y)
+
+
+class FitShapes(Limited):
+    """Time of one epoch on at most 5,000 rows of networks of odd, deep, narrow and wide shapes."""
+
+    param_names = ("workload", "n_jobs", "library")
+    params = (SHAPES, THREADS, LIBRARIES)
+    number = 1
+    repeat = (2, 10, 3.0)
+    warmup_time = 0
+
+    def setup(self, name, n_jobs, library):
+        super().setup(n_jobs, library)
+        workload, self.X, self.y = data_of(name)
+        warm_up(library, workload, n_jobs)
+        self.estimator = make_estimator(library, workload, 1, n_jobs)
+
+    def time_fit(self, name, n_jobs, library):
         self.estimator.fit(self.X, self.y)
 
 

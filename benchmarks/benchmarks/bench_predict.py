@@ -1,6 +1,7 @@
 """Prediction: many rows in every form of input, one row, and the memory that many rows through a wide layer need."""
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from .common import LIBRARIES, THREADS, Limited, data_of, extra_megabytes, fitted
 
@@ -41,6 +42,25 @@ class PredictOneRow(Limited):
         self.model.predict_proba(self.X)
 
     def time_predict_proba(self, name, n_jobs, library):
+        self.model.predict_proba(self.X)
+
+
+class PredictSparse(Limited):
+    """predict_proba of 5,000 rows of words in CSR through 10000-16-16-1."""
+
+    param_names = ("n_jobs", "library")
+    params = (THREADS, LIBRARIES)
+
+    def setup(self, n_jobs, library):
+        super().setup(n_jobs, library)
+        try:
+            self.model = fitted(library, "imdb", n_jobs)
+        except (NumbaError, TypeError) as reason:  # commits whose kernels were dense only
+            raise NotImplementedError("no sparse input") from reason
+        self.X = data_of("imdb")[1]
+        self.model.predict_proba(self.X)
+
+    def time_predict_proba_csr(self, n_jobs, library):
         self.model.predict_proba(self.X)
 
 

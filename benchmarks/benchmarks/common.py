@@ -30,6 +30,7 @@ ROWS = 5_000
 LIBRARIES = ("fastnn", "sklearn")
 THREADS = (1, -1)
 CORE = tuple(workload.name for workload in WORKLOADS if workload.group == "core")
+SHAPES = tuple(workload.name for workload in WORKLOADS if workload.group == "shapes")
 EPOCHS = {"moons": 300, "binary": 5, "boston": 3}  # of one fit; one epoch of the others is long enough
 MODULES = {"fastnn": "fastnn", "sklearn": "sklearn.neural_network"}
 

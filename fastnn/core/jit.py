@@ -8,37 +8,29 @@
 
 In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
 
-Leaves and entries are cached on disk. Numba's cache looks only at the file and the byte code of the cached function
-itself. So every symbol and every cache file carries a fingerprint of all that machine code depends on: each file of
-this folder, the compiler's versions, the debugging switches. A changed file is another name; old machine code cannot be
-found, let alone run.
+Leaves and entries are cached on disk, under names that carry a fingerprint: see `cache`.
 """
 
 import contextlib
 import functools
-import hashlib
 import inspect
 import itertools
 import os
-import pathlib
 import signal
 import threading
 import types as python_types
-import warnings
 
-import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
 from numba.core.imputils import impl_ret_borrowed
-from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
+from .cache import MachineCodeCache, complain, fingerprint
 from .records import Buffers, Layout, Pass, TrainPlan
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
@@ -51,57 +43,7 @@ INNER_OPTIONS = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc
 kernel = njit(**INNER_OPTIONS)
 
 
-@functools.cache
-def fingerprint():
-    """Hexadecimal digest of the sources of ``core`` and of the compiler that turns them into machine code."""
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    versions = (numba.__version__, llvmlite.__version__, np.__version__)
-    target = cpu_target.target_context.codegen()
-    switches = (sorted(INNER_OPTIONS.items()), config.BOUNDSCHECK, config.OPT, target.magic_tuple())
-    digest.update(repr((versions, switches)).encode())
-    return digest.hexdigest()[:16]
-
-
-# ----------------------------------------------------------------------------------------------------- cache
-
-
-class MachineCodeCache(FunctionCache):
-    """Numba's file cache that never fails the user's call: a bad file is compiled anew, a failed save warns once."""
-
-    def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged pickle or a foreign file raises; the cure is the same
-            self._remove_index()
-            return None
-
-    def save_overload(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:  # a full disk, a folder gone or read-only, a damaged index
-            self._remove_index()
-            _warn_once(str(error))
-
-    def _remove_index(self):
-        with contextlib.suppress(OSError):
-            pathlib.Path(self.cache_path, self._impl.filename_base + ".nbi").unlink(missing_ok=True)
-
-
-_complaints = []
-
-
-def _warn_once(reason):
-    if _complaints:
-        return
-    _complaints.append(reason)
-    warnings.warn(
-        f"fastnn cannot keep its compiled code ({reason}); it is compiled again in every process. "
-        "Set NUMBA_CACHE_DIR to a writable folder.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+# ------------------------------------------------------------------------------------------------- compilation
 
 
 @contextlib.contextmanager
@@ -134,7 +76,7 @@ def _cached(source, suffix, **options):
         try:
             dispatcher._cache = MachineCodeCache(twin)
         except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
-            _warn_once(str(error))
+            complain(str(error))
         dispatcher.compile = _ctrl_c_later()(dispatcher.compile)
     return dispatcher
 
@@ -371,6 +313,9 @@ def callable_leaf(function, dtype):
 # --------------------------------------------------------------------------------------------------- entries
 
 
+entries = []  # all that have been made
+
+
 class Entry:
     """A function that Python calls, compiled on first use for each dtype, serial and parallel.
 
@@ -381,10 +326,13 @@ class Entry:
     ----------
     twins : dict
         Dispatchers made so far, by (dtype name, parallel).
+    loops : bool
+        Whether there is a loop in it that can run on several threads.
     """
 
     def __init__(self, py_func):
         self.py_func = py_func
+        self.loops = "prange" in py_func.__code__.co_names
         self.twins = {}
         self._found = {}  # the same by what was asked for: the name of a dtype takes 2 us to make
         functools.update_wrapper(self, py_func)
@@ -403,4 +351,5 @@ class Entry:
 
 def entry(py_func):
     """Make ``py_func`` an `Entry`, to be called after `load_leaves`."""
-    return Entry(py_func)
+    entries.append(Entry(py_func))
+    return entries[-1]

@@ -1,0 +1,174 @@
+"""``python -m fastnn warmup``: compile all that a deployment needs, before the first fit. ``cache``: what is where.
+
+Nothing here knows a signature. Tiny fits and predictions call every entry on one thread; the parallel twin of an entry
+takes what its serial twin has taken. So the machine that warms up needs no second core.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+import time
+import warnings
+
+import numpy as np
+import scipy.sparse as sp
+from numba import config
+from numba.core import event
+
+from . import MLPClassifier, MLPRegressor, __version__
+from .core import cache
+from .core.jit import entries, load_leaves
+
+DTYPES = ("float32", "float64")
+ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
+
+
+class Failure(Exception):
+    """What the user is told on one line, before the program ends with status 1."""
+
+
+def run_serially(dtype, sparse):
+    """Train, minimize and predict on one thread, in networks of a few units."""
+    X = np.linspace(-1, 1, 24, dtype=dtype).reshape(8, 3)
+    X = sp.csr_array(X) if sparse else X
+    options = {"hidden_layer_sizes": (2,), "max_iter": 1, "n_jobs": 1, "dtype": dtype, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Stochastic Optimizer|lbfgs failed")  # one iteration is all that is wanted
+        MLPClassifier(**options).fit(X, np.arange(8) % 3).predict(X)
+        MLPRegressor(solver="lbfgs", **options).fit(X, np.arange(8.0)).predict(X)
+
+
+def compile_parallel(dtype):
+    """The parallel twins of all entries whose serial twins have been called."""
+    for entry in entries:
+        if entry.loops:
+            for signature in entry.twin(dtype).signatures:
+                entry.twin(dtype, parallel=True).compile(signature)
+
+
+def jobs(dtypes, sparse):
+    """(name, function of no arguments) of each part of the work, in the order in which one needs the other."""
+    for dtype in dtypes:
+        for kind, is_sparse in (("dense", False), ("sparse", True))[: 1 + sparse]:
+            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s)
+            yield f"{dtype} {kind}, one thread", lambda d=dtype, s=is_sparse: run_serially(d, s)
+            yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
+
+
+def cache_folder():
+    """The folder of the cache, which can be written."""
+    if config.DISABLE_JIT:
+        raise Failure("NUMBA_DISABLE_JIT is set: nothing is compiled, and no cache is used.")
+    try:
+        place = cache.folder()
+    except (RuntimeError, OSError) as error:
+        raise Failure(f"no folder for compiled code can be written ({error}). {ADVICE}") from None
+    wanted = config.CACHE_DIR
+    if wanted and not place.is_relative_to(pathlib.Path(wanted).absolute()):  # Numba falls back without a word
+        raise Failure(f"NUMBA_CACHE_DIR={wanted} cannot be written; Numba would use {place} instead. {ADVICE}")
+    return place
+
+
+def size(files):
+    """``"3 files, 1.2 MB"``"""
+    files = list(files)
+    return f"{len(files)} file{'s' * (len(files) != 1)}, {sum(file.n_bytes for file in files) / 1e6:.1f} MB"
+
+
+def say(line):
+    print(line, flush=True)  # compiling takes seconds: a log shall show what is going on
+
+
+def clean(place):
+    removed, kept = cache.remove_older(place)
+    say(f"removed, left by other versions: {size(removed)}")
+    for file, reason in kept:
+        say(f"could not remove {file.path.name}: {reason}")
+
+
+def warm_up(arguments):
+    place = cache_folder()
+    say(f"fastnn {__version__} compiles into {place}")
+    start = time.perf_counter()
+    with event.install_recorder("numba:compile") as compiled, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fastnn cannot keep")  # it becomes a failure below
+        for name, job in jobs(arguments.dtype, arguments.sparse):
+            began, before = time.perf_counter(), len(compiled.buffer)
+            job()
+            if cache.complaints:
+                raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
+            n = sum(e.is_start for _, e in compiled.buffer[before:])
+            done = f"{n} functions compiled" if n else "found in the cache"
+            say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")
+    say(f"ready after {time.perf_counter() - start:.1f} s")
+    clean(place)
+    report(place)
+
+
+def show(arguments):
+    place = cache_folder()
+    if arguments.clean:
+        clean(place)
+    report(place)
+
+
+def report(place):
+    files = cache.cache_files(place)
+    say(f"cache: {place}")
+    say(f"  this version:   {size(file for file in files if file.current)}")
+    say(f"  other versions: {size(file for file in files if not file.current)}")
+
+
+def parser():
+    main = argparse.ArgumentParser(prog="python -m fastnn", description="fastnn's compiled code.")
+    commands = main.add_subparsers(dest="command", required=True)
+    warmup = commands.add_parser(
+        "warmup",
+        help="compile all that a deployment needs and remove what other versions left",
+        description="Compile all that a deployment needs, so that no later process compiles anything; say where it is; "
+        "remove what other versions of fastnn, Numba, llvmlite or NumPy left there. Safe beside running processes.",
+    )
+    warmup.add_argument("--dtype", nargs="+", choices=DTYPES, default=DTYPES, help="precisions (default: both)")
+    warmup.add_argument(
+        "--sparse", action=argparse.BooleanOptionalAction, default=True, help="code for sparse X (default: with it)"
+    )
+    warmup.set_defaults(run=warm_up)
+    kept = commands.add_parser("cache", help="say where compiled code is kept and how much room it takes")
+    kept.add_argument("--clean", action="store_true", help="remove what other versions left")
+    kept.set_defaults(run=show)
+    return main
+
+
+def main(argv=None):
+    """Run a command of ``python -m fastnn``.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 when the cache cannot be used, 130 after Ctrl-C. Wrong arguments end with 2.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except Failure as failure:
+        print(f"python -m fastnn {arguments.command}: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was compiled before is kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    # A closed pipe (`| head`) is no error of ours: point stdout elsewhere, so that the exit does not raise again.
+    try:
+        sys.exit(main())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
