@@ -203,6 +203,38 @@ def test_product_shows_what_is_not_finite(dtype, bad):
     assert np.delete(finite, 4, axis=0).all()
 
 
+# pattern -> which stride of A a table replaces
+TABLES = {"forward": "rows", "backward": "rows", "gradient": "columns"}
+
+
+@pytest.mark.nojit
+@by_dtype
+@pytest.mark.parametrize("pattern", TABLES)
+def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
+    """Whatever it prefetches meanwhile, and without changing the lines that it claims."""
+    product, product_at = compiled(gemm.product, dtype), compiled(gemm.product_at, dtype)
+    itemsize = np.dtype(dtype).itemsize
+    for m, n, k in ((1, 1, 1), (2, 9, 3), (7, 16, 17), (13, 21, 40), (33, 100, 64), (24, 64, 9), (12, 3, 100)):
+        problem = Problem(pattern, m, n, k, dtype, kind="real")
+        a, ia, a_row, a_k = problem.a
+        if TABLES[pattern] == "rows":
+            table, strides = np.arange(m) * a_row, (0, a_k)
+        else:
+            table, strides = np.arange(k) * a_k, (a_row, 0)
+        table = np.append(-1, table * itemsize)
+        owned = np.arange(m * problem.ldc + ROOM, dtype=dtype)
+        for line, offsets, own in ((0, 0, 0), (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data)):
+            if config.DISABLE_JIT:
+                line = offsets = own = 0
+            c = problem.blank()
+            product_at(
+                c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 1, *problem.b, m, n, k,
+                line, itemsize, offsets if TABLES[pattern] == "columns" else 0, own,
+            )  # fmt: skip
+            np.testing.assert_array_equal(c, problem.run(product), err_msg=f"{m}x{k} {k}x{n}")
+            np.testing.assert_array_equal(owned, np.arange(owned.size))
+
+
 @compiled_only
 @by_dtype
 def test_product_without_rows_does_nothing(dtype):
