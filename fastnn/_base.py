@@ -195,7 +195,8 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         else:
             coefs, intercepts = glorot_uniform(rng, units, self.activation, np.dtype(self.dtype))
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": self._objective()[1]}
-        start = coefs, intercepts
+        start = [coefs, intercepts]  # emptied by whoever adopts them: nothing is kept twice while training
+        del coefs, intercepts
         earlier = self.__dict__ if resumed else {}
         if self.solver == "lbfgs":
             state, fitted = self._fit_lbfgs(units, data, n_samples, start, earlier)
@@ -274,6 +275,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         layout, plan = self._plan(units, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
+        start.clear()
         loss, n_iter = minimize_loss(
             layout,
             plan,
@@ -300,6 +302,7 @@ class BaseMLP(interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, m
         layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
+        start.clear()
         if optimizer.moments is not None:
             state.moments[...] = optimizer.moments
             state.step = optimizer.step
