@@ -240,7 +240,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         units = self._asked_units(training.data, hidden, resumed)
         validation = self._encode_validation(*validation, units[-1])
         rng = check_random_state(self.random_state)
-        start = self._start(units, rng, resumed, *initial)
+        start = [*self._start(units, rng, resumed, *initial)]  # emptied by who adopts them: nothing is kept twice
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": self._objective()[1]}
         earlier = self.__dict__ if resumed else {}
         task = (units, training, validation, scorers, start)
@@ -282,6 +282,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         layout, plan = self._plan(units, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
+        start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
         loss, n_iter, measured = minimize_loss(
@@ -314,6 +315,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
+        start.clear()
         if optimizer.moments is not None:
             state.moments[...] = optimizer.moments
             state.step = optimizer.step

@@ -13,7 +13,8 @@ from fastnn.core.network import BLOCK_ROWS
 
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2
-SCRATCH_ROWS = 320  # a thread's scratch is as large as so many rows of the two widest layers
+SCRATCH_ROWS = 320  # a thread's work space: so many rows of the last hidden layer and the outputs ...
+STRIP_ROWS, STRIP = 25, 16_000  # ... and so many weight rows of the widest layer, and a little
 ROW_BYTES = 64  # per training row: the order of the rows and of the next epoch, labels, targets and how they came
 SLACK = 300_000  # Python's own objects, imports in the first fit
 
@@ -48,9 +49,9 @@ def stated(itemsize, copies, X_copied, predicts):
     """Bytes by the README's formula: parameters, batch, scratch, copy of X, and a few numbers for each row."""
     inputs, outputs = sum(UNITS[:-1]), sum(UNITS[1:])
     n_params = sum(a * b + b for a, b in pairwise(UNITS))
-    widest = sum(sorted(UNITS[1:])[-2:])
-    numbers = n_params * (2 + copies) + BATCH * (inputs + outputs) + N_JOBS * SCRATCH_ROWS * widest
-    numbers += N_JOBS * BLOCK_ROWS * inputs * predicts  # the held-out rows pass through in blocks
+    scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + STRIP
+    numbers = n_params * (2 + copies) + BATCH * (inputs + outputs) + N_JOBS * scratch
+    numbers += N_JOBS * (BLOCK_ROWS * inputs + scratch) * predicts  # the held-out rows pass through in blocks
     return itemsize * (numbers + X_copied * N * UNITS[0]) + ROW_BYTES * N
 
 
@@ -67,7 +68,7 @@ def test_a_fit_needs_what_the_readme_states(name, task):
         peak = peak_of(lambda: model.fit(X, y))
     limit = stated(model.coefs_[0].itemsize, copies, X_copied, "early_stopping" in options)
     assert peak < limit + SLACK
-    assert peak > 0.6 * limit  # the formula says something
+    assert peak > 0.7 * limit  # the formula says something
 
 
 def test_the_memory_of_a_fit_does_not_grow_with_rows_nor_epochs():
