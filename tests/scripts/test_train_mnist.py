@@ -62,6 +62,26 @@ def test_no_compare_leaves_scikit_learn_out(small_mnist_dir, tmp_path, capsys):
     assert [name for name, *_ in RESULT_LINE.findall(out)] == ["fastnn"]
 
 
+def test_rmsprop_goes_without_scikit_learn(small_mnist_dir, tmp_path, capsys):
+    options = ("--data", small_mnist_dir, "--hidden", 512, "--solver", "rmsprop", "--batch", 128, "--epochs", 5)
+    status, out, err = run(capsys, *options, "--out", tmp_path)
+    assert status == 0 and err == ""
+    assert "Network: 784-512-10, relu, rmsprop, batches of 128" in out
+    assert [name for name, *_ in RESULT_LINE.findall(out)] == ["fastnn"]
+    assert "Published test accuracy of this network: 97.77%" in out
+
+
+def test_quick_run_is_two_epochs_alone(mnist_dir, tmp_path, capsys):
+    status, out, _ = run(capsys, "--quick", "--data", mnist_dir, "--out", tmp_path)
+    assert status == 0 and "Data: MNIST, " in out
+    n_train = int(re.search(r"MNIST, (\d+) training", out)[1])
+    assert n_train in (300, 5000) and len(EPOCH_LINE.findall(out)) == 2
+    assert [name for name, *_ in RESULT_LINE.findall(out)] == ["fastnn"]
+    (_, first, *_), (_, second, *_) = EPOCH_LINE.findall(out)
+    assert float(second) < float(first)
+    assert "Published" not in out
+
+
 def test_small_digits_stand_in(tmp_path, capsys):
     status, out, _ = run(capsys, "--epochs", 1, "--no-compare", "--out", tmp_path)
     assert status == 0

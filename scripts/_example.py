@@ -1,0 +1,109 @@
+"""What the worked examples share: their options, training for a stated number of epochs, the report, the picture."""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+
+from datasets import DataError
+
+PICTURES = Path(__file__).resolve().parent.parent / "pictures"
+
+
+def run(example, description, argv=None):
+    """Read the options, run ``example(args, report)`` and return the exit status.
+
+    0: every claim of the example holds. 1: one does not. 2: the data cannot be read.
+    """
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("--data", metavar="DIR", help="folder of the data set, or its parent (else FASTNN_DATA)")
+    parser.add_argument("--quick", action="store_true", help="less of everything: a few seconds")
+    parser.add_argument("--out", type=Path, default=PICTURES, metavar="DIR", help="where pictures go (pictures/)")
+    args = parser.parse_args(argv)
+    report = Report()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is part of the recipe
+            example(args, report)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return report.finish()
+
+
+def epochs(number):
+    """Parameters of an estimator that trains for ``number`` epochs whatever its loss does."""
+    return {"max_iter": number, "tol": 0, "n_iter_no_change": np.inf}
+
+
+def say_where_from(data):
+    """Print what is trained on, and loudly so where it is a stand-in."""
+    print(f"Data: {data.name} ({data.note})")
+    if not data.is_real:
+        print("      A STAND-IN: the published figures do not apply to it; --data DIR reads the real set")
+
+
+def make_ready(estimator, *data, **validation):
+    """Compile, or load from the cache, what ``estimator`` needs, by one epoch of a copy; say how long it took."""
+    _, seconds = timed(clone(estimator).set_params(max_iter=1).fit, *data, **validation)
+    print(f"Kernels ready after {seconds:.2f} s (compiled once per machine, then loaded from the cache)", flush=True)
+
+
+def timed(function, *args, **kwargs):
+    """``(result, seconds)`` of a call."""
+    start = time.perf_counter()
+    result = function(*args, **kwargs)
+    return result, time.perf_counter() - start
+
+
+class Report:
+    """The figures of an example beside the published ones, and whether what it claims holds."""
+
+    def __init__(self):
+        self.rows = []
+        self.broken = []
+
+    def add(self, what, published, here, claim="", holds=True, real=True):
+        """One figure: texts, and whether the ``claim`` about it ``holds``.
+
+        Where the data are not ``real`` there is nothing published about them, and nothing is claimed.
+        """
+        if not real:
+            published, claim, holds = "", "", True
+        self.rows.append((what, published, here, claim and f"{claim}: {'met' if holds else 'NOT MET'}"))
+        if not holds:
+            self.broken.append(f"{what} is {here}, claimed was {claim}")
+
+    def finish(self):
+        """Print the table; return 0 where every claim holds, else 1."""
+        rows = [("", "published", "here", "claim"), *self.rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        print()
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        for line in self.broken:
+            print(f"error: {line}", file=sys.stderr)
+        return 1 if self.broken else 0
+
+
+def save_picture(path, draw, size, *args):
+    """Let ``draw(figure, *args)`` fill a figure of ``size`` inches and write it; without matplotlib say so."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("Picture: left out, matplotlib is not installed (pip install matplotlib)")
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=size, layout="constrained")
+    draw(figure, *args)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"Picture: {path}")
