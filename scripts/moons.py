@@ -125,6 +125,8 @@ def main(args, report):
             claim,
             not exact or abs(loss[step] - published) < 1e-6,
         )
+    end = loss[LAST - 1]
+    report.add(f"loss after the last of {LAST} steps", "", f"{end:.6f}", ".0708 +- .0001", abs(end - 0.0708) <= 1e-4)
     ends = loss[LAST : LAST + 2]
     holds = max(abs(here - end) for here, end in zip(sorted(ends), CYCLE)) < 1e-6
     here = "{:.6f}, {:.6f}".format(*ends)
