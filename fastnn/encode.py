@@ -182,7 +182,7 @@ def encoded(X, csr, dtype, *, labels=None, targets=None, sample_weight=None):
     )
 
 
-def cast(array, dtype, name, *, owner=None):
+def cast(array, dtype, name, *, owner=None, too_large=NON_FINITE):
     """A read-only C-contiguous array of ``dtype`` holding finite values only; ``array`` itself where it fits."""
     with np.errstate(over="ignore"):
         result = np.require(array, dtype, ["C", "A"])
@@ -192,7 +192,7 @@ def cast(array, dtype, name, *, owner=None):
         if array.dtype not in (np.float32, np.float64):
             array = array.astype(np.float64)  # as scikit-learn does before it looks
         assert_all_finite(array, estimator_name=owner, input_name=name)
-        raise ValueError(f"{NON_FINITE} {_finite_but_too_large(name, result.dtype)}") from None
+        raise ValueError(f"{too_large} {_finite_but_too_large(name, result.dtype)}") from None
     return read_only(result)
 
 
