@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastnn import MLPClassifier, MLPRegressor, _base, lbfgs, train
+from fastnn import MLPClassifier, MLPRegressor, _base, evaluation, lbfgs, train
 
 RNG = np.random.RandomState(5)
 X = RNG.standard_normal((60, 5)).astype(np.float32)
@@ -241,7 +241,7 @@ IN_FIT_ONLY = {
     "parameter": ({"alpha": -1}, {}, None, ValueError),  # scikit-learn checks none when partial_fit goes on
     "wild steps": ({"learning_rate_init": 1e38}, {}, None, ValueError),
     "small validation set": ({"early_stopping": True, "validation_fraction": 0.01}, {}, None, ValueError),
-    "no memory for the scores": ({"early_stopping": True}, {}, (_base, "forward", out_of_memory), MemoryError),
+    "no memory for the scores": ({"early_stopping": True}, {}, (evaluation, "forward", out_of_memory), MemoryError),
     "no memory in mid-training": ({}, {}, (_base, "train", third_epoch_fails(MemoryError())), MemoryError),
     "no memory for lbfgs": ({"solver": "lbfgs"}, {}, (lbfgs, "FullBatch", out_of_memory), MemoryError),
     "Ctrl-C in lbfgs": ({"solver": "lbfgs"}, {}, (lbfgs, "minimize", control_c), KeyboardInterrupt),
