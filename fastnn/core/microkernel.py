@@ -26,6 +26,7 @@ UNIT_BYTES = 32
 LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4, 3)
+CROWDED = 10  # vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
 
@@ -134,7 +135,7 @@ def _tile_function(module, scalar, rows, units, by_table, ahead):
         value = builder.load(_beyond(builder, a_rows[r], a_k0) if by_table else builder.gep(a_rows[r], [a_k0]))
         splats = {v.count: splat(builder, v, value) for v in vectors}
         row = [emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)]
-        fused.append([_finished(builder, value) for value in row])
+        fused.append([_finished(builder, value) for value in row] if rows * len(parts) >= CROWDED else row)
     k_next = builder.add(k, const(1))
     k.add_incoming(k_next, loop)
     for r in range(rows):
