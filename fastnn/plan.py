@@ -65,7 +65,7 @@ def make_layout(units, dtype, n_rows):
 
 
 def without_input(layout):
-    """The layout without a place for the activations of level 0: sparse input is never laid out."""
+    """The layout without a place for the activations of level 0: rows of X are read where they lie."""
     return layout._replace(level=np.maximum(layout.level - layout.level[1], 0))
 
 

@@ -130,7 +130,7 @@ def _check_shapes(name, expected, given):
 def make_buffers(layout, plan, state, n_threads, sparse=False):
     """Work buffers for mini-batches of ``plan.batch_size`` rows on at most ``n_threads`` threads.
 
-    For ``sparse`` input, with a layout `without_input`, nothing is as large as a dense batch would be.
+    Rows of X are gathered only for a dense network without hidden layers; else the layout is one `without_input`.
 
     Returns
     -------
@@ -142,6 +142,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     dtype = state.params.dtype
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
+    first = int(sparse or len(layout.units) > 2)
     slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
     constants = np.zeros(4 * int(strides.max()) + ROOM, dtype)
     constants[-1] = 1
@@ -149,7 +150,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         params=state.params,
         moments=state.moments.reshape(-1),
         transposed=np.zeros(int((strides[1:-1] * layout.units[2:]).sum()) + ROOM, dtype),
-        activations=np.zeros(int(strides[int(sparse) : -1].sum()) * batch + ROOM, dtype),
+        activations=np.zeros(int(strides[first:-1].sum()) * batch + ROOM, dtype),
         deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),

@@ -113,7 +113,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     sparse = source.csr is not None
     flops = step_flops(layout, batch, source.csr)
     n_threads = threads_for(flops, n_threads)
-    layout = without_input(layout) if sparse else layout
+    layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
@@ -193,7 +193,7 @@ class FullBatch:
         sparse = source.csr is not None
         chunk = min(CHUNK_ROWS, source.n_rows)
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
-        layout = without_input(layout) if sparse else layout
+        layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
         plan = plan._replace(batch_size=np.int64(chunk))
         n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
         state = State(layout, params, np.zeros((1, params.size), params.dtype))
