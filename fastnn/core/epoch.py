@@ -68,7 +68,7 @@ def locate(places, X, members):
 
 @kernel
 def prefetch_offsets(offsets, X, ahead, block, n_blocks):
-    """Where in X the rows lie that this block will gather in the next step, as bytes from the block's own columns.
+    """Where in X the rows lie that this block will read in the next step, as bytes from the block's own columns.
 
     In the second half of a step a block reads its share of the columns of all rows; in the next first half it will read
     all columns of its share of the rows. So each of its rows is named once for each share of the columns.
