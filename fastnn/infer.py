@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from .core.epoch import forward as forward_dense
 from .core.jit import pack
+from .core.microkernel import LINE_BYTES
 from .core.network import output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr
@@ -27,7 +28,6 @@ BLOCK_ROWS = 256  # most rows that go through the network at once
 BLOCK_BYTES = 1 << 19  # ... and most memory that they and their activations take: half the second cache
 AHEAD_ROWS = 12  # between the row of X that is read and the first one that is prefetched (784-100-10: 48.5 ms, now 45)
 AHEAD_BYTES = 256  # shorter rows are not prefetched
-LINE_BYTES = 64
 AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: threads of Python's take 0.25 ms to start
 CONVERTED_BYTES = 1 << 19  # of rows that are converted at a time: they stay in the second cache
 CONVERTED_ENTRIES = 1 << 18  # the same for the entries of sparse rows, whose cost lies in the calls

@@ -32,11 +32,6 @@ STRIP_ELEMENTS = 1 << 17
 SHARED_BYTES = 1 << 21
 
 
-def CURSORS(real):
-    """A flat array of int64 that the leaf writes."""
-    return OUT(INT(real))
-
-
 @kernel
 def level_one(layout, params, csr, rows, start, n, following, activations, lo):
     """A_1 = f(X W_0 + b_0) of n rows. Writes: activations, rows lo .. lo + n of level 1. Reads: params, csr, rows."""
@@ -89,7 +84,7 @@ def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, CSR, ROWS, CURSORS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
+@leaf(LAYOUT, PLAN, BUFFERS, CSR, ROWS, INTS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
 def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alpha, scale, rate, slot):
     """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
 
