@@ -145,6 +145,7 @@ def make_plan(
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
+        moment_stride=np.int64(moment_stride(n_params(layout))),
         batch_size=np.int64(batch_size),
         loss=np.int64(LOSSES[loss].id),
         solver=np.int64(0 if solver == "lbfgs" else OPTIMIZERS[solver].id),
@@ -160,6 +161,16 @@ def make_plan(
         epsilon=dtype.type(epsilon),
     )
     return layout, plan
+
+
+def moment_stride(n):
+    """How far apart the optimizer keeps its arrays for n parameters: 336 elements more than a multiple of 1024.
+
+    A load waits for an earlier store whose address agrees with its own modulo 4096 bytes, as if it were the same. Where
+    parameters start a page, first moments 336 elements into one, second moments 672, no load meets a store. (Adam on
+    4096 weights, Zen 4: 1.13 us; 3.5 us where the second moments lay 4 bytes behind the first in this sense.)
+    """
+    return n + (336 - n) % 1024
 
 
 def n_moments(plan):

@@ -6,11 +6,12 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.microkernel import LINE_BYTES
 from .core.network import GROUP, scratch_size
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
-from .plan import ROOM, n_moments, n_params
+from .plan import ROOM, moment_stride, n_moments, n_params
+
+PAGE_BYTES = 4096
 
 
 class State:
@@ -21,16 +22,18 @@ class State:
     params : ndarray of shape (n_params,)
         Weights and biases.
     moments : ndarray of shape (n_moments, n_params)
-        Optimizer state; first and second moments for adam, the velocity for sgd with momentum.
+        Optimizer state; first and second moments for adam, the velocity for sgd with momentum. A view on the first
+        columns of ``moment_rows``, which has `moment_stride` of them where there is more than one row.
     step : int
         Optimizer steps taken.
     coefs, intercepts : list of ndarray
         Views on ``params`` of shapes (fan_in, fan_out) and (fan_out,).
     """
 
-    def __init__(self, layout, params, moments, step=0):
+    def __init__(self, layout, params, moment_rows, step=0):
         self.params = params
-        self.moments = moments
+        self.moment_rows = moment_rows
+        self.moments = moment_rows[:, : params.size]
         self.step = step
         self.coefs, self.intercepts = split(layout, params)
 
@@ -44,23 +47,25 @@ class State:
 def new_state(layout, plan):
     """State with all parameters and moments zero."""
     dtype = np.dtype(type(plan.alpha))
-    moments = np.zeros((n_moments(plan), plan.n_params), dtype)
-    return State(layout, with_room(int(plan.n_params), dtype), moments)
+    n = int(plan.n_params)
+    rows, stride = n_moments(plan), int(plan.moment_stride)
+    moments = with_room(rows * stride, dtype, moment_stride(0) * dtype.itemsize)
+    return State(layout, with_room(n, dtype), moments.reshape(rows, stride))
 
 
-def with_room(n, dtype):
-    """Zeros of length ``n`` that start on a cache line, with spare elements behind them in memory.
+def with_room(n, dtype, phase=0):
+    """Zeros of length ``n`` that start ``phase`` bytes into a page, with spare elements behind them in memory.
 
-    Where 16 units of float32 make a weight row one line, the products with sparse rows read two lines a row elsewhere:
-    81 us instead of 109 for 512 rows of 100 entries (Zen 4).
+    So they start a cache line: where 16 units of float32 make a weight row one line, the products with sparse rows read
+    two lines a row elsewhere, 81 us instead of 109 for 512 rows of 100 entries (Zen 4). And what is read and written in
+    one loop can be kept from places that the processor takes for the same: see `moment_stride`.
     """
-    line = LINE_BYTES // np.dtype(dtype).itemsize
-    return _on_line(np.zeros(n + ROOM + line, dtype), n)
+    return _placed(np.zeros(n + ROOM + PAGE_BYTES // np.dtype(dtype).itemsize, dtype), n, phase)
 
 
-def _on_line(memory, n):
-    """The ``n`` elements of a flat array from the first on that starts a cache line."""
-    start = -memory.ctypes.data % LINE_BYTES // memory.itemsize
+def _placed(memory, n, phase=0):
+    """The ``n`` elements of a flat array from the first on that lies ``phase`` bytes into a page."""
+    start = (phase - memory.ctypes.data) % PAGE_BYTES // memory.itemsize
     return memory[start : start + n]
 
 
@@ -88,8 +93,8 @@ def flat_params(layout, dtype, coefs, intercepts):
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
     if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1:
         spare = base.size - n
-        if spare in (ROOM, ROOM + LINE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_room`
-            params = base[:n] if spare == ROOM else _on_line(base, n)
+        if spare in (ROOM, ROOM + PAGE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_room`
+            params = base[:n] if spare == ROOM else _placed(base, n)
             if _are_views(params, layout.units.tolist(), coefs, intercepts):
                 return params
     params = with_room(n, dtype)
@@ -148,7 +153,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     constants[-1] = 1
     buffers = Buffers(
         params=state.params,
-        moments=state.moments.reshape(-1),
+        moments=state.moment_rows.reshape(-1),
         transposed=np.zeros(int((strides[1:-1] * layout.units[2:]).sum()) + ROOM, dtype),
         activations=np.zeros(int(strides[first:-1].sum()) * batch + ROOM, dtype),
         deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),

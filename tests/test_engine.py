@@ -4,11 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from numba import config
 from sklearn.exceptions import ConvergenceWarning
 
 import fastnn
 import reference
-from fastnn import infer, state, train
+from fastnn import infer, state, threads, train
 from fastnn.core.losses import LOSSES
 from fastnn.core.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
@@ -63,10 +64,10 @@ class Problem:
         X, targets, weights = (np.ascontiguousarray(x, self.dtype) for x in (self.X, targets, weights))
         return EncodedData(frozen(X), None, frozen(labels), frozen(targets), frozen(weights))
 
-    def train(self, epochs, rate, seed=5, shuffle=True):
+    def train(self, epochs, rate, seed=5, shuffle=True, n_threads=1):
         rows, rng = np.arange(len(self.X)), np.random.RandomState(seed)
-        options = dict(rows=rows, rng=rng, shuffle=shuffle, schedule=Rates(self.plan, rate))
-        records = train.train(self.layout, self.plan, self.state, self.data, max_epochs=epochs, n_threads=1, **options)
+        options = dict(rows=rows, rng=rng, shuffle=shuffle, schedule=Rates(self.plan, rate), n_threads=n_threads)
+        records = train.train(self.layout, self.plan, self.state, self.data, max_epochs=epochs, **options)
         return list(records)
 
     def full_batch(self):
@@ -187,6 +188,20 @@ def test_a_generator_that_is_closed_and_one_that_goes_on_agree():
     assert one.state.step == two.state.step == 20
     np.testing.assert_array_equal(one.state.params, two.state.params)
     np.testing.assert_array_equal(one.state.moments, two.state.moments)
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python keeps such numbers")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_weights_next_to_zero_become_zero_and_the_threads_keep_their_mode(n_threads, monkeypatch):
+    """No row moves the weights of a column of zeros: they fade, and each number next to zero would cost a lot."""
+    monkeypatch.setattr(threads, "CROSSOVER_FLOPS", 0)
+    tiny = np.finfo(np.float32).tiny
+    problem = Problem("squared_error", (9,), "relu", n_outputs=2, dtype=np.float32, batch_size=8, alpha=0.0)
+    problem.X[:, 1] = 0
+    problem.state.coefs[0][1] = tiny / 4
+    problem.train(2, 0.01, n_threads=n_threads)
+    np.testing.assert_array_equal(problem.state.coefs[0][1], 0)
+    assert (np.full(8, tiny) * np.float32(0.5) > 0).all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

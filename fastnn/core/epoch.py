@@ -12,6 +12,7 @@ from .jit import entry, kernel, unpack, unpack_pass
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
 from .network import GROUP, follow_weights, learn_rows, learn_weights, predict_rows
+from .scalars import flush_denormals, restore_denormals
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
@@ -101,6 +102,7 @@ def prefetch_rows(X, rows, first, last):
 @kernel
 def learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
+    mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
@@ -110,11 +112,13 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, bl
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
     learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+    restore_denormals(mode)
 
 
 @kernel
 def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     line, address = 0, 0
@@ -133,6 +137,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
                 layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot
             )
         address = 0
+    restore_denormals(mode)
 
 
 @entry

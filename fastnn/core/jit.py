@@ -129,7 +129,7 @@ def _record(cls, field):
     return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
 
 
-_COUNTS = ("n_layers", "n_params", "batch_size", "loss", "solver", "nesterov")
+_COUNTS = ("n_layers", "n_params", "moment_stride", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 PASS = _record(

@@ -83,14 +83,14 @@ def rmsprop(w, v, g, alpha, scale, rate, rho, rest_rho, epsilon):
 def step(plan, w, g, moments, offset, alpha, scale, rate):
     """Update one slice of parameters by the planned optimizer.
 
-    Writes: w (n,), and ``n`` elements at ``offset`` of each row of ``moments``. Reads: g (n,).
+    Writes: w (n,), and ``n`` elements at ``offset`` of each row of ``moments``, rows ``plan.moment_stride`` apart.
+    Reads: g (n,).
     With the GRADIENT "optimizer" nothing is learned: ``moments`` gathers (g + alpha w) scale.
     """
     n = w.size
-    n_params = plan.n_params
     if plan.solver == ADAM:
-        m = moments[offset : offset + n]
-        v = moments[n_params + offset : n_params + offset + n]
+        second = plan.moment_stride + offset
+        m, v = moments[offset : offset + n], moments[second : second + n]
         adam(w, m, v, g, alpha, scale, rate, plan.beta_1, plan.beta_2, plan.rest_1, plan.rest_2, plan.epsilon)
     elif plan.solver == SGD:
         v = moments[offset : min(offset + n, moments.size)]

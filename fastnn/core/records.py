@@ -50,6 +50,7 @@ class TrainPlan(NamedTuple):
 
     n_layers: np.int64
     n_params: np.int64
+    moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
     loss: np.int64
     solver: np.int64
@@ -81,7 +82,7 @@ class Buffers(NamedTuple):
     """The only arrays that compiled code may write: flat, and of the network's dtype where nothing else is said."""
 
     params: np.ndarray  # weights and biases
-    moments: np.ndarray  # n_moments * n_params optimizer state
+    moments: np.ndarray  # n_moments rows of optimizer state, ``moment_stride`` apart
     transposed: np.ndarray  # W' of every layer but the first, for the backward pass
     activations: np.ndarray  # levels 0 .. n_layers - 1 of one batch
     deltas: np.ndarray  # levels 1 .. n_layers of one batch

@@ -5,6 +5,7 @@
     select(condition, a, b)   both are computed, one is taken: a branch could stop LLVM's loop vectorizer
     float_to_bits(x), bits_to_float(i, like)    the same bits as int32/float32 or int64/float64
     by_dtype(single, double)  makes a function of x that returns the constant set of x's dtype
+    flush_denormals(), restore_denormals(mode)    whether numbers next to zero are zero, for the calling thread
 
 Each is an ordinary Python function on NumPy scalars and arrays; inside compiled code it is replaced by the few LLVM
 instructions lowered here. No instruction carries a fast-math flag, so LLVM may neither fuse nor reorder them, and
@@ -12,8 +13,12 @@ the result is bitwise the same in vector loops of any width and in their scalar 
 call share one dtype: mixed dtypes are a typing error, never a silent promotion.
 """
 
+import platform
+
 import numpy as np
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
 from .microkernel import emit_fma
@@ -126,6 +131,84 @@ def _lower_bits_to_float(context, builder, sig, args):
     # Numba widens int32 arithmetic to int64; LLVM narrows the whole chain back through this truncation
     bits = context.cast(builder, args[0], sig.args[0], _BITS[sig.return_type])
     return builder.bitcast(bits, context.get_value_type(sig.return_type))
+
+
+# ------------------------------------------------------------------------------------------- next to zero
+
+_PROCESSOR = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+_X86_FLUSH = 0x8040  # MXCSR: results next to zero are zero (FZ), operands too (DAZ)
+_ARM_FLUSH = 1 << 24  # FPCR: both (FZ)
+
+
+def flush_denormals():
+    """From here on numbers below the smallest normal one (1.2e-38, 2.2e-308) are zero; returns the mode before.
+
+    Weights that no row moves any more, those of dead units or of pixels that are always dark, fade under the L2 term to
+    such numbers and stay there, and a processor takes a hundred cycles over each. (404 rows one by one through
+    13-64-64-1, Zen 4: 1.2 % of the weights were so after 30 epochs, and Adam's step took 2.7 us instead of 1.6.)
+    The mode is the thread's: whoever sets it restores it.
+    """
+    return 0
+
+
+def restore_denormals(mode):
+    """Set the mode that `flush_denormals` returned."""
+
+
+@type_callable(flush_denormals)
+def _type_flush_denormals(context):
+    return lambda: types.int64
+
+
+@type_callable(restore_denormals)
+def _type_restore_denormals(context):
+    return lambda mode: types.void(types.int64)
+
+
+def _read_mode(builder):
+    """Emit reading the thread's floating-point mode; returns it as an i64, and the bits to set in it."""
+    i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+    if _PROCESSOR == "x86_64":
+        place = cgutils.alloca_once(builder, i32)
+        read = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.stmxcsr"
+        )
+        builder.call(read, [builder.bitcast(place, byte)])
+        return builder.zext(builder.load(place), i64), _X86_FLUSH
+    if _PROCESSOR == "aarch64":
+        read = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, []), "llvm.aarch64.get.fpcr")
+        return builder.call(read, []), _ARM_FLUSH
+    return ir.Constant(i64, 0), 0
+
+
+def _write_mode(builder, mode):
+    """Emit setting the thread's floating-point mode."""
+    i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+    if _PROCESSOR == "x86_64":
+        place = cgutils.alloca_once(builder, i32)
+        builder.store(builder.trunc(mode, i32), place)
+        write = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.ldmxcsr"
+        )
+        builder.call(write, [builder.bitcast(place, byte)])
+    elif _PROCESSOR == "aarch64":
+        write = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [i64]), "llvm.aarch64.set.fpcr"
+        )
+        builder.call(write, [mode])
+
+
+@lower_builtin(flush_denormals)
+def _lower_flush_denormals(context, builder, sig, args):
+    mode, bits = _read_mode(builder)
+    _write_mode(builder, builder.or_(mode, ir.Constant(mode.type, bits)))
+    return mode
+
+
+@lower_builtin(restore_denormals, types.Integer)
+def _lower_restore_denormals(context, builder, sig, args):
+    _write_mode(builder, args[0])
+    return context.get_dummy_value()
 
 
 # ------------------------------------------------------------------------------------------------- constants

@@ -11,21 +11,25 @@ from numba import prange
 from .epoch import boundary, penalty, rows_loss, weight_sum
 from .jit import entry, kernel, unpack, unpack_pass
 from .network import GROUP, learn_weights
+from .scalars import flush_denormals, restore_denormals
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
 
 
 @kernel
 def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
+    mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, ahead, slot)
+    restore_denormals(mode)
 
 
 @kernel
 def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
+    mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     n = members.size
@@ -39,6 +43,7 @@ def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alph
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
             learn_weights(layout, plan, buffers, unread, layer, lo, hi, n, alpha, scale, rate, n_blocks > 1, 0, 0, slot)
+    restore_denormals(mode)
 
 
 @entry

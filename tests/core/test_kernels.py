@@ -189,9 +189,9 @@ def optimizer_case(case, size, dtype):
     units = (size, 9, 1)  # more parameters than the slice
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
     plan = make_plan(units=units, dtype=dtype, **names, **options)[1]
-    n_params, offset = int(plan.n_params), 4
+    offset = 4
     n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
-    moments = np.full((n_moments, n_params), np.nan, dtype)
+    moments = np.full((n_moments, int(plan.moment_stride)), np.nan, dtype)
     moments[:, offset : offset + size] = 0
     rng = np.random.default_rng(size)
     outer, w = within(rng.normal(0, 1, size).astype(dtype))
@@ -385,7 +385,7 @@ def test_nan_gradient_is_visible_in_its_parameter(case, dtype):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
     plan = make_plan(units=(40, 1), dtype=dtype, **names, **OPTIMIZER_CASES[case])[1]
     n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
-    w, g, moments = np.ones(40, dtype), np.ones(40, dtype), np.zeros((n_moments, int(plan.n_params)), dtype)
+    w, g, moments = np.ones(40, dtype), np.ones(40, dtype), np.zeros((n_moments, int(plan.moment_stride)), dtype)
     g[13] = np.nan
     compiled(optimizers.step, dtype)(plan, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
     learned = moments[0, :40] if case == "gradient" else w

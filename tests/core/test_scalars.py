@@ -81,3 +81,27 @@ def test_python_twins_take_arrays(dtype):
     for call in (call_fma, call_horner, call_select, call_bits):
         np.testing.assert_array_equal(call(x), [call(element) for element in x])
         assert call(x).dtype == dtype
+
+
+@compiled_only
+@pytest.mark.skipif(scalars._PROCESSOR not in ("x86_64", "aarch64"), reason="this processor's mode is left alone")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_denormals_are_zero_until_the_mode_is_restored(dtype):
+    @njit
+    def halves(x, out):
+        out[0] = x[0] * x[1]
+        mode = scalars.flush_denormals()
+        out[1] = x[0] * x[1]  # a result next to zero
+        out[2] = x[2] * x[3]  # an operand
+        scalars.restore_denormals(mode)
+        out[3] = x[0] * x[1]
+
+    tiny, out = np.finfo(dtype).tiny, np.full(4, np.nan, dtype)
+    halves(np.array([tiny, 0.5, tiny / 2, 4], dtype), out)
+    np.testing.assert_array_equal(out, [tiny / 2, 0, 0, tiny / 2])
+
+
+@pytest.mark.nojit
+def test_the_python_twins_change_no_mode():
+    scalars.restore_denormals(scalars.flush_denormals())
+    assert np.finfo(np.float32).tiny / np.float32(2) > 0
