@@ -103,7 +103,7 @@ def prefetch_rows(X, rows, first, last):
 def learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
     mode = flush_denormals()
-    layout, plan, buffers = unpack(packed, like)
+    _, _, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
@@ -111,7 +111,7 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, bl
         first, last = boundary(block, n_blocks, X.shape[1], GROUP), boundary(block + 1, n_blocks, X.shape[1], GROUP)
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
-    learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, members, lo, hi, slot)
+    learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, slot)
     restore_denormals(mode)
 
 
@@ -133,9 +133,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(
-                layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot
-            )
+            learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot)
         address = 0
     restore_denormals(mode)
 
@@ -145,7 +143,7 @@ def refresh(packed, like):
     """Derive from the weights what training keeps beside them. Writes: transposed, squares. Reads: params."""
     layout, plan, buffers = unpack(packed, like)
     for layer in range(plan.n_layers):
-        follow_weights(layout, buffers, layer, 0, layout.units[layer])
+        follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
 
 
 @entry
@@ -223,7 +221,7 @@ def predict_block(packed, params, X, rows, out, memory, suspect, first, block, n
     for start in range(lo, hi, sizes.block_rows):
         m = min(sizes.block_rows, hi - start)
         there, flag = out[start * n_outputs :], suspect[block : block + 1]
-        predict_rows(layout, sizes, params, X, rows, there, levels, slot, flag, first + start, m)
+        predict_rows(packed, params, X, rows, there, levels, slot, flag, first + start, m)
 
 
 @entry

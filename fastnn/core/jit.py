@@ -129,6 +129,14 @@ def _record(cls, field):
     return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
 
 
+def RECORDS(real):
+    """What `pack` made of records; the leaf takes them out with `unpack`, `unpack_pass` or `unpack_layout`.
+
+    As parameters of their own they would be 170 words, pushed at each call.
+    """
+    return INTS(real)
+
+
 _COUNTS = ("n_layers", "n_params", "moment_stride", "batch_size", "loss", "solver", "nesterov")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
@@ -179,12 +187,21 @@ def unpack_pass(packed, like):
     return packed
 
 
-def _unpacks(function, kinds):
+def unpack_layout(packed, like):
+    """Layout alone, which comes first in all that `pack` makes; ``like`` as for `unpack`."""
+    return packed[0]
+
+
+def _unpacks(function, *kinds):
     """Compile ``function`` to code that makes records of these kinds out of packed words."""
 
     @type_callable(function)
     def type_function(context):
-        return lambda packed, like: types.Tuple([kind(like.dtype) for kind in kinds])
+        def typer(packed, like):
+            records = [kind(like.dtype) for kind in kinds]
+            return types.Tuple(records) if len(kinds) > 1 else records[0]
+
+        return typer
 
     @lower_builtin(function, types.Array, types.Array)
     def lower_function(context, builder, sig, args):
@@ -206,12 +223,17 @@ def _unpacks(function, kinds):
             populate_array(array, data, shape, strides, itemsize, meminfo=None)
             return array._getvalue()
 
-        records = [context.make_tuple(builder, kind, [make(field) for field in kind]) for kind in sig.return_type]
-        return context.make_tuple(builder, sig.return_type, records)
+        def record(kind):
+            return context.make_tuple(builder, kind, [make(field) for field in kind])
+
+        if len(kinds) == 1:
+            return record(sig.return_type)
+        return context.make_tuple(builder, sig.return_type, [record(kind) for kind in sig.return_type])
 
 
-_unpacks(unpack, (LAYOUT, PLAN, BUFFERS))
-_unpacks(unpack_pass, (LAYOUT, PASS))
+_unpacks(unpack, LAYOUT, PLAN, BUFFERS)
+_unpacks(unpack_pass, LAYOUT, PASS)
+_unpacks(unpack_layout, LAYOUT)
 
 
 _leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers

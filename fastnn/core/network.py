@@ -9,7 +9,23 @@ ldr), where ldr is n rounded up to whole vectors.
 
 from .activations import activate, activate_output, differentiate
 from .gemm import NOWHERE, product, product_at
-from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .jit import (
+    IN,
+    INT,
+    INTS,
+    LABELS,
+    MATRIX,
+    OUT,
+    REAL,
+    RECORDS,
+    ROWS,
+    as_read,
+    kernel,
+    leaf,
+    unpack,
+    unpack_layout,
+    unpack_pass,
+)
 from .losses import loss_and_delta
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch, transpose
@@ -61,12 +77,13 @@ def gather_rows(out, ld_out, X, rows, n):
             target[j] = row[j]
 
 
-@leaf(LAYOUT, INT, INT, IN, IN, INT, INT, OUT, INT, INT)
-def hidden_forward(layout, first, n_layers, params, x, ix, ldx, activations, lo, n):
+@leaf(RECORDS, INT, INT, IN, IN, INT, INT, OUT, INT, INT)
+def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, lo, n):
     """A_l = f(A_{l-1} W + b) for the hidden levels from ``first + 1`` on; level ``first`` is ``x``, from ``ix`` on.
 
     Writes: activations, rows lo .. lo + n of levels first + 1 .. n_layers - 1. Reads: params, x.
     """
+    layout = unpack_layout(packed, params)
     a, ia, lda = x, ix, ldx
     for layer in range(first, n_layers - 1):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
@@ -80,8 +97,8 @@ def hidden_forward(layout, first, n_layers, params, x, ix, ldx, activations, lo,
         a, ia, lda = as_read(activations), top, stride
 
 
-@leaf(LAYOUT, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
-def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
+@leaf(RECORDS, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
+def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     """Z' = (A W + b)' of the last layer, and its activation.
 
     A single output is a dot product for each row, sixteen partial sums each (lanes over columns would use 1 of 8); two
@@ -89,6 +106,7 @@ def output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
     Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride, and 2 ldr).
     """
+    layout = unpack_layout(packed, params)
     layer = n_layers - 1
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
@@ -124,8 +142,8 @@ def watch(z, suspect):
         suspect[0] = 1
 
 
-@leaf(LAYOUT, PASS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT)
-def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, start, n):
+@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT)
+def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
@@ -134,6 +152,7 @@ def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, sta
 
     Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
     """
+    layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
@@ -156,12 +175,12 @@ def predict_rows(layout, sizes, params, X, rows, out, levels, slot, suspect, sta
         )  # fmt: skip
         watch(levels[top : top + n * stride : stride], suspect)
         activate(layout.activation[0], levels[top : top + n * stride])
-        hidden_forward(layout, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
+        hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
         a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
     else:
         for r in range(n):
             watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
-    output_forward(layout, n_layers, params, a, ia, lda, z, scratch, n, ldr)
+    output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
 
 
@@ -205,13 +224,14 @@ def backward(layout, n_layers, buffers, lo, n):
             differentiate(layout.activation[layer - 1], a, d)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, first, start, slot):
+@leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def learn_from_input(packed, labels, targets, sample_weight, block, first, start, slot):
     """Rest of the first half once level ``first`` of the block's rows is there: forward, loss, backward.
 
     Writes: activations, deltas, row_loss at rows start .. start + block.size. Reads: params, transposed, labels,
     targets, sample_weight at ``block``. Scratch: slot.
     """
+    layout, plan, buffers = unpack(packed, slot)
     n_layers = plan.n_layers
     n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
     n = block.size
@@ -219,12 +239,12 @@ def learn_from_input(layout, plan, buffers, labels, targets, sample_weight, bloc
     params, activations, deltas = buffers.params, buffers.activations, buffers.deltas
     ld = layout.stride[first]
     hidden_forward(
-        layout, first, n_layers, params, activations, layout.level[first] + start * ld, ld, activations, start, n
+        packed, first, n_layers, params, activations, layout.level[first] + start * ld, ld, activations, start, n
     )
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     ld = layout.stride[n_layers - 1]
     output_forward(
-        layout, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
+        packed, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
     )
     row_loss = buffers.row_loss[start : start + n]
     loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
@@ -248,13 +268,14 @@ def level_one(layout, buffers, X, lo, n):
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, lo, hi, slot):
+@leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, places, data at ``rows``.
     Scratch: slot.
     """
+    layout, plan, buffers = unpack(packed, slot)
     ld = layout.stride[0]
     height = BLOCK_ROWS if plan.n_params <= SMALL_WEIGHTS else LARGE_BLOCK_ROWS
     for start in range(lo, hi, height):
@@ -264,7 +285,7 @@ def learn_rows(layout, plan, buffers, X, labels, targets, sample_weight, rows, l
         else:
             gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)
-        learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, first, start, slot)
+        learn_from_input(packed, labels, targets, sample_weight, block, first, start, slot)
 
 
 @kernel
@@ -321,26 +342,27 @@ def column_sums(sums, buffers, first, stride, n_rows, width):
             sums[j] += row[j]
 
 
-@leaf(LAYOUT, BUFFERS, INT, INT, INT)
-def follow_weights(layout, buffers, layer, i0, n):
+@leaf(RECORDS, IN, INT, INT, INT)
+def follow_weights(packed, params, layer, i0, n):
     """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
 
     Writes: squares, transposed at these rows. Reads: params.
     """
+    layout, _, buffers = unpack(packed, params)
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
     end = offset + n * fan_out
     for group in range((n + GROUP - 1) // GROUP):
         start = offset + group * GROUP * fan_out
-        rows = buffers.params[start : min(start + GROUP * fan_out, end)]
+        rows = params[start : min(start + GROUP * fan_out, end)]
         buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
     if layer > 0:
         first = layout.transposed[layer] + i0
-        transpose(buffers.transposed, first, layout.stride[layer], buffers.params, offset, fan_out, n, fan_out)
+        transpose(buffers.transposed, first, layout.stride[layer], params, offset, fan_out, n, fan_out)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
-def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
+@leaf(RECORDS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
+def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
     ``shared`` says whether other threads read these weights.
@@ -349,6 +371,7 @@ def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale,
 
     Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas, X. Scratch: slot.
     """
+    layout, plan, buffers = unpack(packed, slot)
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
     height = max(1, STRIP_ELEMENTS // (STRIP * fan_out)) * STRIP
@@ -360,7 +383,7 @@ def learn_weights(layout, plan, buffers, X, layer, lo, hi, n_rows, alpha, scale,
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
-            follow_weights(layout, buffers, layer, i0, n)
+            follow_weights(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
         column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]

@@ -18,7 +18,6 @@ import platform
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
 from .microkernel import emit_fma

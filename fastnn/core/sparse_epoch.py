@@ -19,10 +19,10 @@ from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_row
 def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size):
     """First half of a step for one block: its share of the batch's rows."""
     mode = flush_denormals()
-    layout, plan, buffers = unpack(packed, like)
+    _, _, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-    learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, members, lo, hi, ahead, slot)
+    learn_rows_sparse(packed, csr, labels, targets, sample_weight, members, lo, hi, ahead, slot)
     restore_denormals(mode)
 
 
@@ -36,13 +36,13 @@ def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alph
     lo, hi = bounds[block], bounds[block + 1]
     if lo < hi:
         cursors = buffers.offsets[block * n : (block + 1) * n]
-        learn_weights_sparse(layout, plan, buffers, csr, members, cursors, lo, hi, alpha, scale, rate, slot)
+        learn_weights_sparse(packed, csr, members, cursors, lo, hi, alpha, scale, rate, slot)
     unread = csr.values.reshape(1, -1)  # a matrix in the place of X, which only a dense first layer reads
     for layer in range(1, plan.n_layers):
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
-            learn_weights(layout, plan, buffers, unread, layer, lo, hi, n, alpha, scale, rate, n_blocks > 1, 0, 0, slot)
+            learn_weights(packed, unread, layer, lo, hi, n, alpha, scale, rate, n_blocks > 1, 0, 0, slot)
     restore_denormals(mode)
 
 
@@ -117,7 +117,7 @@ def predict_block(packed, params, csr, rows, out, memory, suspect, first, block,
     for start in range(lo, hi, sizes.block_rows):
         m = min(sizes.block_rows, hi - start)
         there, flag = out[start * n_outputs :], suspect[block : block + 1]
-        predict_rows_sparse(layout, sizes, params, csr, rows, there, levels, slot, flag, first + start, m)
+        predict_rows_sparse(packed, params, csr, rows, there, levels, slot, flag, first + start, m)
 
 
 @entry

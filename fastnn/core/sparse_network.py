@@ -6,7 +6,7 @@ transposed block.
 """
 
 from .activations import activate, activate_output
-from .jit import BUFFERS, IN, INT, INTS, LABELS, LAYOUT, MATRIX, OUT, PASS, PLAN, REAL, ROWS, as_read, kernel, leaf
+from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, kernel, leaf, unpack, unpack_pass
 from .losses import loss_and_delta
 from .movement import transpose
 from .network import (
@@ -58,14 +58,15 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
     activate_output(layout.activation[0], z, n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
-def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight, rows, lo, hi, ahead, slot):
+@leaf(RECORDS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
+def learn_rows_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi, ahead, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     ``ahead`` are the next batch's rows: the entries of the first of them are asked for here.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
+    layout, plan, buffers = unpack(packed, slot)
     params, deltas = buffers.params, buffers.deltas
     for start in range(lo, hi, BLOCK_ROWS):
         block = rows[start : min(start + BLOCK_ROWS, hi)]
@@ -73,7 +74,7 @@ def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight
         if plan.n_layers > 1:
             following = rows[start + n : hi] if start + n < hi else ahead[lo:]
             level_one(layout, params, csr, block, 0, n, following, buffers.activations, start)
-            learn_from_input(layout, plan, buffers, labels, targets, sample_weight, block, 1, start, slot)
+            learn_from_input(packed, labels, targets, sample_weight, block, 1, start, slot)
             continue
         n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
         delta = layout.delta[1] + start * stride
@@ -84,8 +85,8 @@ def learn_rows_sparse(layout, plan, buffers, csr, labels, targets, sample_weight
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
-@leaf(LAYOUT, PLAN, BUFFERS, CSR, ROWS, INTS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
-def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alpha, scale, rate, slot):
+@leaf(RECORDS, CSR, ROWS, INTS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
+def learn_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate, slot):
     """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
 
     Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
@@ -96,6 +97,7 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
+    layout, plan, buffers = unpack(packed, slot)
     fan_in, fan_out = layout.units[0], layout.units[1]
     cached = fan_in * fan_out * slot.itemsize <= SHARED_BYTES
     shared = layout.weight[0] if hi - lo < fan_in and cached else -1
@@ -114,20 +116,21 @@ def learn_weights_sparse(layout, plan, buffers, csr, rows, cursors, lo, hi, alph
         w = buffers.params[offset : offset + size]
         step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
-            follow_weights(layout, buffers, 0, i0, n)
+            follow_weights(packed, buffers.params, 0, i0, n)
     if hi == fan_in:  # no weight rows are left for it: the bias alone
         X = csr.values.reshape(1, -1)  # not read
-        learn_weights(layout, plan, buffers, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
+        learn_weights(packed, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
 
 
-@leaf(LAYOUT, PASS, IN, CSR, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="sparse")
-def predict_rows_sparse(layout, sizes, params, csr, rows, out, levels, slot, suspect, start, n):
+@leaf(RECORDS, IN, CSR, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="sparse")
+def predict_rows_sparse(packed, params, csr, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     Rows that no ``rows`` names are looked through for NaN and inf.
 
     Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: levels, slot.
     """
+    layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
@@ -136,9 +139,9 @@ def predict_rows_sparse(layout, sizes, params, csr, rows, out, levels, slot, sus
     z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
     if n_layers > 1:
         level_one(layout, params, csr, rows, start, n, rows[:0], levels, 0)
-        hidden_forward(layout, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
+        hidden_forward(packed, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
         top, stride = layout.level[n_layers - 1], layout.stride[n_layers - 1]
-        output_forward(layout, n_layers, params, levels, top, stride, z, scratch, n, ldr)
+        output_forward(packed, n_layers, params, levels, top, stride, z, scratch, n, ldr)
     else:
         only_layer(layout, params, csr, rows, start, n, scratch, 2 * ldr, z, scratch, ldr)
     transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
