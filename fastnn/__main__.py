@@ -18,7 +18,7 @@ from numba.core import event
 
 from . import MLPClassifier, MLPRegressor, __version__
 from .core import cache
-from .core.jit import entries, load_leaves
+from .core.jit import all_members, entries, load_leaves
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
@@ -51,7 +51,7 @@ def jobs(dtypes, sparse):
     """(name, function of no arguments) of each part of the work, in the order in which one needs the other."""
     for dtype in dtypes:
         for kind, is_sparse in (("dense", False), ("sparse", True))[: 1 + sparse]:
-            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s)
+            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s, all_members())
             yield f"{dtype} {kind}, one thread", lambda d=dtype, s=is_sparse: run_serially(d, s)
             yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
 

@@ -21,7 +21,7 @@ from .core.network import output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr
 from .core.sparse_epoch import forward_sparse
-from .plan import ROOM, make_layout, make_plan, without_input
+from .plan import ROOM, make_layout, make_plan, members_of, without_input
 from .threads import runner, share, threads_for
 
 BLOCK_ROWS = 256  # most rows that go through the network at once
@@ -43,6 +43,7 @@ class Prepared(NamedTuple):
     sizes: Pass
     packed: object
     memory: int  # elements of work space for each thread
+    members: frozenset  # of families of compiled code
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,7 +79,7 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
         ahead = AHEAD_ROWS * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
     counts = (len(units) - 1, by_columns, height, level_size, slot_size)
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)
-    return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size)
+    return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size, members_of(layout))
 
 
 def forward(layout, plan, params, data, *, rows=None, n_threads):
@@ -213,7 +214,7 @@ class Prediction:
         memory = np.empty(n_threads * prepared.memory, out.dtype)
         suspect = np.zeros(n_threads, np.int64)
         rows = NO_ROWS if rows is None else rows
-        run = runner(self._entry, out.dtype, n_threads, self.sparse)
+        run = runner(self._entry, out.dtype, n_threads, self.sparse, prepared.members)
         step = max(1, int(CALL_FLOPS / flops))
         for first in range(0, n, step):
             part = out[first : first + step]
@@ -225,7 +226,7 @@ class Prediction:
         if len(items) == 1:
             return self.fill(out, convert()(items[0])[0], None, n_threads)
         prepared = _prepared(*self._key, BLOCK_ROWS)
-        run = runner(self._entry, out.dtype, 1, self.sparse)
+        run = runner(self._entry, out.dtype, 1, self.sparse, prepared.members)
         suspicions = []
 
         def worker():

@@ -6,10 +6,10 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 
 import numpy as np
 
-from .core.activations import ACTIVATIONS
-from .core.losses import LOSSES
+from .core.activations import ACTIVATIONS, activate, activate_output, differentiate
+from .core.losses import LOSSES, loss_of_rows
 from .core.network import GROUP
-from .core.optimizers import OPTIMIZERS
+from .core.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 
 ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
@@ -161,6 +161,16 @@ def make_plan(
         epsilon=dtype.type(epsilon),
     )
     return layout, plan
+
+
+def members_of(layout, plan=None):
+    """The members of families that compiled code needs to predict with a network, and to train it by a plan."""
+    *hidden, output = layout.activation.tolist()
+    needed = {(activate, ident) for ident in hidden} | {(activate_output, output)}
+    if plan is not None:
+        needed |= {(differentiate, ident) for ident in hidden}
+        needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}
+    return frozenset(needed)
 
 
 def moment_stride(n):

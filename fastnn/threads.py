@@ -80,12 +80,12 @@ def threads_for(flops, limit):
     return limit if flops >= CROSSOVER_FLOPS else 1
 
 
-def runner(entry, dtype, n_threads, sparse=False):
+def runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
     """A function that calls an entry on ``n_threads`` threads, with everything it needs compiled or loaded.
 
-    ``sparse`` says whether the entry is one of those for sparse input.
+    ``sparse`` says whether the entry is one of those for sparse input; ``members`` are those of families that it needs.
     """
-    load_leaves(dtype, sparse)
+    load_leaves(dtype, sparse, members)
     serial = entry.twin(dtype)
     if n_threads == 1:
         return serial

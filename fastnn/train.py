@@ -15,7 +15,7 @@ from .core.random import N_WORDS
 from .core.random import shuffle as shuffle_rows
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
-from .plan import make_layout, without_input
+from .plan import make_layout, members_of, without_input
 from .state import State, make_buffers
 from .threads import runner, threads_for
 
@@ -119,7 +119,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     packed = pack(layout, plan, buffers)
     runner(refresh, state.params.dtype, 1)(packed, state.params)
-    run = runner(entry, state.params.dtype, n_threads, sparse)
+    run = runner(entry, state.params.dtype, n_threads, sparse, members_of(layout, plan))
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
@@ -202,9 +202,8 @@ class FullBatch:
         self.gradient = state.moments[0]
         self._records = (layout, plan, buffers)  # kept alive: ``packed`` holds their addresses
         self._refresh = runner(refresh, params.dtype, 1)
-        self._evaluate = runner(
-            loss_and_gradient_sparse if sparse else loss_and_gradient, params.dtype, n_threads, sparse
-        )
+        entry = loss_and_gradient_sparse if sparse else loss_and_gradient
+        self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
         places = (pack(*self._records), params)
         self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
         weight = data.sample_weight

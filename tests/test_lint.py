@@ -37,6 +37,7 @@ ROAD = """
     core.vecmath core.movement core.random
     core.scalars core.reductions
     core.microkernel
+    core.family
     core.jit
     core.cache
     core.records

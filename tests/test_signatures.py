@@ -96,7 +96,9 @@ out["entries"] = {name: [[dtype, parallel, len(twin.signatures)] for (dtype, par
                   for name, f in modules.items() if isinstance(f, jit.Entry)}
 groups = ["dense"] if dense else list(jit._leaves)
 reals = [numba.from_dtype(np.dtype(dtype)) for dtype in ("float32", "float64")]
-out["leaves"] = [len(load(real).signatures) for real in reals for group in groups for load in jit._leaves[group]]
+loaded = [load(real) for real in reals for group in groups for load in jit._leaves[group]]
+single = [leaf for found in loaded for leaf in (found if isinstance(found, list) else [found])]  # a family's members
+out["leaves"] = [len(leaf.signatures) for leaf in single]
 """
 
 

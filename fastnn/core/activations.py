@@ -8,7 +8,8 @@ Called by ``network``.
 
 from typing import NamedTuple
 
-from .jit import IN, INT, OUT, kernel, leaf
+from .family import family
+from .jit import IN, INT, OUT, kernel
 from .vecmath import exp, sigmoid, tanh
 
 
@@ -32,14 +33,36 @@ ACTIVATIONS = {
 }
 
 
+# Apply a hidden activation to z (flat).
+activate = family("activate", ("z", OUT))
+# Multiply d (flat) by the derivative at the activation's value a.
+differentiate = family("differentiate", ("a", IN), ("d", OUT))
+# Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
+activate_output = family(
+    "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
+)
+
+
 @kernel
-def logistic_forward(z):
+def squash(z):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
     for i in range(z.size):
         z[i] = sigmoid(z[i])
 
 
-@kernel
+@activate.member(LOGISTIC)
+def logistic_forward(z):
+    """z <- 1 / (1 + exp(-z)). Writes: z."""
+    squash(z)
+
+
+@activate_output.member(LOGISTIC)
+def logistic_output(z, n_outputs, ldr, largest, total):
+    """z <- 1 / (1 + exp(-z)). Writes: z."""
+    squash(z)
+
+
+@differentiate.member(LOGISTIC)
 def logistic_backward(a, d):
     """d <- d a (1 - a). Writes: d. Reads: a."""
     one = a.dtype.type(1)
@@ -47,14 +70,14 @@ def logistic_backward(a, d):
         d[i] *= a[i] * (one - a[i])
 
 
-@kernel
+@activate.member(TANH)
 def tanh_forward(z):
     """z <- tanh(z). Writes: z."""
     for i in range(z.size):
         z[i] = tanh(z[i])
 
 
-@kernel
+@differentiate.member(TANH)
 def tanh_backward(a, d):
     """d <- d (1 - a^2). Writes: d. Reads: a."""
     one = a.dtype.type(1)
@@ -62,7 +85,7 @@ def tanh_backward(a, d):
         d[i] *= one - a[i] * a[i]
 
 
-@kernel
+@activate.member(RELU)
 def relu_forward(z):
     """z <- max(z, 0), NaN kept. Writes: z."""
     zero = z.dtype.type(0)
@@ -70,7 +93,7 @@ def relu_forward(z):
         z[i] = zero if z[i] < zero else z[i]
 
 
-@kernel
+@differentiate.member(RELU)
 def relu_backward(a, d):
     """d <- 0 where a == 0. Writes: d. Reads: a."""
     zero = a.dtype.type(0)
@@ -78,14 +101,14 @@ def relu_backward(a, d):
         d[i] = zero if a[i] == zero else d[i]
 
 
-@kernel
-def exp_forward(z):
+@activate_output.member(EXP)
+def exp_output(z, n_outputs, ldr, largest, total):
     """z <- exp(z). Writes: z."""
     for i in range(z.size):
         z[i] = exp(z[i])
 
 
-@kernel
+@activate_output.member(SOFTMAX)
 def softmax_forward(z, n_outputs, ldr, largest, total):
     """z[c, r] <- exp(z[c, r] - max_c z[c, r]) / sum_c exp(...), each column r by itself.
 
@@ -108,36 +131,3 @@ def softmax_forward(z, n_outputs, ldr, largest, total):
         row = z[c * ldr : (c + 1) * ldr]
         for r in range(ldr):
             row[r] /= total[r]
-
-
-@leaf(INT, OUT)
-def activate(activation, z):
-    """Apply a hidden activation. Writes: z (flat)."""
-    if activation == RELU:
-        relu_forward(z)
-    elif activation == LOGISTIC:
-        logistic_forward(z)
-    elif activation == TANH:
-        tanh_forward(z)
-
-
-@leaf(INT, IN, OUT)
-def differentiate(activation, a, d):
-    """Multiply d by the derivative at activation value a. Writes: d (flat). Reads: a (flat, same size)."""
-    if activation == RELU:
-        relu_backward(a, d)
-    elif activation == LOGISTIC:
-        logistic_backward(a, d)
-    elif activation == TANH:
-        tanh_backward(a, d)
-
-
-@leaf(INT, OUT, INT, INT, OUT, OUT)
-def activate_output(activation, z, n_outputs, ldr, largest, total):
-    """Apply an output activation to a transposed block. Writes: z (n_outputs, ldr). Scratch: largest, total (ldr,)."""
-    if activation == SOFTMAX:
-        softmax_forward(z, n_outputs, ldr, largest, total)
-    elif activation == LOGISTIC:
-        logistic_forward(z)
-    elif activation == EXP:
-        exp_forward(z)

@@ -4,6 +4,7 @@
 ``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
              to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the
              way up: the first fit took 22 s of compiling so, 9.4 s with leaves.)
+`family`     leaves of one signature, of which a call chooses one by its id: compiled when first needed. See `family`.
 ``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
 
 In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
@@ -238,6 +239,7 @@ _unpacks(unpack_layout, LAYOUT)
 
 _leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
+families = []  # all that have been made
 _loading = threading.Lock()  # two Python threads must not make two leaves for one symbol
 
 
@@ -248,6 +250,16 @@ def _renew_lock():
 
 if hasattr(os, "register_at_fork"):  # the thread that held the lock does not exist in a forked child
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+def compiled_for(function, arguments, real):
+    """The dispatcher of ``function``, compiled or loaded for parameters ``arguments`` of a dtype, and its address."""
+    dispatcher = _cached(function, f"leaf_{real}", **INNER_OPTIONS)
+    signature = tuple(argument(real) for argument in arguments)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    library = dispatcher.overloads[signature].library
+    return dispatcher, library.get_pointer_to_function(dispatcher.overloads[signature].fndesc.llvm_func_name)
 
 
 def leaf(*arguments, group="dense"):
@@ -265,7 +277,7 @@ def leaf(*arguments, group="dense"):
         @type_callable(function)
         def type_call(context):
             def typer(*given):
-                real = next(filter(None, map(_real_of, given)), None)
+                real = next(filter(None, map(real_of, given)), None)
                 if real is not None and len(given) == len(arguments):
                     return types.void(*(argument(real) for argument in arguments))
 
@@ -274,7 +286,7 @@ def leaf(*arguments, group="dense"):
 
         @lower_builtin(function, types.VarArg(types.Any))
         def lower_call(context, builder, sig, args):
-            real = next(filter(None, map(_real_of, sig.args)))
+            real = next(filter(None, map(real_of, sig.args)))
             function_type = context.call_conv.get_function_type(sig.return_type, sig.args)
             callee = cgutils.get_or_insert_function(builder.module, function_type, symbol(real))
             context.call_conv.call_function(builder, callee, sig.return_type, sig.args, args)
@@ -282,37 +294,38 @@ def leaf(*arguments, group="dense"):
 
         @functools.cache
         def load(real):
-            dispatcher = _cached(function, f"leaf_{real}", **INNER_OPTIONS)
-            signature = tuple(argument(real) for argument in arguments)
-            dispatcher.compile(signature)
-            dispatcher.disable_compile()
-            library = dispatcher.overloads[signature].library
-            address = library.get_pointer_to_function(dispatcher.overloads[signature].fndesc.llvm_func_name)
+            dispatcher, address = compiled_for(function, arguments, real)
             llvmlite.binding.add_symbol(symbol(real), address)
             return dispatcher
 
         function.load, function.group = load, group
-        _leaves[group].append(load)
+        load_with(load, group)
         return function
 
     return decorate
 
 
-def _real_of(numba_type):
+def load_with(load, group="dense"):
+    """Let `load_leaves` call ``load`` of a dtype, before the leaves that are made later."""
+    _leaves[group].append(load)
+
+
+def real_of(numba_type):
     """The floating-point dtype of an argument's type, or None."""
     if isinstance(numba_type, types.Float):
         return numba_type
     if isinstance(numba_type, types.Array):
         return numba_type.dtype if isinstance(numba_type.dtype, types.Float) else None
     if isinstance(numba_type, types.BaseTuple):
-        return next(filter(None, map(_real_of, numba_type)), None)
+        return next(filter(None, map(real_of, numba_type)), None)
     return None
 
 
-def load_leaves(dtype, sparse=False):
-    """Compile, or load from the cache, every leaf for a dtype, those for sparse input on request.
+def load_leaves(dtype, sparse=False, members=frozenset()):
+    """Compile, or load from the cache, every leaf for a dtype, those for sparse input and of families on request.
 
-    To be called before an entry is: entries hold calls to the leaves' symbols.
+    To be called before an entry is: entries hold calls to the leaves' symbols. ``members`` is a frozenset of
+    (`family`, id of its member).
     """
     real = numba.from_dtype(np.dtype(dtype))
     for group in ("dense", "sparse") if sparse else ("dense",):
@@ -321,11 +334,21 @@ def load_leaves(dtype, sparse=False):
                 for load in _leaves[group]:
                     load(real)
             _loaded.add((group, real))
+    if (members, real) not in _loaded:
+        with _loading:
+            for family, member in members:
+                family.load_member(member, real)
+        _loaded.add((members, real))
+
+
+def all_members():
+    """(family, id) of every member of every family."""
+    return frozenset((family, member) for family in families for member in family.members)
 
 
 def callable_leaf(function, dtype):
     """A compiled function of the same parameters that calls the leaf, for tests and benchmarks."""
-    load_leaves(dtype, function.group == "sparse")
+    load_leaves(dtype, function.group == "sparse", all_members())
     names = ", ".join(inspect.signature(function).parameters)
     scope = {"leaf": function}
     exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)

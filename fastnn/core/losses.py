@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .family import family
 from .jit import IN, INT, LABELS, MATRIX, OUT, ROWS, kernel, leaf
 from .scalars import by_dtype
 from .vecmath import log
@@ -33,6 +34,14 @@ class Loss(NamedTuple):
 LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
 _EPS = (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
 _bounds = by_dtype((_EPS[0], np.float32(1) - _EPS[0]), (_EPS[1], np.float64(1) - _EPS[1]))
+
+
+# Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. Scratch: scratch (2 ldr,).
+loss_of_rows = family(
+    "loss_of_rows",
+    ("z", OUT), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX), ("rows", ROWS),
+    ("n_outputs", INT), ("ldr", INT), ("scratch", OUT),
+)  # fmt: skip
 
 
 @kernel
@@ -91,6 +100,15 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
             p[r] -= y[r]
 
 
+@loss_of_rows.member(LOG_LOSS)
+def log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+    """loss_r = -sum_c y log p, delta = p - y; with labels y is one-hot. Writes: z, row_loss. Scratch: scratch."""
+    if labels.size > 0:
+        label_log_loss(z, row_loss, labels, rows, ldr, scratch[:ldr])
+    else:
+        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, scratch[:ldr])
+
+
 def indicator(p, labels, targets):
     """Targets, or one-hot rows of labels; float64 of the shape of p."""
     if not labels.size:
@@ -107,9 +125,10 @@ def log_loss_of(p, labels, targets):
     return -(targets * np.log(clipped(p))).sum(axis=1)
 
 
-@kernel
-def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
-    """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
+@loss_of_rows.member(BINARY_LOG_LOSS)
+def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+    """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: scratch."""
+    y = scratch[:ldr]
     one = z.dtype.type(1)
     row_loss[:] = 0
     for c in range(n_outputs):
@@ -127,13 +146,14 @@ def binary_log_loss_of(p, labels, targets):
     return -(y * np.log(q) + (1 - y) * np.log1p(-q)).sum(axis=1)
 
 
-@kernel
-def squared_error(z, row_loss, targets, rows, n_outputs, ldr, y):
+@loss_of_rows.member(SQUARED_ERROR)
+def squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / (2 n_outputs), delta = p - y.
 
     The loss averages over outputs and the delta does not: scikit-learn's convention (its #8349).
-    Writes: z, row_loss. Scratch: y (ldr,).
+    Writes: z, row_loss. Scratch: scratch.
     """
+    y = scratch[:ldr]
     half = z.dtype.type(0.5) / z.dtype.type(n_outputs)
     row_loss[:] = 0
     for c in range(n_outputs):
@@ -154,9 +174,10 @@ def summed_squared_error_of(p, labels, targets):
     return 0.5 * ((p - indicator(p, labels, targets)) ** 2).sum(axis=1)
 
 
-@kernel
-def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y):
-    """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: y (ldr,)."""
+@loss_of_rows.member(LOGISTIC_SQUARED_ERROR)
+def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+    """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: scratch."""
+    y = scratch[:ldr]
     one, half = z.dtype.type(1), z.dtype.type(0.5)
     row_loss[:] = 0
     for c in range(n_outputs):
@@ -168,12 +189,13 @@ def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y
             p[r] = error * (p[r] * (one - p[r]))
 
 
-@kernel
-def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, mean):
+@loss_of_rows.member(SOFTMAX_SQUARED_ERROR)
+def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
 
-    Writes: z, row_loss. Scratch: y (ldr,), mean (ldr,).
+    Writes: z, row_loss. Scratch: scratch.
     """
+    y, mean = scratch[:ldr], scratch[ldr : 2 * ldr]
     half = z.dtype.type(0.5)
     row_loss[:] = 0
     mean[:] = 0
@@ -191,12 +213,13 @@ def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y,
             p[r] *= (p[r] - y[r]) - mean[r]
 
 
-@kernel
-def poisson(z, row_loss, targets, rows, n_outputs, ldr, y):
+@loss_of_rows.member(POISSON)
+def poisson(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y.
 
-    Writes: z, row_loss. Scratch: y (ldr,).
+    Writes: z, row_loss. Scratch: scratch.
     """
+    y = scratch[:ldr]
     zero = z.dtype.type(0)
     row_loss[:] = 0
     for c in range(n_outputs):
@@ -246,20 +269,6 @@ def loss_and_delta(loss, z, row_loss, labels, targets, sample_weight, rows, n_ou
     Reads: labels, targets, sample_weight at ``rows`` (n_rows,).
     Scratch: scratch (2 ldr,).
     """
-    y = scratch[:ldr]
-    if loss == LOG_LOSS and labels.size > 0:
-        label_log_loss(z, row_loss, labels, rows, ldr, y)
-    elif loss == LOG_LOSS:
-        target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y)
-    elif loss == BINARY_LOG_LOSS:
-        binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
-    elif loss == SQUARED_ERROR:
-        squared_error(z, row_loss, targets, rows, n_outputs, ldr, y)
-    elif loss == POISSON:
-        poisson(z, row_loss, targets, rows, n_outputs, ldr, y)
-    elif loss == LOGISTIC_SQUARED_ERROR:
-        logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y)
-    elif loss == SOFTMAX_SQUARED_ERROR:
-        softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, y, scratch[ldr : 2 * ldr])
+    loss_of_rows(loss, z, row_loss, labels, targets, rows, n_outputs, ldr, scratch)
     if sample_weight.size > 0:
-        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, y)
+        weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, scratch[:ldr])

@@ -398,13 +398,13 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
         strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
-        step(plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
             follow_weights(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
         column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
-        step(plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
+        step(plan.solver, plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 
 
 def output_scratch_size(units, strides, n_rows):

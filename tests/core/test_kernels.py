@@ -199,7 +199,7 @@ def optimizer_case(case, size, dtype):
     for rate in RATES:
         g = rng.normal(0, 1, size).astype(dtype)
         reals = [dtype(x) for x in (ALPHA, SCALE, rate)]
-        compiled(optimizers.step, dtype)(plan, w, read_only(g), moments.reshape(-1), offset, *reals)
+        compiled(optimizers.step, dtype)(plan.solver, plan, w, read_only(g), moments.reshape(-1), offset, *reals)
         exact, exact_moments = expected_step(case, exact, exact_moments, g.astype(float), rate)
     results = {"w": (w, exact, 16)}
     for i in range(n_moments):
@@ -387,7 +387,7 @@ def test_nan_gradient_is_visible_in_its_parameter(case, dtype):
     n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
     w, g, moments = np.ones(40, dtype), np.ones(40, dtype), np.zeros((n_moments, int(plan.moment_stride)), dtype)
     g[13] = np.nan
-    compiled(optimizers.step, dtype)(plan, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
+    compiled(optimizers.step, dtype)(plan.solver, plan, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
     learned = moments[0, :40] if case == "gradient" else w
     np.testing.assert_array_equal(np.isnan(learned), np.arange(40) == 13)
 

@@ -138,8 +138,8 @@ def blocks(monkeypatch):
     """A function that sets the number of blocks of every call; ``serial`` runs them one after the other."""
 
     def choose(serial=True):
-        def serial_runner(entry, dtype, n_threads, sparse=False):
-            jit.load_leaves(dtype, sparse)
+        def serial_runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
+            jit.load_leaves(dtype, sparse, members)
             return entry.twin(dtype)
 
         for module in (train, infer):
