@@ -8,8 +8,10 @@ while another Python thread is inside a parallel call.
 
 import collections
 import functools
+import math
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
@@ -22,6 +24,7 @@ from .core.jit import load_leaves
 # thread reads was written by the other: 20-100-1 with batches of 200, 1.7e6 operations, takes 31 us on one thread and
 # 32 on two (Zen 4, 2 cores).
 CROSSOVER_FLOPS = 2e6
+DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`
 
 _inside = threading.Lock()
 _forked = False
@@ -105,6 +108,42 @@ def _run(serial, parallel, n_threads, *args):
             numba.set_num_threads(before)
     finally:
         _inside.release()
+
+
+class Faster:
+    """Calls an entry on several threads, or on one where that has been faster lately.
+
+    How long two cores take to exchange what one has written and the other reads varies by three on one machine, with
+    what else runs there and where: steps of 64-100-10 with 200 rows took 59 us on two threads at one time and 110 at
+    another, and 81 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with a trial: of each way the
+    fastest call counts. Results do not depend on the way.
+
+    Parameters
+    ----------
+    several, one : callable
+        The entry on several threads and on one.
+    """
+
+    PERIOD, SEVERAL, TRIALS = 64, 3, 5  # of so many calls the first go to several threads, then some to one
+
+    def __init__(self, several, one):
+        self.several, self.one = several, one
+        self._calls = 0
+        self._fastest = {}
+
+    def __call__(self, n_batches, *args):
+        """Call the entry, which is to do ``n_batches``."""
+        turn = self._calls % self.PERIOD
+        self._calls += 1
+        if turn == 0:
+            self._fastest = {self.several: math.inf, self.one: math.inf}
+        if turn >= self.TRIALS:
+            return min(self._fastest, key=self._fastest.get)(*args)
+        way = self.several if turn < self.SEVERAL else self.one
+        start = time.perf_counter()
+        made = way(*args)
+        self._fastest[way] = min(self._fastest[way], (time.perf_counter() - start) / n_batches)
+        return made
 
 
 def share(make_worker, items, n_threads):

@@ -17,7 +17,7 @@ from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, without_input
 from .state import State, make_buffers
-from .threads import runner, threads_for
+from .threads import DOUBTFUL_FLOPS, Faster, runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
@@ -119,7 +119,9 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     packed = pack(layout, plan, buffers)
     runner(refresh, state.params.dtype, 1)(packed, state.params)
-    run = runner(entry, state.params.dtype, n_threads, sparse, members_of(layout, plan))
+    ways = [runner(entry, state.params.dtype, n, sparse, members_of(layout, plan)) for n in (n_threads, 1)]
+    doubtful = n_threads > 1 and flops < DOUBTFUL_FLOPS
+    run = Faster(*ways) if doubtful else ways[0]
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
@@ -136,7 +138,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             some = (order, rates, losses)
             if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
                 some = (order[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])
-            made = run(packed, state.params, *source.arrays, *some, *own)
+            call = (packed, state.params, *source.arrays, *some, *own)
+            made = run(n, *call) if doubtful else run(*call)
             done += made
             stepped = buffers.steps.item()
             steps += stepped

@@ -344,3 +344,31 @@ def test_a_fit_leaves_this_process_as_it_was():
     before = numba.get_num_threads()
     MLPClassifier((64,), max_iter=2, n_jobs=-1).fit(np.tile(X, (5, 20)), np.tile(Y, 5))
     assert numba.get_num_threads() == before
+
+
+def test_the_faster_way_of_a_trial_is_taken(monkeypatch):
+    """Three calls go to several threads, two to one, the rest of a period to the faster; then all begins anew."""
+    clock = [0.0]
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
+    ways = []
+
+    def way(name, seconds):
+        def call(payload):
+            ways.append(name)
+            clock[0] += seconds[name] * payload
+            return payload
+
+        return call
+
+    seconds = {"several": 2.0, "one": 1.0}
+    run = threads.Faster(way("several", seconds), way("one", seconds))
+    period = threads.Faster.PERIOD
+    assert [run(n, n) for n in (1, 2, 3)] == [1, 2, 3]
+    for _ in range(period - 3):
+        run(4, 4)
+    assert ways == ["several"] * 3 + ["one"] * (period - 3)
+    seconds["several"] = 0.5
+    ways.clear()
+    for _ in range(period):
+        run(7, 7)
+    assert ways == ["several"] * 3 + ["one"] * 2 + ["several"] * (period - 5)
