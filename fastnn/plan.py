@@ -8,7 +8,7 @@ import numpy as np
 
 from .core.activations import ACTIVATIONS, activate, activate_output, differentiate
 from .core.losses import LOSSES, loss_of_rows
-from .core.network import GROUP
+from .core.network import ALL_COLUMNS, GROUP, gather
 from .core.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 
@@ -164,12 +164,15 @@ def make_plan(
 
 
 def members_of(layout, plan=None):
-    """The members of families that compiled code needs to predict with a network, and to train it by a plan."""
+    """What compiled code needs to predict with a network, or to train it by a plan; see `load_leaves`."""
     *hidden, output = layout.activation.tolist()
     needed = {(activate, ident) for ident in hidden} | {(activate_output, output)}
-    if plan is not None:
+    if plan is None:
+        needed |= {"predict", (gather, ALL_COLUMNS)}
+    else:
         needed |= {(differentiate, ident) for ident in hidden}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}
+        needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
 
 

@@ -237,7 +237,7 @@ _unpacks(unpack_pass, LAYOUT, PASS)
 _unpacks(unpack_layout, LAYOUT)
 
 
-_leaves = {"dense": [], "sparse": []}  # loaders by group, callees before callers
+_leaves = {"dense": [], "predict": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
 families = []  # all that have been made
 _loading = threading.Lock()  # two Python threads must not make two leaves for one symbol
@@ -267,7 +267,7 @@ def leaf(*arguments, group="dense"):
 
     ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its
     first argument that has one; integers and arrays are converted to the signature as usual. ``group``
-    "sparse" is compiled only for those who ask `load_leaves` for it.
+    "sparse" or "predict" is compiled only for those who ask `load_leaves` for it; only entries may call it.
     """
 
     def decorate(function):
@@ -322,28 +322,29 @@ def real_of(numba_type):
 
 
 def load_leaves(dtype, sparse=False, members=frozenset()):
-    """Compile, or load from the cache, every leaf for a dtype, those for sparse input and of families on request.
+    """Compile, or load from the cache, every leaf for a dtype, those for sparse input and on request others.
 
     To be called before an entry is: entries hold calls to the leaves' symbols. ``members`` is a frozenset of
-    (`family`, id of its member).
+    (`family`, id of its member), and of names of groups.
     """
     real = numba.from_dtype(np.dtype(dtype))
-    for group in ("dense", "sparse") if sparse else ("dense",):
-        if (group, real) not in _loaded:
-            with _loading:
+    if (sparse, members, real) in _loaded:
+        return
+    groups = [need for need in members if isinstance(need, str)]
+    with _loading:
+        for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
+            if (group, real) not in _loaded:
                 for load in _leaves[group]:
                     load(real)
-            _loaded.add((group, real))
-    if (members, real) not in _loaded:
-        with _loading:
-            for family, member in members:
-                family.load_member(member, real)
-        _loaded.add((members, real))
+                _loaded.add((group, real))
+        for family, member in members.difference(groups):
+            family.load_member(member, real)
+        _loaded.add((sparse, members, real))
 
 
 def all_members():
-    """(family, id) of every member of every family."""
-    return frozenset((family, member) for family in families for member in family.members)
+    """What `load_leaves` can be asked for: (family, id) of every member of every family, and the groups."""
+    return frozenset({"predict"} | {(family, member) for family in families for member in family.members})
 
 
 def callable_leaf(function, dtype):

@@ -8,6 +8,7 @@ ldr), where ldr is n rounded up to whole vectors.
 """
 
 from .activations import activate, activate_output, differentiate
+from .family import family
 from .gemm import NOWHERE, product, product_at
 from .jit import (
     IN,
@@ -51,7 +52,12 @@ def padded(n):
     return whole + LANES if whole % 64 == 0 else whole
 
 
-@leaf(OUT, INT, MATRIX, ROWS, INT)
+# Few need it: networks without hidden layers, and predictions for some of the rows.
+gather = family("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
+ALL_COLUMNS = 0
+
+
+@gather.member(ALL_COLUMNS)
 def gather_rows(out, ld_out, X, rows, n):
     """out[r, :] <- X[rows[r], :] for r < n; further rows are those that will be asked for next.
 
@@ -142,7 +148,7 @@ def watch(z, suspect):
         suspect[0] = 1
 
 
-@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT)
+@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="predict")
 def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
@@ -159,7 +165,7 @@ def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
     a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
     line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
     if rows.size > 0:
-        gather_rows(levels, layout.stride[0], X, rows[start:], n)
+        gather(ALL_COLUMNS, levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
     elif sizes.by_columns:
         transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)
@@ -300,7 +306,7 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, slot):
         if plan.n_layers > 1:
             level_one(layout, buffers, X, start, block.size)
         else:
-            gather_rows(buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
+            gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)
         learn_from_input(packed, labels, targets, sample_weight, block, first, start, slot)
 

@@ -9,6 +9,7 @@ from fastnn.core.activations import ACTIVATIONS, activate, activate_output, diff
 from fastnn.core.family import family
 from fastnn.core.jit import OUT, REAL
 from fastnn.core.losses import LOSSES, loss_of_rows
+from fastnn.core.network import ALL_COLUMNS, gather
 from fastnn.core.optimizers import GRADIENT, OPTIMIZERS, step
 from fastnn.plan import make_plan, members_of
 
@@ -88,10 +89,14 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     output = LOSSES[loss].output
     names = dict(hidden_activation=activation, out_activation=output, loss=loss, solver=solver)
     layout, plan = make_plan(units=(3, 2, 2), dtype=np.float32, batch_size=4, **names)
+    no_hidden_layer = make_plan(units=(3, 2), dtype=np.float32, batch_size=4, **names)
     hidden, output = ACTIVATIONS[activation].id, ACTIVATIONS[output].id
     optimizer = GRADIENT if solver == "lbfgs" else OPTIMIZERS[solver].id
     predicting = {(activate, hidden), (activate_output, output)}
-    assert members_of(layout) == predicting
+    assert members_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
     training = {(differentiate, hidden), (loss_of_rows, LOSSES[loss].id), (step, optimizer)}
     assert members_of(layout, plan) == predicting | training
+    assert members_of(*no_hidden_layer) == {
+        (activate_output, output), *(need for need in training if need[0] is not differentiate), (gather, ALL_COLUMNS)
+    }  # fmt: skip
     assert LOSSES[loss].id in loss_of_rows.members and optimizer in step.members
