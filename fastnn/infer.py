@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
     sizes: Pass
     packed: object
     memory: int  # elements of work space for each thread
-    members: frozenset  # of families of compiled code
+    members: frozenset  # of families of compiled code, see `members_of`
 
 
 @functools.lru_cache(maxsize=256)

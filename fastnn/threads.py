@@ -86,7 +86,7 @@ def threads_for(flops, limit):
 def runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
     """A function that calls an entry on ``n_threads`` threads, with everything it needs compiled or loaded.
 
-    ``sparse`` says whether the entry is one of those for sparse input; ``members`` are those of families that it needs.
+    ``sparse`` says whether the entry is one of those for sparse input; ``members`` is what else `load_leaves` loads.
     """
     load_leaves(dtype, sparse, members)
     serial = entry.twin(dtype)

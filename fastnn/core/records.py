@@ -83,7 +83,7 @@ class Buffers(NamedTuple):
 
     params: np.ndarray  # weights and biases
     moments: np.ndarray  # n_moments rows of optimizer state, ``moment_stride`` apart
-    transposed: np.ndarray  # W' of every layer but the first, for the backward pass
+    transposed: np.ndarray  # W' of the layers that keep a copy (`network.keeps_copy`), for the backward pass
     activations: np.ndarray  # levels 0 .. n_layers - 1 of one batch
     deltas: np.ndarray  # levels 1 .. n_layers of one batch
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
