@@ -114,9 +114,9 @@ class Faster:
     """Calls an entry on several threads, or on one where that has been faster lately.
 
     How long two cores take to exchange what one has written and the other reads varies by three on one machine, with
-    what else runs there and where: steps of 64-100-10 with 200 rows took 59 us on two threads at one time and 110 at
-    another, and 81 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with a trial: of each way the
-    fastest call counts. Results do not depend on the way.
+    what else runs there and where: steps of 64-100-10 with 200 rows took 60 us on two threads at one time and 146 at
+    another, and 80 to 85 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with a trial: of each way
+    the fastest call counts. Results do not depend on the way.
 
     Parameters
     ----------

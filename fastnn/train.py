@@ -119,9 +119,11 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     packed = pack(layout, plan, buffers)
     runner(refresh, state.params.dtype, 1)(packed, state.params)
-    ways = [runner(entry, state.params.dtype, n, sparse, members_of(layout, plan)) for n in (n_threads, 1)]
+    members = members_of(layout, plan)
+    run = runner(entry, state.params.dtype, n_threads, sparse, members)
     doubtful = n_threads > 1 and flops < DOUBTFUL_FLOPS
-    run = Faster(*ways) if doubtful else ways[0]
+    if doubtful:
+        run = Faster(run, runner(entry, state.params.dtype, 1, sparse, members))
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))

@@ -194,8 +194,8 @@ def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
 def keeps_copy(plan, fan_out):
     """Whether a layer keeps W' as well as W for `backward`.
 
-    A single row is multiplied with the rows of W instead: with 13-64-64-1 the copy took .9 of 4.6 us a step (Zen 4). A
-    single column is its own transpose.
+    A single row is multiplied with the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
+    without (Zen 4). A single column is its own transpose.
     """
     return plan.batch_size > 1 and fan_out > 1
 
