@@ -2,6 +2,8 @@
 
 The only parallel loops are here. A training step has two: over blocks of rows, then over blocks of weight rows. How
 many blocks there are changes no bit of the result.
+
+In parallel entries an assignment to a slice becomes a parallel loop of its own: such work is left to kernels.
 """
 
 import math
@@ -11,7 +13,8 @@ from numba import prange
 from .jit import entry, kernel, unpack, unpack_pass
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
-from .network import GROUP, follow_weights, learn_rows, learn_weights, predict_rows
+from .network import GROUP, first_product, follow_weights, learn_rows, learn_weights, split_start
+from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
@@ -60,11 +63,18 @@ def weight_sum(sample_weight, rows):
 
 
 @kernel
-def locate(places, X, members):
-    """places[r] <- how many bytes row members[r] lies behind the first row of X. Writes: places. Reads: members."""
+def locate(places, start, X, members):
+    """places[start + r] <- how many bytes row members[r] lies behind the first of X. Writes: places. Reads: members."""
     row = X.shape[1] * X.itemsize
     for r in range(members.size):
-        places[r] = members[r] * row
+        places[start + r] = members[r] * row
+
+
+@kernel
+def advance(places, batch_size, n):
+    """The places of the next batch's n rows become this one's. Writes: places."""
+    for r in range(n):
+        places[r] = places[batch_size + r]
 
 
 @kernel
@@ -100,8 +110,11 @@ def prefetch_rows(X, rows, first, last):
 
 
 @kernel
-def learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
-    """First half of a step for one block: its share of the batch's rows."""
+def learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size):
+    """First half of a step for one block: its share of the batch's rows.
+
+    With ``ready`` the first layer's sums are there already: see `learn_weight_block`.
+    """
     mode = flush_denormals()
     _, _, buffers = unpack(packed, like)
     lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
@@ -111,13 +124,17 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, bl
         first, last = boundary(block, n_blocks, X.shape[1], GROUP), boundary(block + 1, n_blocks, X.shape[1], GROUP)
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
-    learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, slot)
+    learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, ready, slot)
     restore_denormals(mode)
 
 
 @kernel
-def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, slot_size):
-    """Second half of a step for one block: its share of the weight rows of every layer."""
+def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, prepare, slot_size):
+    """Second half of a step for one block: its share of the weight rows of every layer.
+
+    With ``prepare`` the block then multiplies the next batch, ``ahead``, with its share of the first layer's weights,
+    part by part while they are in this core's cache: no other core ever reads them.
+    """
     mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
@@ -125,11 +142,20 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     if X.shape[1] * X.itemsize < PREFETCH_BYTES:
         lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
+    elif prepare:
+        line, address = address_of(X.reshape(-1), 0), address_of(buffers.places, plan.batch_size)
     elif ahead.size > 0:
         offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
         prefetch_offsets(offsets, X, ahead, block, n_blocks)
         line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
-    for layer in range(plan.n_layers):
+    if prepare:
+        share = plan.k_splits // n_blocks
+        for split in range(block * share, (block + 1) * share):
+            lo, hi = split_start(layout, plan, split), split_start(layout, plan, split + 1)
+            learn_weights(packed, X, 0, lo, hi, n_rows, alpha, scale, rate, False, line, address, slot)
+            first_product(packed, X, split, 0, ahead.size, plan.batch_size)
+        address = 0
+    for layer in range(prepare, plan.n_layers):
         fan_in = layout.units[layer]
         lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
         if lo < hi:
@@ -158,17 +184,21 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
     _, plan, buffers = unpack(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
-    buffers.steps[0] = 0
-    for batch in range(n_batches):
+    buffers.steps[0] = ready = 0
+    for batch in range(n_batches):  # ``ready``: whether the first layer's sums of this batch are there
         members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
         n = members.size
         weights = weight_sum(sample_weight, members)
         losses[batch] = 0.0
         if weights == 0.0:
+            ready = 0
             continue
-        locate(buffers.places, X, members)
+        if ready:
+            advance(buffers.places, plan.batch_size, n)
+        else:
+            locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
-            learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
+            learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -176,8 +206,12 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
         scale = dtype.type(1.0 / weights)
         rate = dtype.type(rates[buffers.steps[0]])
         buffers.steps[0] += 1
+        # Blocks of whole parts only: a block may read no weight that another writes in this half.
+        ready = int(plan.k_splits > 1 and plan.k_splits % n_blocks == 0 and ahead.size > 0)
+        if ready:
+            locate(buffers.places, plan.batch_size, X, ahead)
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, slot_size)
+            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, ready, slot_size)
     return n_batches
 
 
@@ -199,12 +233,12 @@ def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, wei
         members = rows[start : min(start + plan.batch_size, rows.size)]
         ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
-        locate(buffers.places, X, members)
+        locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
-            learn_row_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
+            learn_row_block(packed, like, X, labels, targets, sample_weight, members, 0, block, n_blocks, slot_size)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, slot_size)
+            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
         alpha = dtype.type(0)
     return loss / weights
 

@@ -7,7 +7,8 @@
     backward  D (rows, in)   = D W'         a = deltas, b = W', which a layer keeps as a second copy
 
 Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
-panels of whole units (32 bytes); the last unit of a row may reach beyond the matrix. What it reads there is never used,
+panels of whole units (32 bytes), but for a half one at the end of some; the last unit of a row may reach beyond the
+matrix. What it reads there is never used,
 what it writes there is garbage that the caller makes room for. Panels run from right to left and rows downwards, so in
 a C without padding each row's overrun is overwritten by the row below it: only the room after the last row must be
 spare.
@@ -16,10 +17,11 @@ spare.
 import numpy as np
 
 from .jit import IN, INT, OUT, ROWS, kernel, leaf
-from .microkernel import LINE_BYTES, UNIT_BYTES, claim, tile, tile_rows
+from .microkernel import LINE_BYTES, UNIT_BYTES, claim, halved_units, tile, tile_rows
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(HEIGHTS)
+HALVED = np.array([units in halved_units() for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
@@ -52,16 +54,18 @@ def product_at(
         left = right - units
         j = left * unit
         height = HEIGHTS[units - 1]
+        halves = 2 * units - (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
         i = 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
+                halves = 2 * units
             if own and right == n_units:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
                         claim(own + (r * ldc + first) * c.itemsize)
             tile(
-                height, units, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
+                height, halves, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
                 a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
                 b, ib + j, b_k, n_k, line + i * line_row, offsets,
             )  # fmt: skip

@@ -13,7 +13,6 @@ from .gemm import NOWHERE, product, product_at
 from .jit import (
     IN,
     INT,
-    INTS,
     LABELS,
     MATRIX,
     OUT,
@@ -25,7 +24,6 @@ from .jit import (
     leaf,
     unpack,
     unpack_layout,
-    unpack_pass,
 )
 from .losses import loss_and_delta
 from .microkernel import LINE_BYTES, address_of
@@ -139,58 +137,6 @@ def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
 
 @kernel
-def watch(z, suspect):
-    """suspect[0] <- 1 if an element of z is NaN or inf. Writes: suspect. Reads: z (flat)."""
-    found = 0
-    for i in range(z.size):
-        found |= z[i] - z[i] != 0
-    if found:
-        suspect[0] = 1
-
-
-@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="predict")
-def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
-    """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
-
-    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
-    its activation, tells for a row of any length: X is read once, and rows to come are prefetched meanwhile. Large
-    weights can do the same: it is but a suspicion.
-
-    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
-    """
-    layout, sizes = unpack_pass(packed, params)
-    n_layers = sizes.n_layers
-    n_outputs = layout.units[n_layers]
-    ldr = padded(n)
-    a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
-    line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
-    if rows.size > 0:
-        gather(ALL_COLUMNS, levels, layout.stride[0], X, rows[start:], n)
-        a, ia, lda = as_read(levels), 0, layout.stride[0]
-    elif sizes.by_columns:
-        transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)
-        a, ia, lda = as_read(levels), 0, layout.stride[0]
-    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
-    if n_layers > 1:
-        top, stride = layout.level[1], layout.stride[1]
-        product_at(
-            levels, top, stride, params, layout.bias[0], 0,
-            a, ia, lda, int(sizes.columns.size == 0), sizes.columns, 0,
-            params, layout.weight[0], layout.units[1], n, layout.units[1], layout.units[0],
-            line, lda * a.itemsize, offsets, 0,
-        )  # fmt: skip
-        watch(levels[top : top + n * stride : stride], suspect)
-        activate(layout.activation[0], levels[top : top + n * stride])
-        hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
-        a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
-    else:
-        for r in range(n):
-            watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
-    output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr)
-    transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
-
-
-@kernel
 def keeps_copy(plan, fan_out):
     """Whether a layer keeps W' as well as W for `backward`.
 
@@ -276,27 +222,80 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
 
 
 @kernel
-def level_one(layout, buffers, X, lo, n):
+def split_start(layout, plan, split):
+    """First feature of one of the parts of the first layer's sums; of the one behind the last, how many there are."""
+    n, parts = layout.units[0], plan.k_splits
+    return (split * n // parts + GROUP // 2) // GROUP * GROUP if split < parts else n
+
+
+@leaf(RECORDS, MATRIX, INT, INT, INT, INT)
+def first_product(packed, X, split, lo, n, at):
+    """One part of X W_0, of rows lo .. lo + n of the batch whose places in X begin at ``at``.
+
+    Where ``plan.k_splits`` is 1 the only part is Z_1 = X W_0 + b_0.
+
+    Writes: partial_sums of this part at these rows, or activations of level 1. Reads: params, X, places.
+    """
+    layout, plan, buffers = unpack(packed, X)
+    fan_out, stride = layout.units[1], layout.stride[1]
+    first, end = split_start(layout, plan, split), split_start(layout, plan, split + 1)
+    z, top, start, bias = buffers.partial_sums, (split * plan.batch_size + lo) * stride, buffers.constants, 0
+    if plan.k_splits == 1:
+        z, top, start, bias = buffers.activations, layout.level[1] + lo * stride, buffers.params, layout.bias[0]
+    product_at(
+        z, top, stride, start, bias, 0,
+        X.reshape(-1), first, 0, 1, buffers.places, at + lo,
+        buffers.params, layout.weight[0] + first * fan_out, fan_out, n, fan_out, end - first,
+        0, 0, 0, 0,
+    )  # fmt: skip
+
+
+@kernel
+def add_parts(layout, plan, buffers, lo, n):
+    """Z_1 = b_0 + P_0 + P_1 + ... of rows lo .. lo + n of the batch, added in this order.
+
+    Writes: activations, rows lo .. lo + n of level 1. Reads: partial_sums, params.
+    """
+    fan_out, stride = layout.units[1], layout.stride[1]
+    bias = buffers.params[layout.bias[0] : layout.bias[0] + fan_out]
+    for r in range(lo, lo + n):
+        top = layout.level[1] + r * stride
+        z = buffers.activations[top : top + fan_out]
+        for split in range(0, plan.k_splits, 2):
+            start = (split * plan.batch_size + r) * stride
+            first = buffers.partial_sums[start : start + fan_out]
+            start += plan.batch_size * stride
+            second = buffers.partial_sums[start : start + fan_out]
+            before = bias if split == 0 else z
+            for j in range(fan_out):
+                z[j] = (before[j] + first[j]) + second[j]
+
+
+@kernel
+def level_one(packed, layout, plan, buffers, X, lo, n, ready):
     """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, read where they lie in X.
+
+    With ``ready`` the parts of X W_0 are there.
 
     Writes: activations, rows lo .. lo + n of level 1. Reads: params, X, places.
     """
-    fan_out, stride = layout.units[1], layout.stride[1]
-    top = layout.level[1] + lo * stride
-    product_at(
-        buffers.activations, top, stride, buffers.params, layout.bias[0], 0,
-        X.reshape(-1), 0, 0, 1, buffers.places, lo, buffers.params, layout.weight[0], fan_out, n, fan_out, X.shape[1],
-        0, 0, 0, 0,
-    )  # fmt: skip
+    if not ready:
+        for split in range(plan.k_splits):
+            first_product(packed, X, split, lo, n, 0)
+    if plan.k_splits > 1:
+        add_parts(layout, plan, buffers, lo, n)
+    top, stride = layout.level[1] + lo * layout.stride[1], layout.stride[1]
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
 
-@leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, slot):
+@leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
+def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, places, data at ``rows``.
-    Scratch: slot.
+    With ``ready`` the parts of the first layer's sums are there.
+
+    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, places or partial_sums, data at
+    ``rows``. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, slot)
     ld = layout.stride[0]
@@ -304,7 +303,7 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, slot):
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
         if plan.n_layers > 1:
-            level_one(layout, buffers, X, start, block.size)
+            level_one(packed, layout, plan, buffers, X, start, block.size, ready)
         else:
             gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)

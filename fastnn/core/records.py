@@ -52,6 +52,7 @@ class TrainPlan(NamedTuple):
     n_params: np.int64
     moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
+    k_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.k_splits`
     loss: np.int64
     solver: np.int64
     alpha: np.floating
@@ -89,7 +90,8 @@ class Buffers(NamedTuple):
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
     constants: np.ndarray  # zeros, four times as many as the widest level needs, then a one
-    places: np.ndarray  # int64 (batch_size,): how many bytes behind the first row of X each row of the batch lies
+    partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
+    places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     steps: np.ndarray  # int64 (1,): optimizer steps that the last call made
     scratch: np.ndarray  # slots of equal size, one per block

@@ -20,9 +20,9 @@ from .network import (
     output_forward,
     padded,
     scratch_size,
-    watch,
 )
 from .optimizers import GRADIENT, step
+from .prediction import watch
 from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product, whole_units
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).

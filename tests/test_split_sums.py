@@ -1,0 +1,67 @@
+"""The sums of a large first layer in parts, those of the next batch ahead of its turn: the same training, faster."""
+
+import numpy as np
+import pytest
+from numba import config
+
+import reference
+import test_engine
+from fastnn import threads, train
+from fastnn.plan import make_plan
+from test_engine import ALPHA, BATCHES, N_ROWS, SOLVERS, Problem, outputs_of, relative_error
+
+
+def split_problem(k_splits, n_features, monkeypatch, *, loss="squared_error", hidden=(9,), dtype=np.float64, **options):
+    """A problem whose first layer's sums are split, as those of a large one are."""
+    monkeypatch.setattr(threads, "CROSSOVER_FLOPS", 0)
+    monkeypatch.setattr(train, "DOUBTFUL_FLOPS", 0)
+    monkeypatch.setattr(test_engine, "N_FEATURES", n_features)
+    n_outputs = outputs_of(loss, True)
+    problem = Problem(loss, hidden, "tanh", n_outputs=n_outputs, dtype=dtype, **options)
+    problem.plan = problem.plan._replace(k_splits=np.int64(k_splits))
+    return problem
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("n_features", [3, 40, 70])  # parts of no feature, of whole groups, of whole groups and a rest
+@pytest.mark.parametrize("k_splits", [2, 4])
+def test_split_sums_walk_the_reference_trajectory_on_any_number_of_threads(k_splits, n_features, batch, monkeypatch):
+    for solver, loss, hidden in (("adam", "log_loss", (13,)), ("nesterov", "squared_error", (20, 7))):
+        options = dict(SOLVERS[solver], batch_size=batch)
+        found = []
+        for n_threads in (1, 2, 3, 4):
+            # Numba's pool may be smaller: then the blocks run one after the other.
+            monkeypatch.setattr(threads, "_forked", n_threads > config.NUMBA_NUM_THREADS)
+            problem = split_problem(k_splits, n_features, monkeypatch, loss=loss, hidden=hidden, **options)
+            records = problem.train(2, 0.01, n_threads=n_threads)
+            found.append(([r.loss for r in records], problem.state.params.tobytes(), problem.state.moments.tobytes()))
+        assert found.count(found[0]) == 4
+        expected, coefs, intercepts = reference.train(
+            problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
+            alpha=ALPHA, max_iter=2, learning_rate_init=0.01, tol=-np.inf, **options,
+        )  # fmt: skip
+        np.testing.assert_allclose(found[0][0], expected, rtol=1e-12)
+        trained = problem.state.coefs + problem.state.intercepts
+        assert relative_error(trained, coefs + intercepts) < 1e-12
+
+
+@pytest.mark.parametrize("skipped", [0, 2, 5])
+def test_split_sums_of_a_batch_behind_one_without_weight(skipped, monkeypatch):
+    """Such a batch makes no step, and nothing that could prepare the sums of the next."""
+    found = []
+    for k_splits, n_threads in ((1, 1), (4, 1), (4, 2)):
+        problem = split_problem(k_splits, 40, monkeypatch, batch_size=5, **SOLVERS["adam"])
+        problem.weights = np.where(np.arange(N_ROWS) // 5 == skipped, 0.0, 1.0)
+        losses = [record.loss for record in problem.train(3, 0.05, shuffle=False, n_threads=n_threads)]
+        found.append(np.append(losses, problem.state.params))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+    np.testing.assert_array_equal(found[2], found[1])
+
+
+@pytest.mark.parametrize("units", [(784, 100, 10), (784, 512, 512, 10), (784, 30, 10), (54, 2000, 7), (100000, 3)])
+def test_large_first_layers_have_split_sums(units):
+    names = dict(hidden_activation="relu", out_activation="softmax", loss="log_loss")
+    _, plan = make_plan(units=units, solver="adam", **names)
+    assert plan.k_splits == {(784, 100): 2, (784, 512): 4}.get(units[:2], 1)
+    _, plan = make_plan(units=units, solver="lbfgs", **names)
+    assert plan.k_splits == 1
