@@ -37,6 +37,10 @@ LARGE_BLOCK_ROWS = 128  # the same in training more than SMALL_WEIGHTS: activati
 SMALL_WEIGHTS = 1 << 14  # (64-100-10, batches of 200: 45 us in blocks of 24 rows, 41 in blocks of 128, 40 all at once)
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
 
+# Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
+# rows for 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13. Zen 4.)
+NARROW_GRADIENT, MANY_ROWS = 16, 64
+
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
 STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB of float32
@@ -325,12 +329,10 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     zeros = buffers.constants
     own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out) if shared else 0
     activations, deltas = buffers.activations, buffers.deltas
-    if layer == plan.n_layers - 1 and fan_out <= NARROW:
+    if layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
         product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
-        for c in range(fan_out):
-            for i in range(n):
-                g[i * fan_out + c] = slot[c * ld + i]
+        transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
             g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
