@@ -6,7 +6,8 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.network import GROUP, scratch_size
+from .core.microkernel import LINE_BYTES
+from .core.network import GROUP, LARGE_LAYER, scratch_size
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
 from .plan import ROOM, moment_stride, n_moments, n_params
@@ -147,6 +148,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     dtype = state.params.dtype
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
+    large = int((layout.units[:-1] * layout.units[1:]).max()) >= LARGE_LAYER
     n_partial = int(plan.k_splits) if plan.k_splits > 1 and not sparse else 0
     first = int(sparse or len(layout.units) > 2)
     slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
@@ -164,7 +166,28 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         partial_sums=np.zeros(batch * int(strides[1]) * n_partial + ROOM, dtype),
         places=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
+        level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
+        lines=lines_of(state, batch),
         steps=np.zeros(1, np.int64),
         scratch=with_room(n_threads * slot_size, dtype),
     )
     return buffers, slot_size
+
+
+def lines_of(state, n):
+    """The first n cache lines that a step of the weights at the start of ``params`` touches, some of each array.
+
+    Returns
+    -------
+    lines : ndarray of int64 of shape (n + 1,)
+        Bytes from ``params`` to lines of the parameters and of each of the moments, as many of each; the last element
+        is the length in bytes of what is covered of each.
+    """
+    first = state.params.ctypes.data
+    arrays = [first] + [row.ctypes.data for row in state.moment_rows]
+    each = n // len(arrays)
+    lines = np.zeros(n + 1, np.int64)
+    for i, address in enumerate(arrays):
+        lines[i * each : (i + 1) * each] = address - first + LINE_BYTES * np.arange(each)
+    lines[n] = LINE_BYTES * each
+    return lines

@@ -35,6 +35,7 @@ CASES = {
     "one column, no hidden layer": ((5, 1), "identity", "poisson", "momentum", 9, 40),
     "three hidden layers": ((13, 64, 40, 7, 2), "tanh", "squared_error", "nesterov", 32, 100),
     "wide": ((20, 300, 150, 6), "tanh", "binary_log_loss", "adam", 150, 300),
+    "split sums": ((300, 500, 270, 6), "relu", "log_loss", "adam", 40, 100),
     "batch 1": ((13, 17, 1), "relu", "squared_error", "adam", 1, 9),
     "batch 3": ((9, 5, 4), "logistic", "log_loss", "plain", 3, 20),
     "rmsprop": ((46, 64, 64, 7), "relu", "softmax_squared_error", "rmsprop", 50, 210),

@@ -1,5 +1,7 @@
 """The sums of a large first layer in parts, those of the next batch ahead of its turn: the same training, faster."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numba import config
@@ -7,18 +9,20 @@ from numba import config
 import reference
 import test_engine
 from fastnn import threads, train
+from fastnn.core.network import LARGE_LAYER
 from fastnn.plan import make_plan
 from test_engine import ALPHA, BATCHES, N_ROWS, SOLVERS, Problem, outputs_of, relative_error
 
 
 def split_problem(k_splits, n_features, monkeypatch, *, loss="squared_error", hidden=(9,), dtype=np.float64, **options):
-    """A problem whose first layer's sums are split, as those of a large one are."""
+    """A problem whose first layer's sums are split, in so many parts if given."""
     monkeypatch.setattr(threads, "CROSSOVER_FLOPS", 0)
     monkeypatch.setattr(train, "DOUBTFUL_FLOPS", 0)
     monkeypatch.setattr(test_engine, "N_FEATURES", n_features)
     n_outputs = outputs_of(loss, True)
     problem = Problem(loss, hidden, "tanh", n_outputs=n_outputs, dtype=dtype, **options)
-    problem.plan = problem.plan._replace(k_splits=np.int64(k_splits))
+    if k_splits:
+        problem.plan = problem.plan._replace(k_splits=np.int64(k_splits))
     return problem
 
 
@@ -41,6 +45,25 @@ def test_split_sums_walk_the_reference_trajectory_on_any_number_of_threads(k_spl
             alpha=ALPHA, max_iter=2, learning_rate_init=0.01, tol=-np.inf, **options,
         )  # fmt: skip
         np.testing.assert_allclose(found[0][0], expected, rtol=1e-12)
+        trained = problem.state.coefs + problem.state.intercepts
+        assert relative_error(trained, coefs + intercepts) < 1e-12
+
+
+@pytest.mark.parametrize("solver", ["adam", "nesterov", "plain"])
+@pytest.mark.parametrize("batch", [1, 10, 29])
+def test_large_layers_walk_the_reference_trajectory(batch, solver, monkeypatch):
+    """Weights of 130-1100-130-4 are asked for, with two, one or no arrays of the optimizer's state, before its step."""
+    options = dict(SOLVERS[solver], batch_size=batch)
+    for n_threads in (1, 2):
+        problem = split_problem(None, 130, monkeypatch, hidden=(1100, 130), **options)
+        assert problem.plan.k_splits == 2
+        assert min(a * b for a, b in pairwise(problem.units[:3])) > LARGE_LAYER
+        losses = [record.loss for record in problem.train(2, 0.001, n_threads=n_threads)]
+        expected, coefs, intercepts = reference.train(
+            problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
+            alpha=ALPHA, max_iter=2, learning_rate_init=0.001, tol=-np.inf, **options,
+        )  # fmt: skip
+        np.testing.assert_allclose(losses, expected, rtol=1e-12)
         trained = problem.state.coefs + problem.state.intercepts
         assert relative_error(trained, coefs + intercepts) < 1e-12
 

@@ -25,9 +25,13 @@ HALVED = np.array([units in halved_units() for units in range(1, MAX_UNITS + 1)]
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, INT, INT, INT, INT, INT, INT, INT, INT)
+WORDS = (INT,) * 11
+
+
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *WORDS)
 def product_at(
-    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets, own
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+    own, shared, lines, reach,
 ):  # fmt: skip
     """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
 
@@ -38,9 +42,13 @@ def product_at(
     the n_k int64 at address ``offsets``: with ``line_row`` the itemsize m consecutive elements of n_k rows in all, with
     the distance between A's rows what lies so far behind each of them. Nothing is asked for when ``offsets`` is 0.
 
-    ``own``, if not 0, is the address of a matrix like C that will be written next and that other cores have read: the
+    ``own`` is the address of a matrix like C that will be written next. With ``shared`` other cores have read it: the
     tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with 200 rows took 396 us
     with rows gathered and nothing claimed, 384 without gathering, 350 so.)
+
+    With ``lines`` != 0 tiles that have no ``offsets`` to ask for ask for the matrix at ``own`` and for what lies beside
+    it, from its first line to its last: each for the n_k int64 at address ``lines`` behind a place that moves on by
+    ``reach`` bytes from tile to tile.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.
@@ -49,6 +57,7 @@ def product_at(
     n_units = (n + unit - 1) // unit
     n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
     right = n_units
+    here, end = own, own + m * n * c.itemsize if lines else 0
     for panel in range(n_panels, 0, -1):
         units = (right + panel - 1) // panel
         left = right - units
@@ -60,14 +69,18 @@ def product_at(
             while height > m - i:
                 height = 4 if height > 4 else height // 2
                 halves = 2 * units
-            if own and right == n_units:
+            if shared and right == n_units:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
                         claim(own + (r * ldc + first) * c.itemsize)
+            ask, there = line + i * line_row, offsets
+            if offsets == 0 and here < end:
+                ask, there = here, lines
+                here += reach
             tile(
                 height, halves, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
                 a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
-                b, ib + j, b_k, n_k, line + i * line_row, offsets,
+                b, ib + j, b_k, n_k, ask, there,
             )  # fmt: skip
             i += height
         right = left
@@ -83,4 +96,4 @@ def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k)
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.
     """
-    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0, 0)
+    product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0, 0, 0, 0, 0)

@@ -144,7 +144,10 @@ PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else
 PASS = _record(
     Pass, lambda name, real: types.Array(types.int64, 1, "C") if name in ("columns", "ahead") else types.int64
 )
-BUFFERS = _record(Buffers, lambda name, real: OUT(types.int64 if name in ("places", "offsets", "steps") else real))
+BUFFERS = _record(
+    Buffers,
+    lambda name, real: OUT(types.int64 if name in ("places", "offsets", "level_rows", "lines", "steps") else real),
+)
 
 
 def as_read(array):

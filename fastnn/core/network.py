@@ -38,8 +38,11 @@ SMALL_WEIGHTS = 1 << 14  # (64-100-10, batches of 200: 45 us in blocks of 24 row
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
 
 # Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
-# rows for 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13. Zen 4.)
+# rows of 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13; Zen 4)
 NARROW_GRADIENT, MANY_ROWS = 16, 64
+# Weights of a layer from which on they are asked for, with the optimizer's state, while the gradient's tiles compute: a
+# core's second cache holds no more. (784-512-512-10, Zen 4: 2.5 % on one core, 4 % on two; nothing for 256 x 256.)
+LARGE_LAYER = 1 << 17
 
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
@@ -250,7 +253,7 @@ def first_product(packed, X, split, lo, n, at):
         z, top, stride, start, bias, 0,
         X.reshape(-1), first, 0, 1, buffers.places, at + lo,
         buffers.params, layout.weight[0] + first * fan_out, fan_out, n, fan_out, end - first,
-        0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
 
 
@@ -327,7 +330,9 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     stride, above = layout.stride[layer], layout.stride[layer + 1]
     level, delta = layout.level[layer] + i0, layout.delta[layer + 1]
     zeros = buffers.constants
-    own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out) if shared else 0
+    own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
+    large = layout.units[layer] * fan_out >= LARGE_LAYER
+    lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
     activations, deltas = buffers.activations, buffers.deltas
     if layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
@@ -336,12 +341,14 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     elif layer == 0 and plan.n_layers > 1:
         product_at(
             g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
-            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets, own,
+            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
+            own, shared, lines, reach,
         )  # fmt: skip
     else:
         product_at(
-            g, 0, fan_out, zeros, 0, 0, activations, level, 1, stride, NOWHERE, 0,
-            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own,
+            g, 0, fan_out, zeros, 0, 0, activations, level, 1, 0 if large else stride,
+            buffers.level_rows if large else NOWHERE, layer * plan.batch_size if large else 0,
+            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, shared, lines, reach,
         )  # fmt: skip
 
 

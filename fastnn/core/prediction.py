@@ -47,7 +47,7 @@ def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
             levels, top, stride, params, layout.bias[0], 0,
             a, ia, lda, int(sizes.columns.size == 0), sizes.columns, 0,
             params, layout.weight[0], layout.units[1], n, layout.units[1], layout.units[0],
-            line, lda * a.itemsize, offsets, 0,
+            line, lda * a.itemsize, offsets, 0, 0, 0, 0,
         )  # fmt: skip
         watch(levels[top : top + n * stride : stride], suspect)
         activate(layout.activation[0], levels[top : top + n * stride])

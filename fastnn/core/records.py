@@ -93,5 +93,7 @@ class Buffers(NamedTuple):
     partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
     places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
+    level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
+    lines: np.ndarray  # int64 (batch_size + 1,): see `state.lines_of`
     steps: np.ndarray  # int64 (1,): optimizer steps that the last call made
     scratch: np.ndarray  # slots of equal size, one per block

@@ -223,13 +223,15 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
             table, strides = np.arange(k) * a_k, (a_row, 0)
         table = np.append(-1, table * itemsize)
         owned = np.arange(m * problem.ldc + ROOM, dtype=dtype)
-        for line, offsets, own in ((0, 0, 0), (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data)):
+        lines = np.arange(k, dtype=np.int64) % 3 * 64
+        asked = (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data, 1, lines.ctypes.data, 192)
+        for line, offsets, *own in ((0,) * 6, asked, (0, 0, *asked[2:])):
             if config.DISABLE_JIT:
-                line = offsets = own = 0
+                line, offsets, *own = (0,) * 6
             c = problem.blank()
             product_at(
                 c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 1, *problem.b, m, n, k,
-                line, itemsize, offsets if TABLES[pattern] == "columns" else 0, own,
+                line, itemsize, offsets if TABLES[pattern] == "columns" else 0, *own,
             )  # fmt: skip
             np.testing.assert_array_equal(c, problem.run(product), err_msg=f"{m}x{k} {k}x{n}")
             np.testing.assert_array_equal(owned, np.arange(owned.size))
