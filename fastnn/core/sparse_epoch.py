@@ -9,14 +9,17 @@ import math
 from numba import prange
 
 from .epoch import boundary, penalty, rows_loss, weight_sum
-from .jit import entry, kernel, unpack, unpack_pass
+from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, leaf, unpack, unpack_pass
 from .network import GROUP, learn_weights
 from .scalars import flush_denormals, restore_denormals
+from .sparse import CSR
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
 
 
-@kernel
-def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size):
+@leaf(RECORDS, IN, CSR, LABELS, MATRIX, IN, ROWS, ROWS, INT, INT, INT, group="sparse")
+def learn_row_block_sparse(
+    packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
+):
     """First half of a step for one block: its share of the batch's rows."""
     mode = flush_denormals()
     _, _, buffers = unpack(packed, like)
@@ -26,8 +29,8 @@ def learn_row_block(packed, like, csr, labels, targets, sample_weight, members, 
     restore_denormals(mode)
 
 
-@kernel
-def learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
+@leaf(RECORDS, IN, CSR, ROWS, ROWS, INT, INT, REAL, REAL, REAL, INT, group="sparse")
+def learn_weight_block_sparse(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer."""
     mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
@@ -67,7 +70,7 @@ def train_epoch_sparse(
         if weights == 0.0:
             continue
         for block in prange(n_blocks):
-            learn_row_block(
+            learn_row_block_sparse(
                 packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
             )
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
@@ -77,7 +80,9 @@ def train_epoch_sparse(
         rate = dtype.type(rates[buffers.steps[0]])
         buffers.steps[0] += 1
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size)
+            learn_weight_block_sparse(
+                packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size
+            )
     return n_batches
 
 
@@ -95,18 +100,20 @@ def loss_and_gradient_sparse(
         ahead = rows[start + plan.batch_size : min(start + 2 * plan.batch_size, rows.size)]
         n = members.size
         for block in prange(n_blocks):
-            learn_row_block(
+            learn_row_block_sparse(
                 packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
             )
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size)
+            learn_weight_block_sparse(
+                packed, like, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size
+            )
         alpha = dtype.type(0)
     return loss / weights
 
 
-@kernel
-def predict_block(packed, params, csr, rows, out, memory, suspect, first, block, n_blocks):
+@leaf(RECORDS, IN, CSR, ROWS, OUT, OUT, INTS, INT, INT, INT, group="sparse")
+def predict_block_sparse(packed, params, csr, rows, out, memory, suspect, first, block, n_blocks):
     """Outputs of one block's share of the rows."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
@@ -125,4 +132,4 @@ def forward_sparse(packed, params, csr, rows, out, memory, suspect, first, n_blo
     """`epoch.forward` with X in ``csr``."""
     flat = out.reshape(-1)
     for block in prange(n_blocks):
-        predict_block(packed, params, csr, rows, flat, memory, suspect, first, block, n_blocks)
+        predict_block_sparse(packed, params, csr, rows, flat, memory, suspect, first, block, n_blocks)
