@@ -101,6 +101,8 @@ def _run(serial, parallel, n_threads, *args):
         return serial(*args)
     try:
         before = numba.get_num_threads()
+        if before == n_threads:
+            return parallel(*args)
         numba.set_num_threads(n_threads)
         try:
             return parallel(*args)
