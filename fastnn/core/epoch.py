@@ -141,7 +141,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     line, address = 0, 0
-    if X.shape[1] * X.itemsize < PREFETCH_BYTES:
+    if X.shape[1] * X.itemsize < PREFETCH_BYTES or n_rows == 1:
         lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
     elif prepare:

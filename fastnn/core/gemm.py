@@ -57,14 +57,14 @@ def product_at(
     n_units = (n + unit - 1) // unit
     n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
     right = n_units
-    here, end = own, own + m * n * c.itemsize if lines else 0
+    here, end = own, own + m * n * c.itemsize
     for panel in range(n_panels, 0, -1):
         units = (right + panel - 1) // panel
         left = right - units
         j = left * unit
         height = HEIGHTS[units - 1]
         halves = 2 * units - (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
-        i = 0
+        i, idle = 0, lines != 0 and offsets == 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
@@ -74,7 +74,7 @@ def product_at(
                     for first in range(0, n, LINE_BYTES // c.itemsize):
                         claim(own + (r * ldc + first) * c.itemsize)
             ask, there = line + i * line_row, offsets
-            if offsets == 0 and here < end:
+            if idle and here < end:
                 ask, there = here, lines
                 here += reach
             tile(

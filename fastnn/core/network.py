@@ -30,6 +30,7 @@ from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch, transpose
 from .optimizers import GRADIENT, step
 from .reductions import dot, sum_squares
+from .scalars import fma
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
 BLOCK_ROWS = 256  # most rows that go through the network at once
@@ -318,6 +319,24 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, s
 
 
 @kernel
+def outer_product(g, a, ia, d, first, n, fan_out):
+    """G[i, j] = a[ia + i] d[first + j], the gradient of one row: a tile would take longer to begin than to compute.
+
+    Writes: g (n, fan_out). Reads: a, d.
+    """
+    zero = g.dtype.type(0)
+    if fan_out == 1:
+        for i in range(n):
+            g[i] = fma(a[ia + i], d[first], zero)
+        return
+    delta = d[first : first + fan_out]
+    for i in range(n):
+        row, x = g[i * fan_out : (i + 1) * fan_out], a[ia + i]
+        for j in range(fan_out):
+            row[j] = fma(x, delta[j], zero)
+
+
+@kernel
 def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, g, slot):
     """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_at` does.
 
@@ -334,7 +353,12 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     large = layout.units[layer] * fan_out >= LARGE_LAYER
     lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
     activations, deltas = buffers.activations, buffers.deltas
-    if layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
+    if n_rows == 1:
+        if layer == 0 and plan.n_layers > 1:
+            outer_product(g, X.reshape(-1), buffers.places[0] // g.itemsize + i0, deltas, delta, n, fan_out)
+        else:
+            outer_product(g, activations, level, deltas, delta, n, fan_out)
+    elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
         product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
         transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
