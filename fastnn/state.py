@@ -7,9 +7,10 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 import numpy as np
 
 from .core.microkernel import LINE_BYTES
-from .core.network import GROUP, LARGE_LAYER, scratch_size
+from .core.network import GROUP
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
+from .core.weights import LARGE_LAYER, scratch_size
 from .plan import ROOM, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096

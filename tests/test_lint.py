@@ -32,7 +32,7 @@ ROAD = """
     core.sparse_epoch
     core.epoch
     core.sparse_network
-    core.prediction
+    core.prediction core.weights
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
     core.vecmath core.movement core.random

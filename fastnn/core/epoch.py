@@ -15,9 +15,10 @@ from numba import prange
 from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, kernel, leaf, unpack, unpack_pass
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
-from .network import GROUP, first_product, follow_weights, learn_rows, learn_weights, split_start
+from .network import GROUP, first_product, learn_rows, split_start
 from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
+from .weights import follow_weights, learn_weights
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 

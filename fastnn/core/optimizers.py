@@ -1,7 +1,7 @@
 """Optimizer steps on contiguous slices of the parameters, and the table of them.
 
 A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the number of rows,
-``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``network`` on the
+``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``weights`` on the
 gradient tile it has just computed. The slice's state are the elements from ``offset`` on of each row of ``moments``,
 rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction) are computed in Python, one a step.
 """

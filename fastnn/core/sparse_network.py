@@ -1,4 +1,6 @@
-"""The two halves of a training step, and prediction, for sparse input: the first layer here, the rest in ``network``.
+"""The two halves of a training step, and prediction, for sparse input.
+
+The first layer is here, the rest in ``network`` and ``weights``.
 
 Level 0 is never laid out: the first layer's product reads the sparse rows where they lie, and so does its gradient. In
 a network without hidden layers the first layer is the last, and its outputs go through the deltas' place to the
@@ -13,17 +15,15 @@ from .network import (
     BLOCK_ROWS,
     GROUP,
     LANES,
-    follow_weights,
     hidden_forward,
     learn_from_input,
-    learn_weights,
     output_forward,
     padded,
-    scratch_size,
 )
 from .optimizers import GRADIENT, step
 from .prediction import watch
 from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product, whole_units
+from .weights import follow_weights, learn_weights, scratch_size
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
 STRIP_ELEMENTS = 1 << 17

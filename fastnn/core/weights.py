@@ -1,0 +1,156 @@
+"""The second half of a training step: the gradient of one block of weight rows, their step, what is derived from them.
+
+The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
+"""
+
+from .gemm import NOWHERE, product, product_at
+from .jit import IN, INT, MATRIX, OUT, REAL, RECORDS, kernel, leaf, unpack
+from .microkernel import address_of
+from .movement import transpose
+from .network import BLOCK_ROWS, GROUP, LANES, NARROW, keeps_copy, output_scratch_size, padded
+from .optimizers import GRADIENT, step
+from .reductions import sum_squares
+from .scalars import fma
+
+STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
+STRIP_ELEMENTS = 4800  # ... or a multiple of that with about so many elements: 19 kB of float32
+# Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
+# rows of 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13; Zen 4)
+NARROW_GRADIENT, MANY_ROWS = 16, 64
+# Weights of a layer from which on they are asked for, with the optimizer's state, while the gradient's tiles compute: a
+# core's second cache holds no more. (784-512-512-10, Zen 4: 2.5 % on one core, 4 % on two; nothing for 256 x 256.)
+LARGE_LAYER = 1 << 17
+
+
+@kernel
+def outer_product(g, a, ia, d, first, n, fan_out):
+    """G[i, j] = a[ia + i] d[first + j], the gradient of one row: a tile would take longer to begin than to compute.
+
+    Writes: g (n, fan_out). Reads: a, d.
+    """
+    zero = g.dtype.type(0)
+    if fan_out == 1:
+        for i in range(n):
+            g[i] = fma(a[ia + i], d[first], zero)
+        return
+    delta = d[first : first + fan_out]
+    for i in range(n):
+        row, x = g[i * fan_out : (i + 1) * fan_out], a[ia + i]
+        for j in range(fan_out):
+            row[j] = fma(x, delta[j], zero)
+
+
+@kernel
+def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, g, slot):
+    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_at` does.
+
+    The first layer of several reads its A in X.
+
+    Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations or X at ``places``, deltas.
+    Scratch: slot.
+    """
+    fan_out = layout.units[layer + 1]
+    stride, above = layout.stride[layer], layout.stride[layer + 1]
+    level, delta = layout.level[layer] + i0, layout.delta[layer + 1]
+    zeros = buffers.constants
+    own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
+    large = layout.units[layer] * fan_out >= LARGE_LAYER
+    lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
+    activations, deltas = buffers.activations, buffers.deltas
+    if n_rows == 1:
+        if layer == 0 and plan.n_layers > 1:
+            outer_product(g, X.reshape(-1), buffers.places[0] // g.itemsize + i0, deltas, delta, n, fan_out)
+        else:
+            outer_product(g, activations, level, deltas, delta, n, fan_out)
+    elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
+        ld = padded(n)
+        product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
+        transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
+    elif layer == 0 and plan.n_layers > 1:
+        product_at(
+            g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
+            deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
+            own, shared, lines, reach,
+        )  # fmt: skip
+    else:
+        product_at(
+            g, 0, fan_out, zeros, 0, 0, activations, level, 1, 0 if large else stride,
+            buffers.level_rows if large else NOWHERE, layer * plan.batch_size if large else 0,
+            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, shared, lines, reach,
+        )  # fmt: skip
+
+
+@kernel
+def column_sums(sums, buffers, first, stride, n_rows, width):
+    """Sums of the columns of D (n_rows, width): four partial sums, row r in number r % 4, then what is left in order.
+
+    The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one.
+
+    Writes: sums (width,), 4 stride in all as scratch. Reads: deltas from ``first`` on.
+    """
+    ones, quarter = buffers.constants.size - 1, n_rows // 4
+    product(
+        sums, 0, 0, buffers.constants, 0, 0, buffers.constants, ones, 0, 0,
+        buffers.deltas, first, 4 * stride, 1, 4 * stride, quarter,
+    )  # fmt: skip
+    for j in range(width):
+        sums[j] = (sums[j] + sums[stride + j]) + (sums[2 * stride + j] + sums[3 * stride + j])
+    for r in range(4 * quarter, n_rows):
+        row = buffers.deltas[first + r * stride : first + r * stride + width]
+        for j in range(width):
+            sums[j] += row[j]
+
+
+@leaf(RECORDS, IN, INT, INT, INT)
+def follow_weights(packed, params, layer, i0, n):
+    """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
+
+    Writes: squares, transposed at these rows. Reads: params.
+    """
+    layout, plan, buffers = unpack(packed, params)
+    fan_out = layout.units[layer + 1]
+    offset = layout.weight[layer] + i0 * fan_out
+    end = offset + n * fan_out
+    for group in range((n + GROUP - 1) // GROUP):
+        start = offset + group * GROUP * fan_out
+        rows = params[start : min(start + GROUP * fan_out, end)]
+        buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
+    if layer > 0 and keeps_copy(plan, fan_out):
+        first = layout.transposed[layer] + i0
+        transpose(buffers.transposed, first, layout.stride[layer], params, offset, fan_out, n, fan_out)
+
+
+@leaf(RECORDS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
+def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
+    """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
+
+    ``shared`` says whether other threads read these weights.
+    With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
+    each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
+
+    Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas, X. Scratch: slot.
+    """
+    layout, plan, buffers = unpack(packed, slot)
+    fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+    weight, bias = layout.weight[layer], layout.bias[layer]
+    height = max(1, STRIP_ELEMENTS // (STRIP * fan_out)) * STRIP
+    room = height * fan_out + LANES
+    for i0 in range(lo, hi, height):
+        n = min(height, hi - i0)
+        strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, slot[:room], slot[room:])
+        offset, size = weight + i0 * fan_out, n * fan_out
+        w = buffers.params[offset : offset + size]
+        step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        if plan.solver != GRADIENT:
+            follow_weights(packed, buffers.params, layer, i0, n)
+    if hi == fan_in:
+        column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
+        b = buffers.params[bias : bias + fan_out]
+        step(plan.solver, plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
+
+
+def scratch_size(units, strides):
+    """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
+    rows = output_scratch_size(units, strides, BLOCK_ROWS)
+    weights = (STRIP + 1) * max(units[1:]) + 3 * STRIP_ELEMENTS + 4 * max(strides[1:])
+    return max(rows, weights + 8 * LANES)
