@@ -203,7 +203,7 @@ def read_options(argv: list[str] | None):
     parser.add_argument("--peers", nargs="+", choices=tuple(LIBRARIES), default=list(LIBRARIES), help="default: all")
     parser.add_argument("--threads", nargs="+", type=int, metavar="N", help="default: 1 and the number of cores")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds, default 7 (3 with --quick)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="least time of a fit, default 0.3 (0.05)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="least time of a fit, default 1 (0.05)")
     parser.add_argument("--check", action="store_true", help="compare training losses instead of times")
     parser.add_argument("--check-epochs", type=int, default=5, metavar="N", help="epochs of --check, default 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
@@ -214,7 +214,7 @@ def read_options(argv: list[str] | None):
     if not all(1 <= threads <= cores for threads in options.threads):
         parser.error(f"--threads: from 1 to {cores}, the cores of this machine")
     options.repeats = options.repeats or (3 if options.quick else 7)
-    options.seconds = options.seconds if options.seconds is not None else (0.05 if options.quick else 0.3)
+    options.seconds = options.seconds if options.seconds is not None else (0.05 if options.quick else 1.0)
     options.least_epochs = 1 if options.quick else 3
     return options
 

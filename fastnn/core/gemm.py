@@ -17,11 +17,11 @@ spare.
 import numpy as np
 
 from .jit import IN, INT, OUT, ROWS, kernel, leaf
-from .microkernel import LINE_BYTES, UNIT_BYTES, claim, halved_units, tile, tile_rows
+from .microkernel import HALF, KINDS, LINE_BYTES, UNIT_BYTES, claim, halved_units, tile, tile_rows
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(HEIGHTS)
-HALVED = np.array([units in halved_units() for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
+HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
@@ -63,12 +63,12 @@ def product_at(
         left = right - units
         j = left * unit
         height = HEIGHTS[units - 1]
-        halves = 2 * units - (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
+        kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
         i, idle = 0, lines != 0 and offsets == 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
-                halves = 2 * units
+                kind = KINDS * (units - 1) + 3 - height // 2
             if shared and right == n_units:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
@@ -78,7 +78,7 @@ def product_at(
                 ask, there = here, lines
                 here += reach
             tile(
-                height, halves, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
+                kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
                 a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
                 b, ib + j, b_k, n_k, ask, there,
             )  # fmt: skip

@@ -34,6 +34,9 @@ CROWDED = 10  # vectors of sums from which on registers are short: 6 rows of 4 u
 # rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
 HALVED_AVX512 = (2, 3, 7, 8)
 HALVED_AVX = (2, 3, 4)
+# Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
+# without gaps, or the choice among them is a search: short sums pay for it.
+KINDS, HALF = 5, 4
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
 
@@ -54,6 +57,16 @@ def tile_rows():
 def halved_units():
     """Numbers of units of columns for which there is a full tile with half a unit less."""
     return HALVED_AVX512 if "avx512f" in target_features() else HALVED_AVX
+
+
+def tile_size(kind):
+    """Rows and half units of the tile of a number, (0, 0) where there is none."""
+    units, which = kind // KINDS + 1, kind % KINDS
+    full = tile_rows()[units - 1]
+    if which in (0, HALF):
+        return (full, 2 * units - which // HALF) if which == 0 or units in halved_units() else (0, 0)
+    rows = TAIL_ROWS[which - 1]
+    return (rows, 2 * units) if rows < full else (0, 0)
 
 
 def has_fma():
@@ -305,13 +318,12 @@ def _lower_claim(context, builder, sig, args):
     return context.get_dummy_value()
 
 
-def tile(rows, halves, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets):
-    """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for ``r < rows`` and ``j < halves * UNIT_BYTES /
-    2 / itemsize``.
+def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets):
+    """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for as many r and j as `tile_size` of its kind says.
 
     Element (r, j) of C lies at ``c[ic + r*ldc + j]``, of C0 at ``c0[ic0 + r*ldc0 + j]``, element (r, k) of A at
-    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. ``rows`` is that of the full tile for
-    so many units or, with whole units, one of ``TAIL_ROWS``; other pairs compute nothing. Rows are stored in order.
+    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. A kind that does not exist
+    computes nothing. Rows are stored in order.
 
     Where ``at`` is not empty, its int64 from ``i_at`` on stand in for the stride of A that is 0: row r, or column k,
     lies so many bytes behind ``a[ia]``.
@@ -321,6 +333,7 @@ def tile(rows, halves, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b
 
     Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code.
     """
+    rows, halves = tile_size(kind)
     width = halves * UNIT_BYTES // 2 // c.itemsize
     row_at, k_at = np.arange(rows) * a_row, np.arange(n_k) * a_k
     if at.size > 0 and a_row == 0:
@@ -338,7 +351,7 @@ def tile(rows, halves, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b
 @type_callable(tile)
 def _type_tile(context):
     def typer(*given):
-        return types.void(*(t if i in (2, 5, 8, 12, 14) else types.int64 for i, t in enumerate(given)))
+        return types.void(*(t if i in (1, 4, 7, 11, 13) else types.int64 for i, t in enumerate(given)))
 
     typer.__signature__ = inspect.signature(tile)
     return typer
@@ -346,44 +359,38 @@ def _type_tile(context):
 
 @lower_builtin(tile, types.VarArg(types.Any))
 def _lower_tile(context, builder, sig, args):
-    rows, halves, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets = args
-    scalar = context.get_data_type(sig.args[2].dtype)
+    number, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, n_k, line, offsets = args
+    scalar = context.get_data_type(sig.args[1].dtype)
     i64 = ir.IntType(64)
     zero = ir.Constant(i64, 0)
 
     def pointer(position, value, offset):
         return builder.gep(array_data(context, builder, sig.args[position], value), [offset])
 
-    table = context.make_array(sig.args[12])(context, builder, at)
+    table = context.make_array(sig.args[11])(context, builder, at)
     given = builder.icmp_signed(">", builder.extract_value(table.shape, 0), zero)
     by_row = builder.and_(given, builder.icmp_signed("==", a_row, zero))
     by_k = builder.and_(builder.and_(given, builder.icmp_signed("==", a_k, zero)), builder.not_(by_row))
     places = builder.gep(table.data, [i_at])
     places = builder.select(builder.or_(by_row, by_k), places, ir.Constant(places.type, None))
-    first = pointer(8, a, ia)
+    first = pointer(7, a, ia)
     # A tile by table always prefetches: with nothing to ask for, it asks for what it is reading.
     idle = builder.icmp_signed("==", offsets, zero)
     line = builder.select(idle, builder.ptrtoint(first, i64), line)
     offsets = builder.select(idle, builder.ptrtoint(places, i64), offsets)
-    call = [pointer(2, c, ic), ldc, pointer(5, c0, ic0), ldc0, first, a_row, a_k, places, pointer(14, b, ib), b_k, n_k]
+    call = [pointer(1, c, ic), ldc, pointer(4, c0, ic0), ldc0, first, a_row, a_k, places, pointer(13, b, ib), b_k, n_k]
     call += [line, offsets]
     done = builder.append_basic_block("tile.done")
-    kind = builder.zext(by_k, i64)
-    key = builder.add(
-        builder.mul(rows, ir.Constant(i64, 64)), builder.add(builder.mul(halves, ir.Constant(i64, 2)), kind)
-    )
+    key = builder.add(builder.shl(number, ir.Constant(i64, 1)), builder.zext(by_k, i64))
     switch = builder.switch(key, done)
-    for count, full in enumerate(tile_rows(), start=1):
-        kinds = [(height, 2 * count) for height in sorted({full, *(r for r in TAIL_ROWS if r < full)})]
-        for height, width in [(full, 2 * count - 1)] * (count in halved_units()) + kinds:
-            for by_table in (False, True):
-                block = builder.append_basic_block(f"tile.{height}x{width}")
-                switch.add_case(ir.Constant(i64, 64 * height + 2 * width + by_table), block)
-                builder.position_at_end(block)
-                function = _tile_function(
-                    builder.module, scalar, height, width, by_table, ahead=by_table and height == full
-                )
-                builder.call(function, call)
-                builder.branch(done)
+    for kind in range(KINDS * len(tile_rows())):
+        rows, halves = tile_size(kind)
+        for by_table in (False, True) if rows else ():
+            block = builder.append_basic_block(f"tile.{rows}x{halves}")
+            switch.add_case(ir.Constant(i64, 2 * kind + by_table), block)
+            builder.position_at_end(block)
+            ahead = by_table and kind % KINDS in (0, HALF)
+            builder.call(_tile_function(builder.module, scalar, rows, halves, by_table, ahead), call)
+            builder.branch(done)
     builder.position_at_end(done)
     return context.get_dummy_value()
