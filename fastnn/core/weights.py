@@ -4,7 +4,7 @@ The first half, in ``network``, has left the activations and deltas of the whole
 """
 
 from .gemm import NOWHERE, product, product_at
-from .jit import IN, INT, MATRIX, OUT, REAL, RECORDS, kernel, leaf, unpack
+from .jit import IN, INT, MATRIX, OUT, REAL, RECORDS, as_read, kernel, leaf, unpack
 from .microkernel import address_of
 from .movement import transpose
 from .network import BLOCK_ROWS, GROUP, LANES, NARROW, keeps_copy, output_scratch_size, padded
@@ -22,7 +22,7 @@ NARROW_GRADIENT, MANY_ROWS = 16, 64
 LARGE_LAYER = 1 << 17
 
 
-@kernel
+@leaf(OUT, IN, INT, IN, INT, INT, INT)
 def outer_product(g, a, ia, d, first, n, fan_out):
     """G[i, j] = a[ia + i] d[first + j], the gradient of one row: a tile would take longer to begin than to compute.
 
@@ -58,10 +58,10 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
     activations, deltas = buffers.activations, buffers.deltas
     if n_rows == 1:
+        a, ia = as_read(activations), level
         if layer == 0 and plan.n_layers > 1:
-            outer_product(g, X.reshape(-1), buffers.places[0] // g.itemsize + i0, deltas, delta, n, fan_out)
-        else:
-            outer_product(g, activations, level, deltas, delta, n, fan_out)
+            a, ia = X.reshape(-1), buffers.places[0] // g.itemsize + i0
+        outer_product(g, a, ia, deltas, delta, n, fan_out)
     elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
         product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
