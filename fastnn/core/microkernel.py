@@ -30,12 +30,12 @@ LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4, 3)
 CROWDED = 10  # vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12
-# Units of which the last may be a half one: all 64 kinds of tiles would take .6 s more to compile. (784-100-10 with 200
-# rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
+# Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
+# 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
 HALVED_AVX512 = (2, 3, 7, 8)
 HALVED_AVX = (2, 3, 4)
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
-# without gaps, or the choice among them is a search: short sums pay for it.
+# without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
