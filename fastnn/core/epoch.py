@@ -15,18 +15,12 @@ from numba import prange
 from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, kernel, leaf, unpack, unpack_pass
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
-from .network import GROUP, first_product, learn_rows, split_start
+from .network import GROUP, boundary, first_product, learn_rows, part_bounds
 from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
 from .weights import follow_weights, learn_weights
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
-
-
-@kernel
-def boundary(block, n_blocks, n, quantum):
-    """First of the n items that belong to a block, blocks of whole quanta as equal as they can be."""
-    return min(n, (block * n // n_blocks + quantum // 2) // quantum * quantum) if block < n_blocks else n
 
 
 @kernel
@@ -154,7 +148,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     if prepare:
         share = plan.k_splits // n_blocks
         for split in range(block * share, (block + 1) * share):
-            lo, hi = split_start(layout, plan, split), split_start(layout, plan, split + 1)
+            lo, hi = part_bounds(layout, plan, split)
             learn_weights(packed, X, 0, lo, hi, n_rows, alpha, scale, rate, False, line, address, slot)
             first_product(packed, X, split, 0, ahead.size, plan.batch_size)
         address = 0

@@ -8,10 +8,9 @@
 
 Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
 panels of whole units (32 bytes), but for a half one at the end of some; the last unit of a row may reach beyond the
-matrix. What it reads there is never used,
-what it writes there is garbage that the caller makes room for. Panels run from right to left and rows downwards, so in
-a C without padding each row's overrun is overwritten by the row below it: only the room after the last row must be
-spare.
+matrix. What it reads there is never used, what it writes there is garbage that the caller makes room for. Panels run
+from right to left and rows downwards, so in a C without padding each row's overrun is overwritten by the row below it:
+only the room after the last row must be spare.
 """
 
 import numpy as np
@@ -25,10 +24,7 @@ HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UN
 NOWHERE = np.empty(0, dtype=np.int64)
 
 
-WORDS = (INT,) * 11
-
-
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *WORDS)
+@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)
 def product_at(
     c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
     own, shared, lines, reach,

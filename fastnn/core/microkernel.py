@@ -120,9 +120,10 @@ def _tile_function(module, scalar, rows, halves, by_table, ahead):
     lanes = UNIT_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
     parts = _vector_widths(halves // 2, lanes)
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
-    tail = const(halves // 2 * lanes) if halves % 2 else None
+    # All sums in one list: those of each row, then those that two rows share.
     pairs = [(r, min(r + 1, rows - 1)) for r in range(0, rows, 2)] if halves % 2 else []
-    joined = ir.VectorType(scalar, lanes)
+    n_parts, shared = len(parts), rows * len(parts)
+    tail, half, joined = const(halves // 2 * lanes), ir.VectorType(scalar, lanes // 2), ir.VectorType(scalar, lanes)
 
     def address(builder, base, offset, vector):
         pointer = builder.gep(base, [offset])
@@ -138,22 +139,17 @@ def _tile_function(module, scalar, rows, halves, by_table, ahead):
     first = []
     for r in range(rows):
         base = builder.gep(c0, [builder.mul(ldc0, const(r))])
-        first.append([load(builder, base, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)])
-    first_pairs = []
+        first += [load(builder, base, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     for pair in pairs:
-        ends = [
-            load(builder, builder.gep(c0, [builder.mul(ldc0, const(r))]), tail, ir.VectorType(scalar, lanes // 2))
-            for r in pair
-        ]
-        first_pairs.append(_joined(builder, *ends))
+        bases = [builder.gep(c0, [builder.mul(ldc0, const(r))]) for r in pair]
+        first.append(_joined(builder, *(load(builder, base, tail, half) for base in bases)))
     before = builder.block
     builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
 
     builder.position_at_end(loop)
     k = builder.phi(i64)
     k.add_incoming(const(0), before)
-    sums = [[builder.phi(v) for v in vectors] for _ in range(rows)]
-    sum_pairs = [builder.phi(joined) for _ in pairs]
+    sums = [builder.phi(v.type) for v in first]
     if ahead:
         offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
         emit_prefetch(builder, builder.add(line, offset))
@@ -161,46 +157,45 @@ def _tile_function(module, scalar, rows, halves, by_table, ahead):
     a_k0 = builder.load(builder.gep(at, [k]), align=8) if by_table else builder.mul(k, a_k)
     b_vectors = [load(builder, b_row, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     if pairs:
-        end = load(builder, b_row, tail, ir.VectorType(scalar, lanes // 2))
+        end = load(builder, b_row, tail, half)
         b_pair = _joined(builder, end, end)
     fused, values, fused_pairs = [], [], []
     for r in range(rows):
         value = builder.load(_beyond(builder, a_rows[r], a_k0) if by_table else builder.gep(a_rows[r], [a_k0]))
         values.append(value)
         splats = {v.count: splat(builder, v, value) for v in vectors}
-        row = [emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r][i]) for i, v in enumerate(vectors)]
-        fused.append([_finished(builder, value) for value in row] if rows * len(parts) >= CROWDED else row)
+        row = [
+            emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r * n_parts + i]) for i, v in enumerate(vectors)
+        ]
+        fused += [_finished(builder, value) for value in row] if shared >= CROWDED else row
         if pairs and r == pairs[r // 2][1]:
             pair = _halves_of(builder, *(splat(builder, joined, values[i]) for i in pairs[r // 2]))
-            fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sum_pairs[r // 2]))
+            fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sums[shared + r // 2]))
+    fused += fused_pairs
     k_next = builder.add(k, const(1))
     k.add_incoming(k_next, loop)
-    for r in range(rows):
-        for i in range(len(vectors)):
-            sums[r][i].add_incoming(first[r][i], before)
-            sums[r][i].add_incoming(fused[r][i], loop)
-    for total, start, new in zip(sum_pairs, first_pairs, fused_pairs, strict=True):
-        total.add_incoming(start, before)
-        total.add_incoming(new, loop)
+    _meet(sums, first, before, fused, loop)
     builder.cbranch(builder.icmp_signed("<", k_next, n_k), loop, done)
 
     builder.position_at_end(done)
-    totals = [[builder.phi(v) for v in vectors] for _ in range(rows)]
-    total_pairs = [builder.phi(joined) for _ in pairs]
-    for total, start, new in zip(total_pairs, first_pairs, fused_pairs, strict=True):
-        total.add_incoming(start, before)
-        total.add_incoming(new, loop)
+    totals = [builder.phi(v.type) for v in first]
+    _meet(totals, first, before, fused, loop)
     for r in range(rows):
         base = builder.gep(c, [builder.mul(ldc, const(r))])
         for i, ((j, _), v) in enumerate(zip(parts, vectors, strict=True)):
-            totals[r][i].add_incoming(first[r][i], before)
-            totals[r][i].add_incoming(fused[r][i], loop)
-            builder.store(totals[r][i], address(builder, base, const(j), v), align=align)
+            builder.store(totals[r * n_parts + i], address(builder, base, const(j), v), align=align)
         if pairs:
-            end = _half_of(builder, total_pairs[r // 2], r % 2)
+            end = _half_of(builder, totals[shared + r // 2], r % 2)
             builder.store(end, address(builder, base, tail, end.type), align=align)
     builder.ret_void()
     return function
+
+
+def _meet(phis, first, before, then, loop):
+    """Let each of ``phis`` be its value of ``first`` on the way from one block, of ``then`` on the way from another."""
+    for phi, start, new in zip(phis, first, then, strict=True):
+        phi.add_incoming(start, before)
+        phi.add_incoming(new, loop)
 
 
 def _joined(builder, lower, upper):

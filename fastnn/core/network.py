@@ -40,6 +40,12 @@ GROUP = 8  # weight rows whose squares are summed together; blocks and strips ho
 
 
 @kernel
+def boundary(block, n_blocks, n, quantum):
+    """First of the n items that belong to a block, blocks of whole quanta as equal as they can be."""
+    return min(n, (block * n // n_blocks + quantum // 2) // quantum * quantum) if block < n_blocks else n
+
+
+@kernel
 def padded(n):
     """n rounded up to whole LANES, and to no multiple of 64: rows that far apart would collide in the first cache."""
     whole = (n + LANES - 1) // LANES * LANES
@@ -218,10 +224,10 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
 
 
 @kernel
-def split_start(layout, plan, split):
-    """First feature of one of the parts of the first layer's sums; of the one behind the last, how many there are."""
+def part_bounds(layout, plan, split):
+    """First feature of a part of the first layer's sums, and the first behind it."""
     n, parts = layout.units[0], plan.k_splits
-    return (split * n // parts + GROUP // 2) // GROUP * GROUP if split < parts else n
+    return boundary(split, parts, n, GROUP), boundary(split + 1, parts, n, GROUP)
 
 
 @leaf(RECORDS, MATRIX, INT, INT, INT, INT)
@@ -234,7 +240,7 @@ def first_product(packed, X, split, lo, n, at):
     """
     layout, plan, buffers = unpack(packed, X)
     fan_out, stride = layout.units[1], layout.stride[1]
-    first, end = split_start(layout, plan, split), split_start(layout, plan, split + 1)
+    first, end = part_bounds(layout, plan, split)
     z, top, start, bias = buffers.partial_sums, (split * plan.batch_size + lo) * stride, buffers.constants, 0
     if plan.k_splits == 1:
         z, top, start, bias = buffers.activations, layout.level[1] + lo * stride, buffers.params, layout.bias[0]

@@ -8,9 +8,9 @@ import math
 
 from numba import prange
 
-from .epoch import boundary, penalty, rows_loss, weight_sum
+from .epoch import penalty, rows_loss, weight_sum
 from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, leaf, unpack, unpack_pass
-from .network import GROUP
+from .network import GROUP, boundary
 from .scalars import flush_denormals, restore_denormals
 from .sparse import CSR
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
