@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn import neural_network
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
 
 import fastnn
 
@@ -200,3 +201,26 @@ def test_float32_trajectory(name):
     largest = abs(weights(theirs)).max()
     assert abs(weights(ours) - weights(theirs)).max() <= 1e-3 * largest
     assert same_predictions(ours, theirs, data) >= 0.999
+
+
+SCORED = {
+    "integers": lambda y: y,
+    "booleans": lambda y: y > 0,
+    "strings": lambda y: np.array(["no", "yes", "maybe"])[y],
+    "a list": lambda y: y.tolist(),
+    "indicator": lambda y: np.eye(3, dtype=int)[y],
+}
+
+
+@pytest.mark.parametrize("kind", SCORED)
+def test_score_is_the_accuracy_that_scikit_learn_computes(kind):
+    rng = np.random.RandomState(0)
+    X, labels = rng.standard_normal((40, 3)), rng.randint(3, size=40)
+    y = SCORED[kind](labels)
+    model = fastnn.MLPClassifier((4,), max_iter=3, random_state=0).fit(X, y)
+    for weight in (None, rng.uniform(size=40)):
+        score = model.score(X, y, sample_weight=weight)
+        assert type(score) is float
+        assert score == accuracy_score(y, model.predict(X), sample_weight=weight)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.score(X[:-1], y)
