@@ -153,24 +153,27 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     n_partial = int(plan.k_splits) if plan.k_splits > 1 and not sparse else 0
     first = int(sparse or len(layout.units) > 2)
     slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
+    # On lines, and in parts of a page of their own as `with_room` says. (20-100-1 with 200 rows, Zen 4: an epoch takes 10 %
+    # less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with all at the start of a page.)
+    places = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     constants = np.zeros(4 * int(strides.max()) + ROOM, dtype)
     constants[-1] = 1
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
-        transposed=np.zeros(int((strides[1:-1] * layout.units[2:]).sum()) + ROOM, dtype),
-        activations=np.zeros(int(strides[first:-1].sum()) * batch + ROOM, dtype),
-        deltas=np.zeros(int(strides[1:].sum()) * batch + ROOM, dtype),
+        transposed=with_room(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
+        activations=with_room(int(strides[first:-1].sum()) * batch, dtype, places["activations"]),
+        deltas=with_room(int(strides[1:].sum()) * batch, dtype, places["deltas"]),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
-        partial_sums=np.zeros(batch * int(strides[1]) * n_partial + ROOM, dtype),
+        partial_sums=with_room(batch * int(strides[1]) * n_partial, dtype),
         places=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
         lines=lines_of(state, batch),
         steps=np.zeros(1, np.int64),
-        scratch=with_room(n_threads * slot_size, dtype),
+        scratch=with_room(n_threads * slot_size, dtype, places["scratch"]),
     )
     return buffers, slot_size
 
