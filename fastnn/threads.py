@@ -24,6 +24,7 @@ from .core.jit import load_leaves
 # thread reads was written by the other: 20-100-1 with batches of 200, 1.7e6 operations, takes 31 us on one thread and
 # 32 on two (Zen 4, 2 cores).
 CROSSOVER_FLOPS = 2e6
+PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
 DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`
 
 _inside = threading.Lock()
@@ -78,8 +79,13 @@ def resolve_n_jobs(n_jobs):
     return min(n_jobs, pool) if n_jobs > 0 else max(1, pool + 1 + n_jobs)
 
 
-def threads_for(flops, limit):
-    """Threads worth using, at most ``limit``, for parallel calls of ``flops`` floating-point operations each."""
+def threads_for(flops, limit, parts=1):
+    """Threads worth using, at most ``limit``, for parallel calls of ``flops`` floating-point operations each.
+
+    ``parts`` is that of the batch in training: more than one are what threads can share.
+    """
+    if parts > 1:
+        return min(parts, limit) if flops >= PARTS_CROSSOVER_FLOPS else 1
     return limit if flops >= CROSSOVER_FLOPS else 1
 
 

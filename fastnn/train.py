@@ -111,8 +111,10 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     n_batches = -(-len(rows) // batch)
     source = Source(data)
     sparse = source.csr is not None
+    if sparse:
+        plan = plan._replace(row_splits=np.int64(1))
     flops = step_flops(layout, batch, source.csr)
-    n_threads = threads_for(flops, n_threads)
+    n_threads = threads_for(flops, n_threads, int(plan.row_splits))
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch

@@ -36,6 +36,7 @@ ROAD = """
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
     core.vecmath core.movement core.random
+    core.units
     core.scalars core.reductions
     core.microkernel
     core.family

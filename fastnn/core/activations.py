@@ -1,8 +1,9 @@
 """Activation functions, forward and derivative side by side, and the table of them.
 
 Hidden activations work in place on flat slices of row-major activations. Derivatives are functions of the activation's
-value, so the pre-activation is not kept. Output activations work in place on a transposed block (n_outputs, ldr): lanes
-run over rows, so that one column wastes nothing and every sum over the outputs of a row is one chain in order.
+value, so the pre-activation is not kept; each is one function, of floats or of units. Output activations work in place
+on a transposed block (n_outputs, ldr): lanes run over rows, so that one column wastes nothing and every sum over the
+outputs of a row is one chain in order.
 Called by ``network``.
 """
 
@@ -10,6 +11,9 @@ from typing import NamedTuple
 
 from .family import family
 from .jit import IN, INT, OUT, kernel
+from .microkernel import UNIT_BYTES
+from .scalars import fma
+from .units import like, load_unit, spread, store_unit, where_nonzero
 from .vecmath import exp, sigmoid, tanh
 
 
@@ -37,10 +41,74 @@ ACTIVATIONS = {
 activate = family("activate", ("z", OUT))
 # Multiply d (flat) by the derivative at the activation's value a.
 differentiate = family("differentiate", ("a", IN), ("d", OUT))
+# The whole way back through a single output; see `single_output_backward`. Ids are those of hidden activations.
+backward_from_one = family(
+    "backward_from_one",
+    ("a", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
+)  # fmt: skip
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
 activate_output = family(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
+
+
+def single_output_backward(derivative):
+    """Make the kernel of a derivative that goes back through a single output: the derivative and all sums in one pass.
+
+    The kernel: D = f'(A) * (delta w'), and to the sums are added A' delta and the columns of D, four rows at a time.
+    All that is read and written of a row goes through registers once: beyond the first cache a pass over the rows takes
+    longer than what it computes. (100 rows of 100 units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two
+    sums one after the other.)
+
+    Writes: d (n, stride), sums (2, stride). Reads: a (n, stride), outer[r * step] (delta of row r), weights (stride,).
+    """
+
+    @kernel
+    def kernel_of_derivative(a, d, outer, step, weights, n, stride, sums):
+        unit = UNIT_BYTES // d.itemsize
+        for r in range(0, n - 3, 4):
+            delta_0, delta_1 = spread(outer[r * step]), spread(outer[(r + 1) * step])
+            delta_2, delta_3 = spread(outer[(r + 2) * step]), spread(outer[(r + 3) * step])
+            for j in range(0, stride, unit):
+                at_0 = r * stride + j
+                at_1, at_2, at_3 = at_0 + stride, at_0 + 2 * stride, at_0 + 3 * stride
+                w = load_unit(weights, j)
+                a_0, a_1, a_2, a_3 = load_unit(a, at_0), load_unit(a, at_1), load_unit(a, at_2), load_unit(a, at_3)
+                d_0, d_1 = derivative(a_0, delta_0 * w), derivative(a_1, delta_1 * w)
+                d_2, d_3 = derivative(a_2, delta_2 * w), derivative(a_3, delta_3 * w)
+                store_unit(d, at_0, d_0)
+                store_unit(d, at_1, d_1)
+                store_unit(d, at_2, d_2)
+                store_unit(d, at_3, d_3)
+                total = fma(delta_1, a_1, fma(delta_0, a_0, load_unit(sums, j)))
+                store_unit(sums, j, fma(delta_3, a_3, fma(delta_2, a_2, total)))
+                store_unit(sums, stride + j, load_unit(sums, stride + j) + ((d_0 + d_1) + (d_2 + d_3)))
+        for r in range(n - n % 4, n):
+            delta = spread(outer[r * step])
+            for j in range(0, stride, unit):
+                at = r * stride + j
+                a_0 = load_unit(a, at)
+                d_0 = derivative(a_0, delta * load_unit(weights, j))
+                store_unit(d, at, d_0)
+                store_unit(sums, j, fma(delta, a_0, load_unit(sums, j)))
+                store_unit(sums, stride + j, load_unit(sums, stride + j) + d_0)
+
+    return kernel_of_derivative
+
+
+@kernel
+def identity_derivative(a, d):
+    """d."""
+    return d
+
+
+identity_way_back = single_output_backward(identity_derivative)
+
+
+@backward_from_one.member(IDENTITY)
+def identity_from_one(a, d, outer, step, weights, n, stride, sums):
+    """`single_output_backward`."""
+    identity_way_back(a, d, outer, step, weights, n, stride, sums)
 
 
 @kernel
@@ -62,12 +130,26 @@ def logistic_output(z, n_outputs, ldr, largest, total):
     squash(z)
 
 
+@kernel
+def logistic_derivative(a, d):
+    """d a (1 - a)."""
+    return d * (a * (like(a, 1) - a))
+
+
+logistic_way_back = single_output_backward(logistic_derivative)
+
+
 @differentiate.member(LOGISTIC)
 def logistic_backward(a, d):
     """d <- d a (1 - a). Writes: d. Reads: a."""
-    one = a.dtype.type(1)
     for i in range(d.size):
-        d[i] *= a[i] * (one - a[i])
+        d[i] = logistic_derivative(a[i], d[i])
+
+
+@backward_from_one.member(LOGISTIC)
+def logistic_from_one(a, d, outer, step, weights, n, stride, sums):
+    """`single_output_backward`."""
+    logistic_way_back(a, d, outer, step, weights, n, stride, sums)
 
 
 @activate.member(TANH)
@@ -77,12 +159,26 @@ def tanh_forward(z):
         z[i] = tanh(z[i])
 
 
+@kernel
+def tanh_derivative(a, d):
+    """d (1 - a^2)."""
+    return d * (like(a, 1) - a * a)
+
+
+tanh_way_back = single_output_backward(tanh_derivative)
+
+
 @differentiate.member(TANH)
 def tanh_backward(a, d):
     """d <- d (1 - a^2). Writes: d. Reads: a."""
-    one = a.dtype.type(1)
     for i in range(d.size):
-        d[i] *= one - a[i] * a[i]
+        d[i] = tanh_derivative(a[i], d[i])
+
+
+@backward_from_one.member(TANH)
+def tanh_from_one(a, d, outer, step, weights, n, stride, sums):
+    """`single_output_backward`."""
+    tanh_way_back(a, d, outer, step, weights, n, stride, sums)
 
 
 @activate.member(RELU)
@@ -93,12 +189,26 @@ def relu_forward(z):
         z[i] = zero if z[i] < zero else z[i]
 
 
+@kernel
+def relu_derivative(a, d):
+    """d, or 0 where a == 0."""
+    return where_nonzero(a, d)
+
+
+relu_way_back = single_output_backward(relu_derivative)
+
+
 @differentiate.member(RELU)
 def relu_backward(a, d):
     """d <- 0 where a == 0. Writes: d. Reads: a."""
-    zero = a.dtype.type(0)
     for i in range(d.size):
-        d[i] = zero if a[i] == zero else d[i]
+        d[i] = relu_derivative(a[i], d[i])
+
+
+@backward_from_one.member(RELU)
+def relu_from_one(a, d, outer, step, weights, n, stride, sums):
+    """`single_output_backward`."""
+    relu_way_back(a, d, outer, step, weights, n, stride, sums)
 
 
 @activate_output.member(EXP)

@@ -138,7 +138,10 @@ def RECORDS(real):
     return INTS(real)
 
 
-_COUNTS = ("n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "loss", "solver", "nesterov")
+_COUNTS = (
+    "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
+    "loss", "solver", "nesterov",
+)  # fmt: skip
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 PASS = _record(

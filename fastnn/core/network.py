@@ -7,7 +7,7 @@ Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's 
 ldr), where ldr is n rounded up to whole vectors.
 """
 
-from .activations import activate, activate_output, differentiate
+from .activations import activate, activate_output, backward_from_one, differentiate
 from .family import family
 from .gemm import product, product_at
 from .jit import (
@@ -149,26 +149,24 @@ def keeps_copy(plan, fan_out):
 
 
 @kernel
-def single_output_backward(activation, d, a, outer, step, weights, n, stride):
-    """D (n, stride) = f'(A) * (delta w'), for one output: product and derivative of a few rows while they are at hand.
-
-    Writes: d, columns up to weights.size. Reads: a, outer[r * step] (the outputs' deltas), weights.
-    """
-    for start in range(0, n, LANES):
-        end = min(start + LANES, n)
-        for r in range(start, end):
-            target, delta = d[r * stride : (r + 1) * stride], outer[r * step]
-            for j in range(weights.size):
-                target[j] = delta * weights[j]
-        differentiate(activation, a[start * stride : end * stride], d[start * stride : end * stride])
+def from_one(fan_in, fan_out):
+    """Whether a layer has one output and goes back through `backward_from_one`; a few weights are not worth it."""
+    return fan_out == 1 and fan_in >= LANES
 
 
 @kernel
-def backward(layout, plan, buffers, lo, n):
+def one_output_sums(layout, plan, part):
+    """First and end in part_gradients of the sums that `backward_from_one` gathers over a part of the rows."""
+    end = (part + 1) * plan.gradient_stride
+    return end - 2 * layout.stride[plan.n_layers - 1], end
+
+
+@kernel
+def backward(layout, plan, buffers, lo, n, sums):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
-    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1. Reads: deltas of level n_layers, activations,
-    transposed or params.
+    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output to sums (2, stride) is added. Reads:
+    deltas of level n_layers, activations, transposed or params.
     """
     params, deltas = buffers.params, buffers.deltas
     for layer in range(plan.n_layers - 1, 0, -1):
@@ -177,9 +175,9 @@ def backward(layout, plan, buffers, lo, n):
         first, level = layout.delta[layer] + lo * stride, layout.level[layer] + lo * stride
         source, weight = layout.delta[layer + 1] + lo * above, layout.weight[layer]
         d, a = deltas[first : first + n * stride], buffers.activations[level : level + n * stride]
-        if fan_out == 1 and fan_in >= LANES:
-            weights = params[weight : weight + fan_in]
-            single_output_backward(layout.activation[layer - 1], d, a, deltas[source:], above, weights, n, stride)
+        if from_one(fan_in, fan_out):
+            outer, weights = deltas[source:], params[weight : weight + stride]
+            backward_from_one(layout.activation[layer - 1], a, d, outer, above, weights, n, stride, sums)
             continue
         if plan.batch_size == 1:
             for i in range(fan_in):
@@ -195,12 +193,12 @@ def backward(layout, plan, buffers, lo, n):
         differentiate(layout.activation[layer - 1], a, d)
 
 
-@leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def learn_from_input(packed, labels, targets, sample_weight, block, first, start, slot):
+@leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
+def learn_from_input(packed, labels, targets, sample_weight, block, first, start, part, slot):
     """Rest of the first half once level ``first`` of the block's rows is there: forward, loss, backward.
 
-    Writes: activations, deltas, row_loss at rows start .. start + block.size. Reads: params, transposed, labels,
-    targets, sample_weight at ``block``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows start .. start + block.size; `one_output_sums` of the part where
+    ``plan.row_splits`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, slot)
     n_layers = plan.n_layers
@@ -220,7 +218,11 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
     row_loss = buffers.row_loss[start : start + n]
     loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
     transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
-    backward(layout, plan, buffers, start, n)
+    sums = slot  # whoever takes no parts takes these sums later, in another order
+    if plan.row_splits > 1:
+        begin, end = one_output_sums(layout, plan, part)
+        sums = buffers.part_gradients[begin:end]
+    backward(layout, plan, buffers, start, n, sums)
 
 
 @kernel
@@ -290,17 +292,21 @@ def level_one(packed, layout, plan, buffers, X, lo, n, ready):
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
 
-@leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
-def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, slot):
+@leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, OUT)
+def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, part, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
-    With ``ready`` the parts of the first layer's sums are there.
+    With ``ready`` the parts of the first layer's sums are there. ``part`` is that of the rows, if ``plan.row_splits``
+    says that these are taken in parts.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, places or partial_sums, data at
-    ``rows``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows lo .. hi; `one_output_sums` of the part.
+    Reads: params, transposed, places or partial_sums, data at ``rows``. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, slot)
     ld = layout.stride[0]
+    if plan.row_splits > 1:
+        begin, end = one_output_sums(layout, plan, part)
+        buffers.part_gradients[begin:end] = 0
     height = BLOCK_ROWS if plan.n_params <= SMALL_WEIGHTS else LARGE_BLOCK_ROWS
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
@@ -309,7 +315,7 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, s
         else:
             gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)
-        learn_from_input(packed, labels, targets, sample_weight, block, first, start, slot)
+        learn_from_input(packed, labels, targets, sample_weight, block, first, start, part, slot)
 
 
 def output_scratch_size(units, strides, n_rows):

@@ -53,6 +53,10 @@ class TrainPlan(NamedTuple):
     moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
     k_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.k_splits`
+    row_splits: (
+        np.int64
+    )  # parts of a batch whose gradients are computed apart, by one thread each: see `plan.row_splits`
+    gradient_stride: np.int64  # elements from one part's gradient to the next
     loss: np.int64
     solver: np.int64
     alpha: np.floating
@@ -91,6 +95,7 @@ class Buffers(NamedTuple):
     squares: np.ndarray  # sum of squares of each group of rows of each W
     constants: np.ndarray  # zeros, four times as many as the widest level needs, then a one
     partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
+    part_gradients: np.ndarray  # (row_splits, gradient_stride), where there are several: parameters, `one_output_sums`
     places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0

@@ -74,7 +74,7 @@ def learn_rows_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi,
         if plan.n_layers > 1:
             following = rows[start + n : hi] if start + n < hi else ahead[lo:]
             level_one(layout, params, csr, block, 0, n, following, buffers.activations, start)
-            learn_from_input(packed, labels, targets, sample_weight, block, 1, start, slot)
+            learn_from_input(packed, labels, targets, sample_weight, block, 1, start, 0, slot)
             continue
         n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
         delta = layout.delta[1] + start * stride

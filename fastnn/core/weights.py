@@ -7,7 +7,17 @@ from .gemm import NOWHERE, product, product_at
 from .jit import IN, INT, MATRIX, OUT, REAL, RECORDS, as_read, kernel, leaf, unpack
 from .microkernel import address_of
 from .movement import transpose
-from .network import BLOCK_ROWS, GROUP, LANES, NARROW, keeps_copy, output_scratch_size, padded
+from .network import (
+    BLOCK_ROWS,
+    GROUP,
+    LANES,
+    NARROW,
+    from_one,
+    keeps_copy,
+    one_output_sums,
+    output_scratch_size,
+    padded,
+)
 from .optimizers import GRADIENT, step
 from .reductions import sum_squares
 from .scalars import fma
@@ -41,8 +51,10 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 
 
 @kernel
-def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, g, slot):
-    """g <- A' D of weight rows i0 .. i0 + n, summed over the batch in order. Prefetches as `product_at` does.
+def strip_gradient(layout, plan, buffers, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, slot):
+    """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
+
+    Prefetches as `product_at` does.
 
     The first layer of several reads its A in X.
 
@@ -51,7 +63,7 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     """
     fan_out = layout.units[layer + 1]
     stride, above = layout.stride[layer], layout.stride[layer + 1]
-    level, delta = layout.level[layer] + i0, layout.delta[layer + 1]
+    level, delta = layout.level[layer] + r0 * stride + i0, layout.delta[layer + 1] + r0 * above
     zeros = buffers.constants
     own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
     large = layout.units[layer] * fan_out >= LARGE_LAYER
@@ -60,7 +72,7 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
     if n_rows == 1:
         a, ia = as_read(activations), level
         if layer == 0 and plan.n_layers > 1:
-            a, ia = X.reshape(-1), buffers.places[0] // g.itemsize + i0
+            a, ia = X.reshape(-1), buffers.places[r0] // g.itemsize + i0
         outer_product(g, a, ia, deltas, delta, n, fan_out)
     elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
@@ -68,7 +80,7 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line,
         transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
-            g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, 0,
+            g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
             deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
             own, shared, lines, reach,
         )  # fmt: skip
@@ -101,6 +113,60 @@ def column_sums(sums, buffers, first, stride, n_rows, width):
             sums[j] += row[j]
 
 
+@kernel
+def copy(out, a, ia, n):
+    """out[i] <- a[ia + i] for i < n. Writes: out. Reads: a."""
+    for i in range(n):
+        out[i] = a[ia + i]
+
+
+@leaf(RECORDS, MATRIX, INT, INT, INT, OUT)
+def part_gradient(packed, X, part, r0, n_rows, slot):
+    """The gradient of all parameters over a part of the batch: its n_rows rows from r0 on, just gone forth and back.
+
+    Writes: part_gradients of the part, one unit behind it. Reads: activations, deltas, X at ``places``, the part's
+    `one_output_sums`. Scratch: slot.
+    """
+    layout, plan, buffers = unpack(packed, slot)
+    gradient = buffers.part_gradients[part * plan.gradient_stride : (part + 1) * plan.gradient_stride]
+    begin, end = one_output_sums(layout, plan, part)
+    sums = buffers.part_gradients[begin:end]
+    last = plan.n_layers - 1
+    single = from_one(layout.units[last], layout.units[last + 1])
+    # In order: what a layer's products write behind its end is where the next one writes.
+    for layer in range(plan.n_layers):
+        fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
+        weights, biases = gradient[layout.weight[layer] :], gradient[layout.bias[layer] :]
+        if single and layer == last:
+            copy(weights, sums, 0, fan_in)
+        else:
+            strip_gradient(layout, plan, buffers, X, layer, 0, fan_in, r0, n_rows, False, 0, 0, weights, slot)
+        if single and layer == last - 1:
+            copy(biases, sums, layout.stride[last], fan_out)
+        else:
+            above = layout.stride[layer + 1]
+            column_sums(slot, buffers, layout.delta[layer + 1] + r0 * above, above, n_rows, fan_out)
+            copy(biases, slot, 0, fan_out)
+
+
+@kernel
+def add_part_gradients(plan, buffers, start, g):
+    """g <- sum over the parts of their gradients of g.size parameters from ``start`` on, in this order.
+
+    Writes: g. Reads: part_gradients.
+    """
+    for part in range(0, plan.row_splits, 2):
+        first = part * plan.gradient_stride + start
+        second = first + plan.gradient_stride
+        a, b = buffers.part_gradients[first : first + g.size], buffers.part_gradients[second : second + g.size]
+        if part == 0:
+            for i in range(g.size):
+                g[i] = a[i] + b[i]
+        else:
+            for i in range(g.size):
+                g[i] = (g[i] + a[i]) + b[i]
+
+
 @leaf(RECORDS, IN, INT, INT, INT)
 def follow_weights(packed, params, layer, i0, n):
     """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
@@ -124,7 +190,8 @@ def follow_weights(packed, params, layer, i0, n):
 def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
-    ``shared`` says whether other threads read these weights.
+    Where ``plan.row_splits`` says so the gradient's parts are there and are only added. ``shared`` says whether other
+    threads read these weights.
     With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
     each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
 
@@ -137,14 +204,22 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
     room = height * fan_out + LANES
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
-        strip_gradient(layout, plan, buffers, X, layer, i0, n, n_rows, shared, line, offsets, slot[:room], slot[room:])
         offset, size = weight + i0 * fan_out, n * fan_out
+        if plan.row_splits > 1:
+            add_part_gradients(plan, buffers, offset, slot[:size])
+        else:
+            strip_gradient(
+                layout, plan, buffers, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], slot[room:]
+            )
         w = buffers.params[offset : offset + size]
         step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
             follow_weights(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
-        column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
+        if plan.row_splits > 1:
+            add_part_gradients(plan, buffers, bias, slot[:fan_out])
+        else:
+            column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
         step(plan.solver, plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 

@@ -208,6 +208,25 @@ def optimizer_case(case, size, dtype):
     return results, np.concatenate([surroundings(outer), moments.ravel()])
 
 
+# ---- back from one output: (name, rows) ------------------------------------------------------------------------------
+def one_output_case(name, n, dtype):
+    lanes, step = 32 // np.dtype(dtype).itemsize, 5
+    stride = 3 * lanes
+    rng = np.random.default_rng(n)
+    a = hidden_values(n * stride, dtype)
+    compiled(activations.activate, dtype)(activations.ACTIVATIONS[name].id, a)
+    outer, weights = rng.normal(0, 1, n * step).astype(dtype), rng.normal(0, 1, stride).astype(dtype)
+    around_d, d = within(np.full(n * stride, np.nan, dtype))
+    around_sums, sums = within(rng.normal(0, 1, 2 * stride).astype(dtype))
+    wide, deltas = a.astype(float).reshape(n, stride), outer[::step].astype(float)
+    expected = reference.ACTIVATIONS[name].pull(None, wide, np.outer(deltas, weights))
+    added = sums.astype(float) + np.concatenate([deltas @ wide, expected.sum(axis=0)])
+    given = (read_only(a), d, read_only(outer), step, read_only(weights), n, stride, sums)
+    compiled(activations.backward_from_one, dtype)(activations.ACTIVATIONS[name].id, *given)
+    results = {"delta": (d, expected.ravel(), 4), "sums": (sums, added, 8 * n)}
+    return results, np.concatenate([surroundings(around_d), surroundings(around_sums)])
+
+
 # ---- sum of squares -------------------------------------------------------------------------------------------------
 @njit
 def sum_squares(x):
@@ -237,9 +256,17 @@ CASES |= {
     for n_rows in (1, 5, 16, 33)
     for weighted in (False, True)
 }
+CASES |= {f"way back {name}, {n} rows": (one_output_case, name, n) for name in HIDDEN for n in (1, 3, 4, 9, 32)}
 CASES |= {f"step {case}, {size}": (optimizer_case, case, size) for case in OPTIMIZER_CASES for size in SIZES}
 CASES |= {f"sum of {size} squares": (sum_case, size) for size in (0, 1, 15, 16, 17, 31, 32, 65, 1000)}
-ULPS = {"hidden": 8, "output": 64, "loss": 8, "step": 16, "sum": 16}  # relative; softmax subtracts up to 30 before exp
+ULPS = {
+    "hidden": 8,
+    "output": 64,
+    "loss": 8,
+    "way": 8,
+    "step": 16,
+    "sum": 16,
+}  # relative; softmax subtracts up to 30 before exp
 
 
 def evaluate(case, dtype):

@@ -144,7 +144,7 @@ def blocks(monkeypatch):
             return entry.twin(dtype)
 
         for module in (train, infer):
-            monkeypatch.setattr(module, "threads_for", lambda flops, limit: limit)
+            monkeypatch.setattr(module, "threads_for", lambda flops, limit, parts=1: limit)
             monkeypatch.setattr(module, "runner", serial_runner if serial else threads.runner)
 
     return choose
