@@ -37,6 +37,7 @@ HALVED_AVX = (2, 3, 4)
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
 # without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4
+FIRST_CACHE, SECOND_CACHE = 3, 2  # how near a line is asked for, in LLVM's terms
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
 
@@ -98,12 +99,12 @@ def _vector_widths(units, lanes):
     return parts + [(full * wide * lanes, lanes)] * half
 
 
-def _tile_function(module, scalar, rows, halves, by_table, ahead):
+def _tile_function(module, scalar, rows, halves, by_table, full):
     """The LLVM function of one tile of ``halves`` half units; defined in ``module`` on first use.
 
-    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and for
-    prefetching an address and the address of n_k offsets from it. ``at`` points to byte offsets into A: of its columns
-    if ``by_table``, else of its rows, or it is null.
+    Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and what a
+    ``full`` tile prefetches: if ``by_table`` an address and the address of n_k offsets from it, else one offset from
+    B's rows. ``at`` points to byte offsets into A: of its columns if ``by_table``, else of its rows, or it is null.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
     const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(_target_data())
@@ -150,10 +151,12 @@ def _tile_function(module, scalar, rows, halves, by_table, ahead):
     k = builder.phi(i64)
     k.add_incoming(const(0), before)
     sums = [builder.phi(v.type) for v in first]
-    if ahead:
-        offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
-        emit_prefetch(builder, builder.add(line, offset))
     b_row = builder.gep(b, [builder.mul(k, b_k)])
+    if full and by_table:
+        offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
+        emit_prefetch(builder, builder.add(line, offset), FIRST_CACHE)
+    elif full:
+        emit_prefetch(builder, builder.add(builder.ptrtoint(b_row, i64), line), SECOND_CACHE)
     a_k0 = builder.load(builder.gep(at, [k]), align=8) if by_table else builder.mul(k, a_k)
     b_vectors = [load(builder, b_row, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     if pairs:
@@ -255,12 +258,12 @@ def _row_pointers(builder, a, a_row, at, rows):
     return pointers
 
 
-def emit_prefetch(builder, address):
-    """Emit a request for the cache line at an address given as an integer."""
+def emit_prefetch(builder, address, cache):
+    """Emit a request for the cache line at an address given as an integer, FIRST_CACHE or SECOND_CACHE."""
     byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
     function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-    read, keep, data = (ir.Constant(i32, value) for value in (0, 3, 1))
+    read, keep, data = (ir.Constant(i32, value) for value in (0, cache, 1))
     builder.call(function, [builder.inttoptr(address, byte), read, keep, data])
 
 
@@ -324,7 +327,8 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
     lies so many bytes behind ``a[ia]``.
 
     While it sums over columns by table, a full tile with ``offsets != 0`` asks for the cache lines at address ``line``
-    plus the k-th int64 at address ``offsets``: one line for each step of k, so memory works while the tile computes.
+    plus the k-th int64 at address ``offsets``: one line for each step of k, so memory works while the tile computes. A
+    full tile that has no columns by table asks for the lines ``line`` bytes behind row k of its B.
 
     Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code.
     """
@@ -369,8 +373,8 @@ def _lower_tile(context, builder, sig, args):
     places = builder.gep(table.data, [i_at])
     places = builder.select(builder.or_(by_row, by_k), places, ir.Constant(places.type, None))
     first = pointer(7, a, ia)
-    # A tile by table always prefetches: with nothing to ask for, it asks for what it is reading.
-    idle = builder.icmp_signed("==", offsets, zero)
+    # A full tile always prefetches: with nothing to ask for, it asks for what it is reading.
+    idle = builder.and_(by_k, builder.icmp_signed("==", offsets, zero))
     line = builder.select(idle, builder.ptrtoint(first, i64), line)
     offsets = builder.select(idle, builder.ptrtoint(places, i64), offsets)
     call = [pointer(1, c, ic), ldc, pointer(4, c0, ic0), ldc0, first, a_row, a_k, places, pointer(13, b, ib), b_k, n_k]
@@ -384,8 +388,8 @@ def _lower_tile(context, builder, sig, args):
             block = builder.append_basic_block(f"tile.{rows}x{halves}")
             switch.add_case(ir.Constant(i64, 2 * kind + by_table), block)
             builder.position_at_end(block)
-            ahead = by_table and kind % KINDS in (0, HALF)
-            builder.call(_tile_function(builder.module, scalar, rows, halves, by_table, ahead), call)
+            full = kind % KINDS in (0, HALF)
+            builder.call(_tile_function(builder.module, scalar, rows, halves, by_table, full), call)
             builder.branch(done)
     builder.position_at_end(done)
     return context.get_dummy_value()

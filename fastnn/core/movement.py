@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import lower_builtin, type_callable
 
 from .jit import IN, INT, OUT, leaf
-from .microkernel import UNIT_BYTES, array_data, emit_prefetch
+from .microkernel import FIRST_CACHE, UNIT_BYTES, array_data, emit_prefetch
 
 
 def transpose_block(out, i_out, ld_out, a, ia, lda):
@@ -92,5 +92,5 @@ def _type_prefetch(context):
 @lower_builtin(prefetch, types.Array, types.Integer)
 def _lower_prefetch(context, builder, sig, args):
     pointer = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
-    emit_prefetch(builder, builder.ptrtoint(pointer, ir.IntType(64)))
+    emit_prefetch(builder, builder.ptrtoint(pointer, ir.IntType(64)), FIRST_CACHE)
     return context.get_dummy_value()
