@@ -38,7 +38,7 @@ def product_at(
     the n_k int64 at address ``offsets``: with ``line_row`` the itemsize m consecutive elements of n_k rows in all, with
     the distance between A's rows what lies so far behind each of them. Nothing is asked for when ``offsets`` is 0.
 
-    Without columns by table the tiles of a panel of B ask for the next panel: B's rows are too far apart for a processor
+    Without columns by table the tiles of a panel of B ask for the next one: B's rows are too far apart for a processor
     to foresee it. (64 x 784 x 512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
 
     ``own`` is the address of a matrix like C that will be written next. With ``shared`` other cores have read it: the
