@@ -29,7 +29,6 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import lower_builtin, type_callable
-from numba.np.arrayobj import populate_array
 
 from .cache import MachineCodeCache, complain, fingerprint
 from .records import Buffers, Layout, Pass, TrainPlan
@@ -212,6 +211,8 @@ def _unpacks(function, *kinds):
 
     @lower_builtin(function, types.Array, types.Array)
     def lower_function(context, builder, sig, args):
+        from numba.np.arrayobj import populate_array  # not above: 26 ms that an import need not take
+
         words = context.make_array(sig.args[0])(context, builder, args[0]).data
         positions = itertools.count()
 
