@@ -6,7 +6,8 @@ from numba import config
 
 import reference
 from fastnn import threads
-from fastnn.plan import make_plan
+from fastnn.core.weights import FORTH_AND_BACK, learn_part
+from fastnn.plan import make_plan, members_of
 from fastnn.threads import PARTS_CROSSOVER_FLOPS, threads_for
 from test_engine import ALPHA, BATCHES, N_ROWS, SOLVERS, relative_error
 from test_split_sums import split_problem
@@ -73,7 +74,9 @@ def test_parts_of_a_batch_behind_one_without_weight(skipped, monkeypatch):
 )
 def test_small_networks_learn_large_batches_in_parts(units, batch_size, parts):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error", batch_size=batch_size)
-    assert make_plan(units=units, solver="adam", **names)[1].row_splits == parts
+    layout, plan = make_plan(units=units, solver="adam", **names)
+    assert plan.row_splits == parts
+    assert ((learn_part, FORTH_AND_BACK) in members_of(layout, plan)) == (parts > 1)
     assert make_plan(units=units, solver="lbfgs", **names)[1].row_splits == 1
 
 

@@ -18,7 +18,7 @@ from .movement import prefetch
 from .network import GROUP, boundary, first_product, learn_rows, part_bounds
 from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
-from .weights import follow_weights, learn_weights, part_gradient
+from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
 
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
@@ -106,30 +106,23 @@ def prefetch_rows(X, rows, first, last):
             prefetch(flat, start + column)
 
 
-@leaf(RECORDS, IN, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT)
-def learn_part_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size):
-    """First half of a step in parts for one block: its share of the parts, and the gradient of each."""
-    mode = flush_denormals()
-    _, plan, buffers = unpack(packed, like)
-    slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-    parts = plan.row_splits
-    for part in range(boundary(block, n_blocks, parts, 1), boundary(block + 1, n_blocks, parts, 1)):
-        lo, hi = boundary(part, parts, members.size, 4), boundary(part + 1, parts, members.size, 4)
-        learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, 0, part, slot)
-        part_gradient(packed, X, part, lo, hi - lo, slot)
-    restore_denormals(mode)
-
-
 @leaf(RECORDS, IN, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT)
 def learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size):
-    """First half of a step for one block: its share of the batch's rows.
+    """First half of a step for one block: its share of the batch's rows, or of the batch's parts.
 
     With ``ready`` the first layer's sums are there already: see `learn_weight_block`.
     """
     mode = flush_denormals()
-    _, _, buffers = unpack(packed, like)
-    lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
+    _, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    parts = plan.row_splits
+    if parts > 1:
+        for part in range(boundary(block, n_blocks, parts, 1), boundary(block + 1, n_blocks, parts, 1)):
+            lo, hi = boundary(part, parts, members.size, 4), boundary(part + 1, parts, members.size, 4)
+            learn_part(FORTH_AND_BACK, packed, X, labels, targets, sample_weight, members, part, lo, hi, slot)
+        restore_denormals(mode)
+        return
+    lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
         # The columns that the second half will read of the other blocks' rows, which other cores are reading now.
         first, last = boundary(block, n_blocks, X.shape[1], GROUP), boundary(block + 1, n_blocks, X.shape[1], GROUP)
@@ -193,7 +186,7 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
     zero makes no step and has loss 0.
     """
     _, plan, buffers = unpack(packed, like)
-    dtype, alpha, parts = like.dtype, plan.alpha, plan.row_splits
+    dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     buffers.steps[0] = ready = 0
     for batch in range(n_batches):  # ``ready``: whether the first layer's sums of this batch are there
@@ -209,12 +202,7 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
         else:
             locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
-            if parts > 1:
-                learn_part_block(packed, like, X, labels, targets, sample_weight, members, block, n_blocks, slot_size)
-            else:
-                learn_row_block(
-                    packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size
-                )
+            learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch

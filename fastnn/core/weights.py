@@ -3,8 +3,9 @@
 The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
 """
 
+from .family import family
 from .gemm import NOWHERE, product, product_at
-from .jit import IN, INT, MATRIX, OUT, REAL, RECORDS, as_read, kernel, leaf, unpack
+from .jit import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, kernel, leaf, unpack
 from .microkernel import address_of
 from .movement import transpose
 from .network import (
@@ -14,6 +15,7 @@ from .network import (
     NARROW,
     from_one,
     keeps_copy,
+    learn_rows,
     one_output_sums,
     output_scratch_size,
     padded,
@@ -120,18 +122,28 @@ def copy(out, a, ia, n):
         out[i] = a[ia + i]
 
 
-@leaf(RECORDS, MATRIX, INT, INT, INT, OUT)
-def part_gradient(packed, X, part, r0, n_rows, slot):
-    """The gradient of all parameters over a part of the batch: its n_rows rows from r0 on, just gone forth and back.
+# Few networks need it: those that learn a batch in parts.
+learn_part = family(
+    "learn_part",
+    ("packed", RECORDS), ("X", MATRIX), ("labels", LABELS), ("targets", MATRIX), ("sample_weight", IN),
+    ("members", ROWS), ("part", INT), ("lo", INT), ("hi", INT), ("slot", OUT),
+)  # fmt: skip
+FORTH_AND_BACK = 0
 
-    Writes: part_gradients of the part, one unit behind it. Reads: activations, deltas, X at ``places``, the part's
-    `one_output_sums`. Scratch: slot.
+
+@learn_part.member(FORTH_AND_BACK)
+def learn_one_part(packed, X, labels, targets, sample_weight, members, part, lo, hi, slot):
+    """First half of a step for a part of the batch, its rows lo .. hi, and the gradient of all parameters over them.
+
+    Writes: part_gradients of the part, one unit behind it; activations, deltas, row_loss at these rows. Reads: params,
+    transposed, places, data at ``members``. Scratch: slot.
     """
+    learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, 0, part, slot)
     layout, plan, buffers = unpack(packed, slot)
     gradient = buffers.part_gradients[part * plan.gradient_stride : (part + 1) * plan.gradient_stride]
     begin, end = one_output_sums(layout, plan, part)
     sums = buffers.part_gradients[begin:end]
-    last = plan.n_layers - 1
+    last, n = plan.n_layers - 1, hi - lo
     single = from_one(layout.units[last], layout.units[last + 1])
     # In order: what a layer's products write behind its end is where the next one writes.
     for layer in range(plan.n_layers):
@@ -140,12 +152,12 @@ def part_gradient(packed, X, part, r0, n_rows, slot):
         if single and layer == last:
             copy(weights, sums, 0, fan_in)
         else:
-            strip_gradient(layout, plan, buffers, X, layer, 0, fan_in, r0, n_rows, False, 0, 0, weights, slot)
+            strip_gradient(layout, plan, buffers, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, slot)
         if single and layer == last - 1:
             copy(biases, sums, layout.stride[last], fan_out)
         else:
             above = layout.stride[layer + 1]
-            column_sums(slot, buffers, layout.delta[layer + 1] + r0 * above, above, n_rows, fan_out)
+            column_sums(slot, buffers, layout.delta[layer + 1] + lo * above, above, n, fan_out)
             copy(biases, slot, 0, fan_out)
 
 
