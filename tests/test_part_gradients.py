@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from numba import config
 
-import reference
 from fastnn import threads
 from fastnn.core.weights import FORTH_AND_BACK, learn_part
 from fastnn.plan import make_plan, members_of
 from fastnn.threads import PARTS_CROSSOVER_FLOPS, threads_for
-from test_engine import ALPHA, BATCHES, N_ROWS, SOLVERS, relative_error
-from test_split_sums import split_problem
+from test_engine import BATCHES, N_ROWS, SOLVERS
+from test_split_sums import check_trajectory, split_problem
 
 # Loss, hidden layers, solver: one output behind few and behind many units, several outputs, one row alone in a part.
 NETWORKS = [
@@ -39,12 +38,7 @@ def test_parts_walk_the_reference_trajectory_on_any_number_of_threads(
         records = problem.train(2, 0.01, n_threads=n_threads)
         found.append(([r.loss for r in records], problem.state.params.tobytes(), problem.state.moments.tobytes()))
     assert found.count(found[0]) == 4
-    expected, coefs, intercepts = reference.train(
-        problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
-        alpha=ALPHA, max_iter=2, learning_rate_init=0.01, tol=-np.inf, **options,
-    )  # fmt: skip
-    np.testing.assert_allclose(found[0][0], expected, rtol=1e-12)
-    assert relative_error(problem.state.coefs + problem.state.intercepts, coefs + intercepts) < 1e-12
+    check_trajectory(problem, found[0][0], 0.01, options)
 
 
 @pytest.mark.parametrize("skipped", [0, 2, 5])

@@ -26,6 +26,16 @@ def split_problem(k_splits, n_features, monkeypatch, *, loss="squared_error", hi
     return problem
 
 
+def check_trajectory(problem, losses, rate, options):
+    """Two epochs of the reference end where the problem has, with the same losses."""
+    expected, coefs, intercepts = reference.train(
+        problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
+        alpha=ALPHA, max_iter=2, learning_rate_init=rate, tol=-np.inf, **options,
+    )  # fmt: skip
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    assert relative_error(problem.state.coefs + problem.state.intercepts, coefs + intercepts) < 1e-12
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("n_features", [3, 40, 70])  # parts of no feature, of whole groups, of whole groups and a rest
 @pytest.mark.parametrize("k_splits", [2, 4])
@@ -40,13 +50,7 @@ def test_split_sums_walk_the_reference_trajectory_on_any_number_of_threads(k_spl
             records = problem.train(2, 0.01, n_threads=n_threads)
             found.append(([r.loss for r in records], problem.state.params.tobytes(), problem.state.moments.tobytes()))
         assert found.count(found[0]) == 4
-        expected, coefs, intercepts = reference.train(
-            problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
-            alpha=ALPHA, max_iter=2, learning_rate_init=0.01, tol=-np.inf, **options,
-        )  # fmt: skip
-        np.testing.assert_allclose(found[0][0], expected, rtol=1e-12)
-        trained = problem.state.coefs + problem.state.intercepts
-        assert relative_error(trained, coefs + intercepts) < 1e-12
+        check_trajectory(problem, found[0][0], 0.01, options)
 
 
 @pytest.mark.parametrize("solver", ["adam", "nesterov", "plain"])
@@ -59,13 +63,7 @@ def test_large_layers_walk_the_reference_trajectory(batch, solver, monkeypatch):
         assert problem.plan.k_splits == 2
         assert min(a * b for a, b in pairwise(problem.units[:3])) > LARGE_LAYER
         losses = [record.loss for record in problem.train(2, 0.001, n_threads=n_threads)]
-        expected, coefs, intercepts = reference.train(
-            problem.coefs, problem.intercepts, problem.X, problem.y, **problem.names, rng=np.random.RandomState(5),
-            alpha=ALPHA, max_iter=2, learning_rate_init=0.001, tol=-np.inf, **options,
-        )  # fmt: skip
-        np.testing.assert_allclose(losses, expected, rtol=1e-12)
-        trained = problem.state.coefs + problem.state.intercepts
-        assert relative_error(trained, coefs + intercepts) < 1e-12
+        check_trajectory(problem, losses, 0.001, options)
 
 
 @pytest.mark.parametrize("skipped", [0, 2, 5])

@@ -53,9 +53,7 @@ class TrainPlan(NamedTuple):
     moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
     k_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.k_splits`
-    row_splits: (
-        np.int64
-    )  # parts of a batch whose gradients are computed apart, by one thread each: see `plan.row_splits`
+    row_splits: np.int64  # parts of a batch whose gradients are computed apart: see `plan.row_splits`
     gradient_stride: np.int64  # elements from one part's gradient to the next
     loss: np.int64
     solver: np.int64
