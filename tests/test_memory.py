@@ -14,7 +14,7 @@ from fastnn.core.network import BLOCK_ROWS
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2
 SCRATCH_ROWS = 320  # a thread's work space: so many rows of the last hidden layer and the outputs ...
-STRIP_ROWS, STRIP = 25, 16_000  # ... and so many weight rows of the widest layer, and a little
+STRIP_ROWS, STRIP = 25, 40_000  # ... and so many weight rows of the widest layer, and a little
 ROW_BYTES = 64  # per training row: the order of the rows and of the next epoch, labels, targets and how they came
 SLACK = 300_000  # Python's own objects, imports in the first fit
 
