@@ -150,20 +150,20 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
     large = int((layout.units[:-1] * layout.units[1:]).max()) >= LARGE_LAYER
-    n_partial = int(plan.k_splits) if plan.k_splits > 1 and not sparse else 0
+    n_partial = int(plan.k_splits) if plan.k_splits > 1 else 0
     first = int(sparse or len(layout.units) > 2)
     slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
     # On lines, and in parts of a page of their own as `with_room` says. (20-100-1 with 200 rows, Zen 4: an epoch takes
     # 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with all on pages' starts.)
-    places = {"activations": 1024, "scratch": 2048, "deltas": 3072}
+    phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     constants = np.zeros(4 * int(strides.max()) + ROOM, dtype)
     constants[-1] = 1
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
         transposed=with_room(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
-        activations=with_room(int(strides[first:-1].sum()) * batch, dtype, places["activations"]),
-        deltas=with_room(int(strides[1:].sum()) * batch, dtype, places["deltas"]),
+        activations=with_room(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
+        deltas=with_room(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         constants=constants,
@@ -174,7 +174,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
         lines=lines_of(state, batch),
         steps=np.zeros(1, np.int64),
-        scratch=with_room(n_threads * slot_size, dtype, places["scratch"]),
+        scratch=with_room(n_threads * slot_size, dtype, phases["scratch"]),
     )
     return buffers, slot_size
 

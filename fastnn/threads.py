@@ -21,8 +21,8 @@ from numba import config
 from .core.jit import load_leaves
 
 # Work of one step below which a second thread brings nothing. Two parallel regions cost 2.4 us, but half of what a
-# thread reads was written by the other: 20-100-1 with batches of 200, 1.7e6 operations, takes 31 us on one thread and
-# 32 on two (Zen 4, 2 cores).
+# thread reads was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations, takes 31 us on one
+# thread and 32 on two (Zen 4, 2 cores).
 CROSSOVER_FLOPS = 2e6
 PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
 DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`

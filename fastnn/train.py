@@ -111,8 +111,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     n_batches = -(-len(rows) // batch)
     source = Source(data)
     sparse = source.csr is not None
-    if sparse:
-        plan = plan._replace(row_splits=np.int64(1))
+    if sparse:  # its kernels take no parts
+        plan = plan._replace(k_splits=np.int64(1), row_splits=np.int64(1))
     flops = step_flops(layout, batch, source.csr)
     n_threads = threads_for(flops, n_threads, int(plan.row_splits))
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout

@@ -1,4 +1,4 @@
-"""Gradients of parts of a batch, each by one thread, then added: the same training with one parallel loop a step."""
+"""Gradients of parts of a batch, each by one thread, then added: the same training, less to exchange."""
 
 import numpy as np
 import pytest

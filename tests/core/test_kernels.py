@@ -259,14 +259,8 @@ CASES |= {
 CASES |= {f"way back {name}, {n} rows": (one_output_case, name, n) for name in HIDDEN for n in (1, 3, 4, 9, 32)}
 CASES |= {f"step {case}, {size}": (optimizer_case, case, size) for case in OPTIMIZER_CASES for size in SIZES}
 CASES |= {f"sum of {size} squares": (sum_case, size) for size in (0, 1, 15, 16, 17, 31, 32, 65, 1000)}
-ULPS = {
-    "hidden": 8,
-    "output": 64,
-    "loss": 8,
-    "way": 8,
-    "step": 16,
-    "sum": 16,
-}  # relative; softmax subtracts up to 30 before exp
+# Relative; softmax subtracts up to 30 before exp.
+ULPS = {"hidden": 8, "output": 64, "loss": 8, "way": 8, "step": 16, "sum": 16}
 
 
 def evaluate(case, dtype):
