@@ -6,6 +6,9 @@
     gradient  G (in, out)    = A' D         a = activations read down their columns, b = deltas
     backward  D (rows, in)   = D W'         a = deltas, b = W', which a layer keeps as a second copy
 
+The last two have no C0: with ``ldc0 = NO_C0`` a tile starts at zero. (The gradient of 784 x 30 weights over 10 rows,
+Zen 4: 5.4 us; 6.2 when the tiles load zeros.)
+
 Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
 panels of whole units (32 bytes), but for a half one at the end of some; the last unit of a row may reach beyond the
 matrix. What it reads there is never used, what it writes there is garbage that the caller makes room for. Panels run
@@ -22,6 +25,7 @@ HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(HEIGHTS)
 HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
 NOWHERE = np.empty(0, dtype=np.int64)
+NO_C0 = -1
 
 
 @leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)
@@ -96,7 +100,7 @@ def product_at(
 def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k):
     """Matrix product ``C (m, n) = C0 (m, n) + A (m, n_k) B (n_k, n)``.
 
-    ``ldc0 = 0`` adds one row, such as a bias, to every row. Strides as in ``microkernel.tile``.
+    ``ldc0 = 0`` adds one row, such as a bias, to every row, ``NO_C0`` nothing. Strides as in ``microkernel.tile``.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, b.

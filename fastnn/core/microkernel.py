@@ -1,6 +1,6 @@
 """The register tile: the one place that emits LLVM.
 
-    C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]         r < rows, j < UNIT * units
+    C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]         r < rows, j < UNIT * units; or without C0
 
 A is read one element at a time and broadcast (any strides), B and C by whole vectors (unit stride along j). The
 accumulators stay in registers over the whole sum; each element is one chain of fused multiply-adds over k in order, so
@@ -105,6 +105,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and what a
     ``full`` tile prefetches: if ``by_table`` an address and the address of n_k offsets from it, else one offset from
     B's rows. ``at`` points to byte offsets into A: of its columns if ``by_table``, else of its rows, or it is null.
+    With a negative ``ldc0`` the sums start at zero, and C0 is not read.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
     const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(_target_data())
@@ -137,14 +138,20 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     loop, done = function.append_basic_block("k"), function.append_basic_block("done")
     builder = ir.IRBuilder(entry)
     a_rows = _row_pointers(builder, a, a_row, None if by_table else at, rows)
-    first = []
+    start, given, before = (builder.block, *(function.append_basic_block(name) for name in ("c0", "before")))
+    builder.cbranch(builder.icmp_signed("<", ldc0, const(0)), before, given)
+    builder.position_at_end(given)
+    loaded = []
     for r in range(rows):
         base = builder.gep(c0, [builder.mul(ldc0, const(r))])
-        first += [load(builder, base, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
+        loaded += [load(builder, base, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     for pair in pairs:
         bases = [builder.gep(c0, [builder.mul(ldc0, const(r))]) for r in pair]
-        first.append(_joined(builder, *(load(builder, base, tail, half) for base in bases)))
-    before = builder.block
+        loaded.append(_joined(builder, *(load(builder, base, tail, half) for base in bases)))
+    builder.branch(before)
+    builder.position_at_end(before)
+    first = [builder.phi(value.type) for value in loaded]
+    _meet(first, [ir.Constant(v.type, [0.0] * v.type.count) for v in loaded], start, loaded, given)
     builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
 
     builder.position_at_end(loop)
@@ -320,8 +327,8 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
     """One tile: ``C[r, j] = C0[r, j] + sum_k A[r, k] B[k, j]`` for as many r and j as `tile_size` of its kind says.
 
     Element (r, j) of C lies at ``c[ic + r*ldc + j]``, of C0 at ``c0[ic0 + r*ldc0 + j]``, element (r, k) of A at
-    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. A kind that does not exist
-    computes nothing. Rows are stored in order.
+    ``a[ia + r*a_row + k*a_k]``, element (k, j) of B at ``b[ib + k*b_k + j]``. With a negative ``ldc0`` C0 is zero. A
+    kind that does not exist computes nothing. Rows are stored in order.
 
     Where ``at`` is not empty, its int64 from ``i_at`` on stand in for the stride of A that is 0: row r, or column k,
     lies so many bytes behind ``a[ia]``.
@@ -339,7 +346,9 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
         row_at = at[i_at : i_at + rows] // a.itemsize
     elif at.size > 0 and a_k == 0:
         k_at = at[i_at : i_at + n_k] // a.itemsize
-    sums = np.array([c0[ic0 + r * ldc0 : ic0 + r * ldc0 + width] for r in range(rows)])
+    sums = np.zeros((rows, width), c.dtype)
+    for r in range(rows if ldc0 >= 0 else 0):
+        sums[r] = c0[ic0 + r * ldc0 : ic0 + r * ldc0 + width]
     for k in range(n_k):
         column = np.array([a[ia + row_at[r] + k_at[k]] for r in range(rows)])
         sums += column[:, None] * b[ib + k * b_k : ib + k * b_k + width]

@@ -9,7 +9,7 @@ ldr), where ldr is n rounded up to whole vectors.
 
 from .activations import activate, activate_output, backward_from_one, differentiate
 from .family import family
-from .gemm import product, product_at
+from .gemm import NO_C0, product, product_at
 from .jit import (
     IN,
     INT,
@@ -162,12 +162,13 @@ def one_output_sums(layout, plan, part):
 
 
 @kernel
-def backward(layout, plan, buffers, lo, n, sums):
+def backward(packed, lo, n, sums):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
     Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output to sums (2, stride) is added. Reads:
     deltas of level n_layers, activations, transposed or params.
     """
+    layout, plan, buffers = unpack(packed, sums)
     params, deltas = buffers.params, buffers.deltas
     for layer in range(plan.n_layers - 1, 0, -1):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
@@ -187,7 +188,7 @@ def backward(layout, plan, buffers, lo, n, sums):
             if keeps_copy(plan, fan_out):
                 copy, start = buffers.transposed, layout.transposed[layer]
             product(
-                deltas, first, stride, buffers.constants, 0, 0,
+                deltas, first, stride, deltas, 0, NO_C0,
                 deltas, source, above, 1, copy, start, stride, n, fan_in, fan_out,
             )  # fmt: skip
         differentiate(layout.activation[layer - 1], a, d)
@@ -222,7 +223,7 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
     if plan.row_splits > 1:
         begin, end = one_output_sums(layout, plan, part)
         sums = buffers.part_gradients[begin:end]
-    backward(layout, plan, buffers, start, n, sums)
+    backward(packed, start, n, sums)
 
 
 @kernel
@@ -243,11 +244,11 @@ def first_product(packed, X, split, lo, n, at):
     layout, plan, buffers = unpack(packed, X)
     fan_out, stride = layout.units[1], layout.stride[1]
     first, end = part_bounds(layout, plan, split)
-    z, top, start, bias = buffers.partial_sums, (split * plan.batch_size + lo) * stride, buffers.constants, 0
+    z, top, ldc0 = buffers.partial_sums, (split * plan.batch_size + lo) * stride, NO_C0
     if plan.k_splits == 1:
-        z, top, start, bias = buffers.activations, layout.level[1] + lo * stride, buffers.params, layout.bias[0]
+        z, top, ldc0 = buffers.activations, layout.level[1] + lo * stride, 0
     product_at(
-        z, top, stride, start, bias, 0,
+        z, top, stride, buffers.params, layout.bias[0], ldc0,
         X.reshape(-1), first, 0, 1, buffers.places, at + lo,
         buffers.params, layout.weight[0] + first * fan_out, fan_out, n, fan_out, end - first,
         0, 0, 0, 0, 0, 0, 0,
@@ -255,11 +256,12 @@ def first_product(packed, X, split, lo, n, at):
 
 
 @kernel
-def add_parts(layout, plan, buffers, lo, n):
+def add_parts(packed, like, lo, n):
     """Z_1 = b_0 + P_0 + P_1 + ... of rows lo .. lo + n of the batch, added in this order.
 
     Writes: activations, rows lo .. lo + n of level 1. Reads: partial_sums, params.
     """
+    layout, plan, buffers = unpack(packed, like)
     fan_out, stride = layout.units[1], layout.stride[1]
     bias = buffers.params[layout.bias[0] : layout.bias[0] + fan_out]
     for r in range(lo, lo + n):
@@ -276,18 +278,19 @@ def add_parts(layout, plan, buffers, lo, n):
 
 
 @kernel
-def level_one(packed, layout, plan, buffers, X, lo, n, ready):
+def level_one(packed, X, lo, n, ready):
     """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, read where they lie in X.
 
     With ``ready`` the parts of X W_0 are there.
 
     Writes: activations, rows lo .. lo + n of level 1. Reads: params, X, places.
     """
+    layout, plan, buffers = unpack(packed, X)
     if not ready:
         for split in range(plan.k_splits):
             first_product(packed, X, split, lo, n, 0)
     if plan.k_splits > 1:
-        add_parts(layout, plan, buffers, lo, n)
+        add_parts(packed, X, lo, n)
     top, stride = layout.level[1] + lo * layout.stride[1], layout.stride[1]
     activate(layout.activation[0], buffers.activations[top : top + n * stride])
 
@@ -311,7 +314,7 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, p
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
         if plan.n_layers > 1:
-            level_one(packed, layout, plan, buffers, X, start, block.size, ready)
+            level_one(packed, X, start, block.size, ready)
         else:
             gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)

@@ -91,7 +91,7 @@ class Buffers(NamedTuple):
     deltas: np.ndarray  # levels 1 .. n_layers of one batch
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
-    constants: np.ndarray  # zeros, four times as many as the widest level needs, then a one
+    one: np.ndarray  # (1,): a one
     partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
     part_gradients: np.ndarray  # (row_splits, gradient_stride), where there are several: parameters, `one_output_sums`
     places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next

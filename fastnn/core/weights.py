@@ -4,9 +4,9 @@ The first half, in ``network``, has left the activations and deltas of the whole
 """
 
 from .family import family
-from .gemm import NOWHERE, product, product_at
+from .gemm import NO_C0, NOWHERE, product, product_at
 from .jit import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, kernel, leaf, unpack
-from .microkernel import address_of
+from .microkernel import UNIT_BYTES, address_of
 from .movement import transpose
 from .network import (
     BLOCK_ROWS,
@@ -23,6 +23,7 @@ from .network import (
 from .optimizers import GRADIENT, step
 from .reductions import sum_squares
 from .scalars import fma
+from .units import load_unit, store_unit
 
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
 # ... or, of up to so many outputs, a multiple of that with about so many elements: 77 kB of float32. (Epochs of
@@ -55,7 +56,7 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 
 
 @kernel
-def strip_gradient(layout, plan, buffers, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, slot):
+def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, slot):
     """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
 
     Prefetches as `product_at` does.
@@ -65,10 +66,10 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, r0, n_rows, shared, l
     Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations or X at ``places``, deltas.
     Scratch: slot.
     """
+    layout, plan, buffers = unpack(packed, slot)
     fan_out = layout.units[layer + 1]
     stride, above = layout.stride[layer], layout.stride[layer + 1]
     level, delta = layout.level[layer] + r0 * stride + i0, layout.delta[layer + 1] + r0 * above
-    zeros = buffers.constants
     own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
     large = layout.units[layer] * fan_out >= LARGE_LAYER
     lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
@@ -80,41 +81,38 @@ def strip_gradient(layout, plan, buffers, X, layer, i0, n, r0, n_rows, shared, l
         outer_product(g, a, ia, deltas, delta, n, fan_out)
     elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ld = padded(n)
-        product(slot, 0, ld, zeros, 0, 0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
+        product(slot, 0, ld, slot, 0, NO_C0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
         transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
-            g, 0, fan_out, zeros, 0, 0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
+            g, 0, fan_out, g, 0, NO_C0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
             deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
             own, shared, lines, reach,
         )  # fmt: skip
     else:
         product_at(
-            g, 0, fan_out, zeros, 0, 0, activations, level, 1, 0 if large else stride,
+            g, 0, fan_out, g, 0, NO_C0, activations, level, 1, 0 if large else stride,
             buffers.level_rows if large else NOWHERE, layer * plan.batch_size if large else 0,
             deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, shared, lines, reach,
         )  # fmt: skip
 
 
 @kernel
-def column_sums(sums, buffers, first, stride, n_rows, width):
+def column_sums(sums, deltas, one, first, stride, n_rows, width):
     """Sums of the columns of D (n_rows, width): four partial sums, row r in number r % 4, then what is left in order.
 
     The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one.
 
-    Writes: sums (width,), 4 stride in all as scratch. Reads: deltas from ``first`` on.
+    Writes: sums (width,), 4 stride in all as scratch. Reads: deltas from ``first`` on; one (1,), which is one.
     """
-    ones, quarter = buffers.constants.size - 1, n_rows // 4
-    product(
-        sums, 0, 0, buffers.constants, 0, 0, buffers.constants, ones, 0, 0,
-        buffers.deltas, first, 4 * stride, 1, 4 * stride, quarter,
-    )  # fmt: skip
-    for j in range(width):
-        sums[j] = (sums[j] + sums[stride + j]) + (sums[2 * stride + j] + sums[3 * stride + j])
-    for r in range(4 * quarter, n_rows):
-        row = buffers.deltas[first + r * stride : first + r * stride + width]
-        for j in range(width):
-            sums[j] += row[j]
+    quarter = n_rows // 4
+    product(sums, 0, 0, sums, 0, NO_C0, one, 0, 0, 0, deltas, first, 4 * stride, 1, 4 * stride, quarter)
+    for j in range(0, width, UNIT_BYTES // sums.itemsize):
+        pair = load_unit(sums, j) + load_unit(sums, stride + j)
+        total = pair + (load_unit(sums, 2 * stride + j) + load_unit(sums, 3 * stride + j))
+        for r in range(4 * quarter, n_rows):
+            total = total + load_unit(deltas, first + r * stride + j)
+        store_unit(sums, j, total)
 
 
 @kernel
@@ -154,12 +152,13 @@ def learn_one_part(packed, X, labels, targets, sample_weight, members, part, lo,
         if single and layer == last:
             copy(weights, sums, 0, fan_in)
         else:
-            strip_gradient(layout, plan, buffers, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, slot)
+            strip_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, slot)
         if single and layer == last - 1:
             copy(biases, sums, layout.stride[last], fan_out)
         else:
             above = layout.stride[layer + 1]
-            column_sums(slot, buffers, layout.delta[layer + 1] + lo * above, above, n, fan_out)
+            first = layout.delta[layer + 1] + lo * above
+            column_sums(slot, buffers.deltas, buffers.one, first, above, n, fan_out)
             copy(biases, slot, 0, fan_out)
 
 
@@ -222,9 +221,7 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
         if plan.row_splits > 1:
             add_part_gradients(plan, buffers, offset, slot[:size])
         else:
-            strip_gradient(
-                layout, plan, buffers, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], slot[room:]
-            )
+            strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], slot[room:])
         w = buffers.params[offset : offset + size]
         step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
@@ -233,7 +230,8 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
         if plan.row_splits > 1:
             add_part_gradients(plan, buffers, bias, slot[:fan_out])
         else:
-            column_sums(slot, buffers, layout.delta[layer + 1], layout.stride[layer + 1], n_rows, fan_out)
+            first, above = layout.delta[layer + 1], layout.stride[layer + 1]
+            column_sums(slot, buffers.deltas, buffers.one, first, above, n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
         step(plan.solver, plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 

@@ -59,11 +59,12 @@ def draw(rng, kind, shape):
     return rng.integers(-4, 5, shape).astype(float) if kind == "whole" else rng.standard_normal(shape)
 
 
-# pattern -> (A is read down the columns of its memory, C0 is one row, extra columns of A, of B, of C)
+# pattern -> (A is read down the columns of its memory, rows of C0, extra columns of A, of B, of C)
 PATTERNS = {
-    "forward": (False, True, 3, 0, None),  # A W + b into rows of whole units
-    "gradient": (True, True, 5, 9, 0),  # A' D + 0 into rows without padding
-    "backward": (False, False, 0, 4, None),  # D W' + C0
+    "forward": (False, "one", 3, 0, None),  # A W + b into rows of whole units
+    "by features": (True, "one", 5, 0, None),  # the same with A handed over transposed
+    "gradient": (True, "none", 5, 9, 0),  # A' D into rows without padding
+    "backward": (False, "all", 0, 4, None),  # D W' + C0
 }
 
 
@@ -71,16 +72,17 @@ class Problem:
     """One product: arguments, expected values, and which cells of C it may change."""
 
     def __init__(self, pattern, m, n, k, dtype, kind="whole", seed=0):
-        down, one_row, a_extra, b_extra, c_extra = PATTERNS[pattern]
+        down, c0_rows, a_extra, b_extra, c_extra = PATTERNS[pattern]
         rng = np.random.default_rng([seed, m, n, k])
         a, b = draw(rng, kind, (m, k)).astype(dtype), draw(rng, kind, (k, n)).astype(dtype)
-        c0 = draw(rng, kind, (1 if one_row else m, n)).astype(dtype)
+        c0 = draw(rng, kind, (m if c0_rows == "all" else 1, n)).astype(dtype)
         stored = a.T if down else a
         lda, ldb = stored.shape[1] + a_extra, n + b_extra
         self.ldc = n if c_extra == 0 else whole(n, dtype) + 2
-        ldc0 = 0 if one_row else n + 1
         self.m, self.n, self.k, self.ic, self.dtype = m, n, k, 3, dtype
-        self.c0 = (embed(c0, n + 1, 1, dtype), 1, ldc0)
+        self.c0 = (embed(c0, n + 1, 1, dtype), 1, {"all": n + 1, "one": 0, "none": gemm.NO_C0}[c0_rows])
+        if c0_rows == "none":  # what is there must not be used
+            self.c0[0][:], c0 = np.nan, np.zeros_like(c0)
         a_strides = (1, lda) if down else (lda, 1)
         self.a = (embed(stored, lda, 2, dtype), 2, *a_strides)
         self.b = (embed(b, ldb, 1, dtype), 1, ldb)
@@ -204,7 +206,7 @@ def test_product_shows_what_is_not_finite(dtype, bad):
 
 
 # pattern -> which stride of A a table replaces
-TABLES = {"forward": "rows", "backward": "rows", "gradient": "columns"}
+TABLES = {"forward": "rows", "by features": "columns", "backward": "rows", "gradient": "columns"}
 
 
 @pytest.mark.nojit
