@@ -9,6 +9,7 @@ from . import persistence
 from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .evaluation import Sample
 from .initial import draw_weights
+from .threads import resolve_n_jobs
 
 
 class PreparationMixin:
@@ -18,7 +19,7 @@ class PreparationMixin:
         """Phase 1: data as the engine takes them; ``reset`` says whether they set the number of features."""
         dtype = np.dtype(self.dtype)
         X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
-        dense, csr = encode_features(X, dtype, owner=type(self).__name__)
+        dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
         weights = encode_weights(sample_weight, X, dtype)
         labels, targets = encode_y(y, dtype)
         return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y)
