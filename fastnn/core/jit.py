@@ -14,6 +14,7 @@ Leaves and entries are cached on disk, under names that carry a fingerprint: see
 
 import contextlib
 import functools
+import gc
 import inspect
 import itertools
 import os
@@ -66,6 +67,32 @@ def _ctrl_c_later():
             handler(*pressed[0])
 
 
+SELDOM = (50_000, 50, 100)  # gc.set_threshold; Python's own are (700, 10, 10) or (2000, 10, 10)
+_collections = {"blocks": 0, "before": None}
+_counting = threading.Lock()
+
+
+@contextlib.contextmanager
+def _collecting_seldom():
+    """Let Python look for garbage seldom until the block ends: compiling makes millions of objects, and most stay.
+
+    (Looking took 1.4 of the 11 s of the first fit of 784-100-10, Zen 4; it takes .6 so, with 10 MB more.)
+    """
+    with _counting:
+        if _collections["blocks"] == 0:
+            _collections["before"] = gc.get_threshold()
+            if _collections["before"][0]:  # 0: whoever set it wants none at all
+                gc.set_threshold(*map(max, SELDOM, _collections["before"]))
+        _collections["blocks"] += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _collections["blocks"] -= 1
+            if _collections["blocks"] == 0:
+                gc.set_threshold(*_collections["before"])
+
+
 def _cached(source, suffix, **options):
     """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
     twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
@@ -77,7 +104,7 @@ def _cached(source, suffix, **options):
             dispatcher._cache = MachineCodeCache(twin)
         except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
             complain(str(error))
-        dispatcher.compile = _ctrl_c_later()(dispatcher.compile)
+        dispatcher.compile = _ctrl_c_later()(_collecting_seldom()(dispatcher.compile))
     return dispatcher
 
 
@@ -250,13 +277,16 @@ families = []  # all that have been made
 _loading = threading.Lock()  # two Python threads must not make two leaves for one symbol
 
 
-def _renew_lock():
-    global _loading
-    _loading = threading.Lock()
+def _renew_locks():
+    global _counting, _loading
+    _counting, _loading = threading.Lock(), threading.Lock()
+    if _collections["blocks"]:
+        _collections["blocks"] = 0
+        gc.set_threshold(*_collections["before"])
 
 
 if hasattr(os, "register_at_fork"):  # the thread that held the lock does not exist in a forked child
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def compiled_for(function, arguments, real):
