@@ -48,9 +48,10 @@ CASES = {
 }
 kind, x, parameters = CASES[sys.argv[1]]
 parameters = {"random_state": 0, "n_jobs": 1, **parameters}
-first = {**parameters, "hidden_layer_sizes": 4, "max_iter": 1, "batch_size": "auto"}
-model = kind(**first).fit(x[:1000], Y[:1000])  # whatever has to be compiled is compiled
-model.set_params(**{"hidden_layer_sizes": (500, 500), "max_iter": 3, **parameters})
+parameters["hidden_layer_sizes"] = (500, 500)
+first = {**parameters, "max_iter": 1, "batch_size": "auto"}
+model = kind(**first).fit(x[:1000], Y[:1000])  # whatever has to be compiled is, for as many threads
+model.set_params(**{"max_iter": 3, **parameters})
 before = model.coefs_[0].copy()
 
 
