@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from .core.arguments import pack
 from .core.epoch import forward as forward_dense
-from .core.jit import pack
 from .core.microkernel import LINE_BYTES
 from .core.network import output_scratch_size
 from .core.records import Layout, Pass

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .core.arguments import pack
 from .core.epoch import loss_and_gradient, refresh, train_epoch
-from .core.jit import pack
 from .core.network import GROUP
 from .core.random import N_WORDS
 from .core.random import shuffle as shuffle_rows
+from .core.records import Examples
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, without_input
@@ -55,15 +56,17 @@ class Source:
     ----------
     n_rows : int
     csr : Csr or None
+    examples : Examples
     arrays : tuple
-        X or csr, labels, targets, sample_weight.
+        What the entries are handed beside the packed records: nothing, or csr.
     """
 
     def __init__(self, data):
         self.csr = None if data.X is not None else as_csr(data.csr)
         self.n_rows = len(data.X) if self.csr is None else self.csr.indptr.size - 1
-        X = data.X if self.csr is None else self.csr
-        self.arrays = (X, data.labels, data.targets, data.sample_weight)
+        self.arrays = () if self.csr is None else (self.csr,)
+        X = np.empty((0, 0), data.targets.dtype) if data.X is None else data.X
+        self.examples = Examples(X, data.labels, data.targets, data.sample_weight)
 
     def bounds(self, layout, batch, n_threads):
         """Entries' further arguments: none, or the bounds of the blocks of the first layer's weight rows.
@@ -119,7 +122,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
-    packed = pack(layout, plan, buffers)
+    packed = pack(layout, plan, buffers, source.examples)
     runner(refresh, state.params.dtype, 1)(packed, state.params)
     members = members_of(layout, plan)
     run = runner(entry, state.params.dtype, n_threads, sparse, members)
@@ -207,7 +210,7 @@ class FullBatch:
         buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
         bounds = source.bounds(layout, chunk, n_threads)
         self.gradient = state.moments[0]
-        self._records = (layout, plan, buffers)  # kept alive: ``packed`` holds their addresses
+        self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
         self._refresh = runner(refresh, params.dtype, 1)
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
         self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))

@@ -40,7 +40,7 @@ ROAD = """
     core.scalars core.reductions
     core.microkernel
     core.family
-    core.jit
+    core.jit core.arguments
     core.cache
     core.records
 """

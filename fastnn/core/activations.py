@@ -9,8 +9,9 @@ Called by ``network``.
 
 from typing import NamedTuple
 
+from .arguments import IN, INT, OUT
 from .family import family
-from .jit import IN, INT, OUT, kernel
+from .jit import kernel
 from .microkernel import UNIT_BYTES
 from .scalars import fma
 from .units import like, load_unit, spread, store_unit, where_nonzero

@@ -12,7 +12,8 @@ import math
 
 from numba import prange
 
-from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, kernel, leaf, unpack, unpack_pass
+from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .jit import entry, kernel, leaf
 from .microkernel import LINE_BYTES, address_of
 from .movement import prefetch
 from .network import GROUP, boundary, first_product, learn_rows, part_bounds
@@ -177,15 +178,15 @@ def refresh(packed, like):
 
 
 @entry
-def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, losses, n_blocks, slot_size):
+def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
     """One optimizer step for each mini-batch of ``rows``.
 
     Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
-    Reads: X, labels, targets, sample_weight at ``rows``; rates (n_batches,), one for each step made.
+    Reads: the examples ``rows``; rates (n_batches,), one for each step made.
     Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
     zero makes no step and has loss 0.
     """
-    _, plan, buffers = unpack(packed, like)
+    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     buffers.steps[0] = ready = 0
@@ -220,16 +221,16 @@ def train_epoch(packed, like, X, labels, targets, sample_weight, rows, rates, lo
 
 
 @entry
-def loss_and_gradient(packed, like, X, labels, targets, sample_weight, rows, weights, alpha, n_blocks, slot_size):
+def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
     """What ``rows`` add to the full batch's loss and gradient, ``plan.batch_size`` rows at a time.
 
     ``weights`` is the sum of all rows' weights; ``alpha`` is the plan's in one call for each gradient and 0 in the
     others.
 
     Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
-    Reads: params, transposed, squares; X, labels, targets, sample_weight at ``rows``.
+    Reads: params, transposed, squares; the examples ``rows``.
     """
-    _, plan, buffers = unpack(packed, like)
+    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)
     loss = penalty(buffers, alpha)

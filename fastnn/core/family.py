@@ -20,7 +20,7 @@ MOST_MEMBERS = 64
 
 
 def family(name, *parameters):
-    """Make a family whose members take ``parameters``, pairs of a name and one of the kinds in ``jit``.
+    """Make a family whose members take ``parameters``, pairs of a name and one of the kinds in ``arguments``.
 
     Returns the function that compiled code calls, with the id before all else; an id without a member does nothing. It
     is also the decorator of its members, ``@name.member(id)``: in plain Python they stay what they are.

@@ -18,7 +18,8 @@ only the room after the last row must be spare.
 
 import numpy as np
 
-from .jit import IN, INT, OUT, ROWS, kernel, leaf
+from .arguments import IN, INT, OUT, ROWS
+from .jit import kernel, leaf
 from .microkernel import HALF, KINDS, LINE_BYTES, UNIT_BYTES, claim, halved_units, tile, tile_rows
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import gc
 import inspect
-import itertools
 import os
 import signal
 import threading
@@ -25,14 +24,11 @@ import types as python_types
 import llvmlite.binding
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import lower_builtin, type_callable
 
 from .cache import MachineCodeCache, complain, fingerprint
-from .records import Buffers, Layout, Pass, TrainPlan
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
@@ -111,166 +107,6 @@ def _cached(source, suffix, **options):
 # ---------------------------------------------------------------------------------------------------- leaves
 
 
-def OUT(real):
-    """A flat array that the leaf writes."""
-    return types.Array(real, 1, "C")
-
-
-def IN(real):
-    """A flat array that the leaf reads."""
-    return types.Array(real, 1, "C", readonly=True)
-
-
-def MATRIX(real):
-    """A C-contiguous matrix that the leaf reads."""
-    return types.Array(real, 2, "C", readonly=True)
-
-
-def ROWS(real):
-    """A flat array of int64 that the leaf reads."""
-    return types.Array(types.int64, 1, "C", readonly=True)
-
-
-def LABELS(real):
-    """A flat array of int32 that the leaf reads."""
-    return types.Array(types.int32, 1, "C", readonly=True)
-
-
-def INTS(real):
-    """A flat array of int64 that the leaf writes."""
-    return types.Array(types.int64, 1, "C")
-
-
-def INT(real):
-    """A count, an offset, a stride or an id."""
-    return types.int64
-
-
-def REAL(real):
-    """A scalar of the network's dtype."""
-    return real
-
-
-def _record(cls, field):
-    """The type of a NamedTuple whose field ``name`` has the type ``field(name, real)``."""
-    return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
-
-
-def RECORDS(real):
-    """What `pack` made of records; the leaf takes them out with `unpack`, `unpack_pass` or `unpack_layout`.
-
-    As parameters of their own they would be 170 words, pushed at each call.
-    """
-    return INTS(real)
-
-
-_COUNTS = (
-    "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
-    "loss", "solver", "nesterov",
-)  # fmt: skip
-LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
-PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-PASS = _record(
-    Pass, lambda name, real: types.Array(types.int64, 1, "C") if name in ("columns", "ahead") else types.int64
-)
-BUFFERS = _record(
-    Buffers,
-    lambda name, real: OUT(types.int64 if name in ("places", "offsets", "level_rows", "lines", "steps") else real),
-)
-
-
-def as_read(array):
-    """The same array under its read-only type: variables that hold now a buffer, now the user's data, have one type."""
-    return array
-
-
-@type_callable(as_read)
-def _type_as_read(context):
-    return lambda array: array.copy(readonly=True)
-
-
-@lower_builtin(as_read, types.Array)
-def _lower_as_read(context, builder, sig, args):
-    return impl_ret_borrowed(context, builder, sig.return_type, args[0])
-
-
-def pack(*records):
-    """Put records into one array: Numba takes 0.13 us a field to receive a NamedTuple, 5 us for all that a call needs.
-
-    The array holds addresses: the records must outlive it. With NUMBA_DISABLE_JIT the records themselves are returned.
-    """
-    if config.DISABLE_JIT:
-        return records
-    words = []
-    for value in (field for record in records for field in record):
-        if isinstance(value, np.ndarray):
-            words += [value.__array_interface__["data"][0], value.size]
-        else:
-            words.append(np.float64(value).view(np.int64) if isinstance(value, np.floating) else value)
-    return np.array(words, dtype=np.int64)
-
-
-def unpack(packed, like):
-    """Layout, plan and buffers out of what `pack` made of them; ``like`` is any array of the network's dtype."""
-    return packed
-
-
-def unpack_pass(packed, like):
-    """Layout and pass out of what `pack` made of them; ``like`` as for `unpack`."""
-    return packed
-
-
-def unpack_layout(packed, like):
-    """Layout alone, which comes first in all that `pack` makes; ``like`` as for `unpack`."""
-    return packed[0]
-
-
-def _unpacks(function, *kinds):
-    """Compile ``function`` to code that makes records of these kinds out of packed words."""
-
-    @type_callable(function)
-    def type_function(context):
-        def typer(packed, like):
-            records = [kind(like.dtype) for kind in kinds]
-            return types.Tuple(records) if len(kinds) > 1 else records[0]
-
-        return typer
-
-    @lower_builtin(function, types.Array, types.Array)
-    def lower_function(context, builder, sig, args):
-        from numba.np.arrayobj import populate_array  # not above: 26 ms that an import need not take
-
-        words = context.make_array(sig.args[0])(context, builder, args[0]).data
-        positions = itertools.count()
-
-        def next_word():
-            return builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), next(positions))]))
-
-        def make(kind):
-            if isinstance(kind, types.Integer):
-                return next_word()
-            if isinstance(kind, types.Float):
-                return context.cast(builder, builder.bitcast(next_word(), ir.DoubleType()), types.float64, kind)
-            array = context.make_array(kind)(context, builder)
-            itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-            data = builder.inttoptr(next_word(), array.data.type)
-            shape, strides = (cgutils.pack_array(builder, [value]) for value in (next_word(), itemsize))
-            populate_array(array, data, shape, strides, itemsize, meminfo=None)
-            return array._getvalue()
-
-        def record(kind):
-            return context.make_tuple(builder, kind, [make(field) for field in kind])
-
-        if len(kinds) == 1:
-            return record(sig.return_type)
-        return context.make_tuple(builder, sig.return_type, [record(kind) for kind in sig.return_type])
-
-
-_unpacks(unpack, LAYOUT, PLAN, BUFFERS)
-_unpacks(unpack_pass, LAYOUT, PASS)
-_unpacks(unpack_layout, LAYOUT)
-
-
 _leaves = {"dense": [], "predict": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
 families = []  # all that have been made
@@ -302,7 +138,7 @@ def compiled_for(function, arguments, real):
 def leaf(*arguments, group="dense"):
     """Compile a function once for each dtype, under the signature ``void(*arguments)``.
 
-    ``arguments`` are the functions above, one for each parameter. In compiled code the dtype of a call is that of its
+    ``arguments`` are kinds of `arguments`, one for each parameter. In compiled code the dtype of a call is that of its
     first argument that has one; integers and arrays are converted to the signature as usual. ``group``
     "sparse" or "predict" is compiled only for those who ask `load_leaves` for it; only entries may call it.
     """

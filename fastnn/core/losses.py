@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arguments import IN, INT, LABELS, MATRIX, OUT, ROWS
 from .family import family
-from .jit import IN, INT, LABELS, MATRIX, OUT, ROWS, kernel, leaf
+from .jit import kernel, leaf
 from .scalars import by_dtype
 from .vecmath import log
 

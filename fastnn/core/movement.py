@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import lower_builtin, type_callable
 
-from .jit import IN, INT, OUT, leaf
+from .arguments import IN, INT, OUT
+from .jit import leaf
 from .microkernel import FIRST_CACHE, UNIT_BYTES, array_data, emit_prefetch
 
 

@@ -8,22 +8,10 @@ ldr), where ldr is n rounded up to whole vectors.
 """
 
 from .activations import activate, activate_output, backward_from_one, differentiate
+from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack, unpack_layout
 from .family import family
 from .gemm import NO_C0, product, product_at
-from .jit import (
-    IN,
-    INT,
-    LABELS,
-    MATRIX,
-    OUT,
-    RECORDS,
-    ROWS,
-    as_read,
-    kernel,
-    leaf,
-    unpack,
-    unpack_layout,
-)
+from .jit import kernel, leaf
 from .losses import loss_and_delta
 from .microkernel import LINE_BYTES
 from .movement import prefetch, transpose

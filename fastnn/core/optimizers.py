@@ -9,8 +9,8 @@ rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction) a
 import math
 from typing import NamedTuple
 
+from .arguments import IN, INT, OUT, PLAN, REAL
 from .family import family
-from .jit import IN, INT, OUT, PLAN, REAL
 from .scalars import fma
 
 

@@ -1,8 +1,9 @@
 """The forward pass of prediction: rows of X go through the network a block at a time. Called by ``epoch``."""
 
 from .activations import activate
+from .arguments import IN, INT, INTS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack_pass
 from .gemm import product_at
-from .jit import IN, INT, INTS, MATRIX, OUT, RECORDS, ROWS, as_read, kernel, leaf, unpack_pass
+from .jit import kernel, leaf
 from .microkernel import address_of
 from .movement import transpose
 from .network import ALL_COLUMNS, gather, hidden_forward, output_forward, padded

@@ -1,7 +1,7 @@
 """The NamedTuples that travel from Python into compiled code.
 
 They stand together, and apart from all code, because their field order is part of the compiled code's view of memory
-and Numba's cache does not know it: the fingerprint of ``jit`` covers this file.
+and Numba's cache does not know it: the fingerprint of ``cache`` covers this file.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,15 @@ class EncodedData(NamedTuple):
     labels: np.ndarray  # int32 (n,): class of each row; size 0 when targets are used
     targets: np.ndarray  # (n, n_outputs); shape (0, 0) when labels are used
     sample_weight: np.ndarray  # (n,); size 0: all ones
+
+
+class Examples(NamedTuple):
+    """The part of ``EncodedData`` that travels with the records below; read-only."""
+
+    X: np.ndarray  # (n, n_features), C-contiguous; (0, 0) where X is sparse, and travels by itself
+    labels: np.ndarray  # as in ``EncodedData``
+    targets: np.ndarray
+    sample_weight: np.ndarray
 
 
 class Csr(NamedTuple):

@@ -21,7 +21,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .jit import IN, LABELS, ROWS, kernel
+from .arguments import IN, LABELS, ROWS
+from .jit import kernel
 from .microkernel import LINE_BYTES, UNIT_BYTES, address_of, array_data, claim, emit_fma
 from .movement import prefetch
 from .records import Csr

@@ -8,8 +8,9 @@ import math
 
 from numba import prange
 
+from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
 from .epoch import penalty, rows_loss, weight_sum
-from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, entry, leaf, unpack, unpack_pass
+from .jit import entry, leaf
 from .network import GROUP, boundary
 from .scalars import flush_denormals, restore_denormals
 from .sparse import CSR
@@ -51,14 +52,12 @@ def learn_weight_block_sparse(packed, like, csr, members, bounds, block, n_block
 
 
 @entry
-def train_epoch_sparse(
-    packed, like, csr, labels, targets, sample_weight, rows, rates, losses, bounds, n_blocks, slot_size
-):
+def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks, slot_size):
     """`epoch.train_epoch` with X in ``csr``.
 
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
-    _, plan, buffers = unpack(packed, like)
+    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     buffers.steps[0] = 0
@@ -88,11 +87,9 @@ def train_epoch_sparse(
 
 
 @entry
-def loss_and_gradient_sparse(
-    packed, like, csr, labels, targets, sample_weight, rows, weights, alpha, bounds, n_blocks, slot_size
-):
+def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_blocks, slot_size):
     """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
-    _, plan, buffers = unpack(packed, like)
+    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)
     loss = penalty(buffers, alpha)

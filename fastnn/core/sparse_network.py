@@ -8,7 +8,8 @@ transposed block.
 """
 
 from .activations import activate, activate_output
-from .jit import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, kernel, leaf, unpack, unpack_pass
+from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack, unpack_pass
+from .jit import kernel, leaf
 from .losses import loss_and_delta
 from .movement import transpose
 from .network import (

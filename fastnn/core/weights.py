@@ -3,9 +3,10 @@
 The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
 """
 
+from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack
 from .family import family
 from .gemm import NO_C0, NOWHERE, product, product_at
-from .jit import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, kernel, leaf, unpack
+from .jit import kernel, leaf
 from .microkernel import UNIT_BYTES, address_of
 from .movement import transpose
 from .network import (

@@ -6,8 +6,8 @@ from numba import config
 
 from fastnn.core import jit
 from fastnn.core.activations import ACTIVATIONS, activate, activate_output, backward_from_one, differentiate
+from fastnn.core.arguments import OUT, REAL
 from fastnn.core.family import family
-from fastnn.core.jit import OUT, REAL
 from fastnn.core.losses import LOSSES, loss_of_rows
 from fastnn.core.network import ALL_COLUMNS, gather
 from fastnn.core.optimizers import GRADIENT, OPTIMIZERS, step
