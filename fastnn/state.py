@@ -171,7 +171,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         offsets=np.zeros(n_threads * batch, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
         lines=lines_of(state, batch),
-        steps=np.zeros(1, np.int64),
+        steps=np.zeros(2, np.int64),
         scratch=with_room(n_threads * slot_size, dtype, phases["scratch"]),
     )
     return buffers, slot_size

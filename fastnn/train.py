@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .core.arguments import pack
-from .core.epoch import loss_and_gradient, refresh, train_epoch
+from .core.epoch import loss_and_gradient, train_epoch
 from .core.network import GROUP
 from .core.random import N_WORDS
 from .core.random import shuffle as shuffle_rows
@@ -123,7 +123,6 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     entry = train_epoch_sparse if sparse else train_epoch
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     packed = pack(layout, plan, buffers, source.examples)
-    runner(refresh, state.params.dtype, 1)(packed, state.params)
     members = members_of(layout, plan)
     run = runner(entry, state.params.dtype, n_threads, sparse, members)
     doubtful = n_threads > 1 and flops < DOUBTFUL_FLOPS
@@ -148,7 +147,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             call = (packed, state.params, *source.arrays, *some, *own)
             made = run(n, *call) if doubtful else run(*call)
             done += made
-            stepped = buffers.steps.item()
+            stepped = buffers.steps.item(0)
             steps += stepped
             state.step += stepped
             if made < n:
@@ -211,9 +210,9 @@ class FullBatch:
         bounds = source.bounds(layout, chunk, n_threads)
         self.gradient = state.moments[0]
         self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
-        self._refresh = runner(refresh, params.dtype, 1)
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
         self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
+        self._steps = buffers.steps
         places = (pack(*self._records), params)
         self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
         weight = data.sample_weight
@@ -226,7 +225,7 @@ class FullBatch:
 
     def __call__(self):
         self.gradient[:] = 0
-        self._refresh(*self._places[:2])
+        self._steps[1] = 0  # weights change between calls
         loss, alpha = 0.0, self._records[1].alpha
         for rows in self._parts:
             loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)

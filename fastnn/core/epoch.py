@@ -169,12 +169,14 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     restore_denormals(mode)
 
 
-@entry
+@kernel
 def refresh(packed, like):
-    """Derive from the weights what training keeps beside them. Writes: transposed, squares. Reads: params."""
+    """Derive from the weights what training keeps beside them, unless that is there. Writes: transposed, squares."""
     layout, plan, buffers = unpack(packed, like)
-    for layer in range(plan.n_layers):
-        follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
+    if buffers.steps[1] == 0:
+        for layer in range(plan.n_layers):
+            follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
+        buffers.steps[1] = 1
 
 
 @entry
@@ -187,6 +189,7 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
     zero makes no step and has loss 0.
     """
     _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    refresh(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     buffers.steps[0] = ready = 0
@@ -231,6 +234,7 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
     Reads: params, transposed, squares; the examples ``rows``.
     """
     _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    refresh(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)
     loss = penalty(buffers, alpha)

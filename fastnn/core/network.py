@@ -244,25 +244,21 @@ def first_product(packed, X, split, lo, n, at):
 
 
 @kernel
-def add_parts(packed, like, lo, n):
+def add_parts(z, bias, sums, lo, n, stride, n_parts, batch_size):
     """Z_1 = b_0 + P_0 + P_1 + ... of rows lo .. lo + n of the batch, added in this order.
 
-    Writes: activations, rows lo .. lo + n of level 1. Reads: partial_sums, params.
+    Writes: z (n, stride), the columns of bias. Reads: sums (n_parts, batch_size, stride), bias.
     """
-    layout, plan, buffers = unpack(packed, like)
-    fan_out, stride = layout.units[1], layout.stride[1]
-    bias = buffers.params[layout.bias[0] : layout.bias[0] + fan_out]
-    for r in range(lo, lo + n):
-        top = layout.level[1] + r * stride
-        z = buffers.activations[top : top + fan_out]
-        for split in range(0, plan.k_splits, 2):
-            start = (split * plan.batch_size + r) * stride
-            first = buffers.partial_sums[start : start + fan_out]
-            start += plan.batch_size * stride
-            second = buffers.partial_sums[start : start + fan_out]
-            before = bias if split == 0 else z
-            for j in range(fan_out):
-                z[j] = (before[j] + first[j]) + second[j]
+    for r in range(n):
+        row = z[r * stride : r * stride + bias.size]
+        for part in range(0, n_parts, 2):
+            start = (part * batch_size + lo + r) * stride
+            first = sums[start : start + bias.size]
+            start += batch_size * stride
+            second = sums[start : start + bias.size]
+            before = bias if part == 0 else row
+            for j in range(bias.size):
+                row[j] = (before[j] + first[j]) + second[j]
 
 
 @kernel
@@ -277,10 +273,13 @@ def level_one(packed, X, lo, n, ready):
     if not ready:
         for split in range(plan.k_splits):
             first_product(packed, X, split, lo, n, 0)
+    stride = layout.stride[1]
+    top = layout.level[1] + lo * stride
+    z = buffers.activations[top : top + n * stride]
     if plan.k_splits > 1:
-        add_parts(packed, X, lo, n)
-    top, stride = layout.level[1] + lo * layout.stride[1], layout.stride[1]
-    activate(layout.activation[0], buffers.activations[top : top + n * stride])
+        bias = buffers.params[layout.bias[0] : layout.bias[0] + layout.units[1]]
+        add_parts(z, bias, buffers.partial_sums, lo, n, stride, plan.k_splits, plan.batch_size)
+    activate(layout.activation[0], z)
 
 
 @leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, OUT)

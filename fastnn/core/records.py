@@ -107,5 +107,5 @@ class Buffers(NamedTuple):
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
     lines: np.ndarray  # int64 (batch_size + 1,): see `state.lines_of`
-    steps: np.ndarray  # int64 (1,): optimizer steps that the last call made
+    steps: np.ndarray  # int64 (2,): steps that the last call made; 1 where `refresh` has seen the weights, else 0
     scratch: np.ndarray  # slots of equal size, one per block

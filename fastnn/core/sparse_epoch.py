@@ -9,7 +9,7 @@ import math
 from numba import prange
 
 from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
-from .epoch import penalty, rows_loss, weight_sum
+from .epoch import penalty, refresh, rows_loss, weight_sum
 from .jit import entry, leaf
 from .network import GROUP, boundary
 from .scalars import flush_denormals, restore_denormals
@@ -58,6 +58,7 @@ def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks,
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
     _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    refresh(packed, like)
     dtype, alpha = like.dtype, plan.alpha
     n_batches = losses.size
     buffers.steps[0] = 0
@@ -90,6 +91,7 @@ def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks,
 def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_blocks, slot_size):
     """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
     _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    refresh(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)
     loss = penalty(buffers, alpha)
