@@ -97,7 +97,15 @@ def test_interruption_keeps_the_model(monkeypatch, early_stopping):
         np.testing.assert_array_equal(weights(shorter.fit(X, Y)), weights(estimator))
 
 
-def test_a_real_ctrl_c_ends_a_long_fit_within_a_second():
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as a terminal's program knows it; shells start background jobs without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_real_ctrl_c_ends_a_long_fit_within_a_second(ctrl_c):
     data, y = np.tile(X, (300, 1)).astype(np.float32), np.tile(BINARY, 300)
     estimator = MLPClassifier((300, 300), max_iter=1)
     estimator.fit(data, y)  # whatever has to be compiled is compiled
