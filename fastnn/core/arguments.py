@@ -80,8 +80,6 @@ BUFFERS = _record(
     Buffers,
     lambda name, real: OUT(types.int64 if name in ("places", "offsets", "level_rows", "lines", "steps") else real),
 )
-
-
 EXAMPLES = _record(Examples, lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real))
 
 

@@ -138,20 +138,14 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     loop, done = function.append_basic_block("k"), function.append_basic_block("done")
     builder = ir.IRBuilder(entry)
     a_rows = _row_pointers(builder, a, a_row, None if by_table else at, rows)
-    start, given, before = (builder.block, *(function.append_basic_block(name) for name in ("c0", "before")))
-    builder.cbranch(builder.icmp_signed("<", ldc0, const(0)), before, given)
-    builder.position_at_end(given)
-    loaded = []
-    for r in range(rows):
-        base = builder.gep(c0, [builder.mul(ldc0, const(r))])
-        loaded += [load(builder, base, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
-    for pair in pairs:
-        bases = [builder.gep(c0, [builder.mul(ldc0, const(r))]) for r in pair]
-        loaded.append(_joined(builder, *(load(builder, base, tail, half) for base in bases)))
-    builder.branch(before)
-    builder.position_at_end(before)
-    first = [builder.phi(value.type) for value in loaded]
-    _meet(first, [ir.Constant(v.type, [0.0] * v.type.count) for v in loaded], start, loaded, given)
+
+    def load_c0():
+        bases = [builder.gep(c0, [builder.mul(ldc0, const(r))]) for r in range(rows)]
+        loaded = [load(builder, b, const(j), v) for b in bases for (j, _), v in zip(parts, vectors, strict=True)]
+        return loaded + [_joined(builder, *(load(builder, bases[r], tail, half) for r in pair)) for pair in pairs]
+
+    first = _loaded_or_zero(builder, builder.icmp_signed("<", ldc0, const(0)), load_c0)
+    before = builder.block
     builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
 
     builder.position_at_end(loop)
@@ -199,6 +193,19 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
             builder.store(end, address(builder, base, tail, end.type), align=align)
     builder.ret_void()
     return function
+
+
+def _loaded_or_zero(builder, zero, load):
+    """Emit zeros if ``zero``, else the vectors that ``load()`` emits, as many."""
+    start, given, end = builder.block, *(builder.append_basic_block(name) for name in ("given", "start"))
+    builder.cbranch(zero, end, given)
+    builder.position_at_end(given)
+    loaded = load()
+    builder.branch(end)
+    builder.position_at_end(end)
+    vectors = [builder.phi(vector.type) for vector in loaded]
+    _meet(vectors, [ir.Constant(v.type, [0.0] * v.type.count) for v in loaded], start, loaded, given)
+    return vectors
 
 
 def _meet(phis, first, before, then, loop):
