@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from .core.arguments import pack
 from .core.epoch import forward as forward_dense
-from .core.microkernel import LINE_BYTES
+from .core.microkernel import LINE_BYTES, few_registers
 from .core.network import output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr
@@ -75,7 +75,8 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
     slot_size = output_scratch_size([0 if sparse else units[0], *units[1:]], [*strides[:-1], strides[-1] + 2], height)
     columns = ahead = np.empty(0, np.int64)
     if not (sparse or input_copied) and units[0] * dtype.itemsize >= AHEAD_BYTES and height > AHEAD_ROWS:
-        columns = dtype.itemsize * np.arange(units[0])
+        if not few_registers():  # narrow tiles ask for lines at equal distances, and need no table
+            columns = dtype.itemsize * np.arange(units[0])
         ahead = AHEAD_ROWS * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
     counts = (len(units) - 1, by_columns, height, level_size, slot_size)
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)

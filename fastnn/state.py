@@ -6,7 +6,7 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.microkernel import LINE_BYTES
+from .core.microkernel import LINE_BYTES, few_registers
 from .core.network import GROUP
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
@@ -184,10 +184,13 @@ def lines_of(state, n):
     -------
     lines : ndarray of int64 of shape (n + 1,)
         Bytes from ``params`` to lines of the parameters and of each of the moments, as many of each; the last element
-        is the length in bytes of what is covered of each.
+        is the length in bytes of what is covered of each. Where tiles are narrow: to the first line of each array, and
+        then their number.
     """
     first = state.params.ctypes.data
     arrays = [first] + [row.ctypes.data for row in state.moment_rows]
+    if few_registers():
+        return np.array([address - first for address in arrays] + [len(arrays)])
     each = n // len(arrays)
     lines = np.zeros(n + 1, np.int64)
     for i, address in enumerate(arrays):

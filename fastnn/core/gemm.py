@@ -17,16 +17,211 @@ only the room after the last row must be spare.
 """
 
 import numpy as np
+from numba.extending import register_jitable
 
-from .arguments import IN, INT, OUT, ROWS
+from .arguments import IN, INT, OUT, ROWS, as_read
 from .jit import kernel, leaf
-from .microkernel import HALF, KINDS, LINE_BYTES, UNIT_BYTES, claim, halved_units, tile, tile_rows
+from .microkernel import (
+    CHUNK_BYTES,
+    HALF,
+    KINDS,
+    LINE_BYTES,
+    LONGEST_DOWN,
+    LONGEST_PACKED,
+    UNIT_BYTES,
+    address_of,
+    claim,
+    few_registers,
+    halved_units,
+    panel_room,
+    tile,
+    tile_rows,
+    word_at,
+)
+from .units import load_unit, store_unit
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(HEIGHTS)
+FEW_REGISTERS = few_registers()
+PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
 HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
 NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
+
+
+@leaf(OUT, IN, INT, INT, INT, INT)
+def pack_panel(out, b, ib, b_k, width, n_k):
+    """Rows of a panel of B, one behind the other: out[k*width + j] <- b[ib + k*b_k + j] for whole units of j.
+
+    Writes: out. Reads: b.
+    """
+    for k in range(n_k):
+        for j in range(0, width, UNIT_BYTES // out.itemsize):
+            store_unit(out, k * width + j, load_unit(b, ib + k * b_k + j))
+
+
+@leaf(OUT, IN, INT, ROWS, INT, INT, INT)
+def pack_columns(out, a, ia, at, i_at, n, n_k):
+    """n_k pieces of n elements, one behind the other: out[k*chunk + j] <- a[ia + j], but at[i_at + k] bytes further.
+
+    A chunk is CHUNK_BYTES, and n at most one. Writes: out. Reads: a, at.
+    """
+    unit, chunk = UNIT_BYTES // out.itemsize, CHUNK_BYTES // out.itemsize
+    whole = n - n % unit
+    for k in range(n_k):
+        start = ia + at[i_at + k] // a.itemsize
+        for j in range(0, whole, unit):
+            store_unit(out, k * chunk + j, load_unit(a, start + j))
+        for j in range(whole, n):
+            out[k * chunk + j] = a[start + j]
+
+
+@register_jitable  # not a kernel: `product_at` calls it as plain Python too
+def cut_sum(m, n_k, down, resumable, row_bytes):
+    """Pieces into which the sum over k is cut, and whether panels of B are packed: changes no bit.
+
+    ``down`` says that A is read down its columns, ``resumable`` that rows of C have room for whole units: else a row's
+    overrun would spoil what the row below has summed up so far. Rows of B lie ``row_bytes`` apart.
+    """
+    if FEW_REGISTERS and down and resumable:
+        return max(1, (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN), False
+    if FEW_REGISTERS and not down and m >= PACKED_ROWS and n_k * row_bytes >= PACKED_BYTES:
+        if resumable or n_k <= LONGEST_PACKED:
+            return (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED, True
+    return 1, False
+
+
+@register_jitable
+def walk_wide(
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+    own, shared, lines, reach,
+):  # fmt: skip
+    """`product_at` with many registers: tiles so wide that B and the rows or columns of A are read where they lie."""
+    unit = UNIT_BYTES // c.itemsize
+    n_units = (n + unit - 1) // unit
+    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    right = n_units
+    here, end = own, own + m * n * c.itemsize
+    columns = at.size > 0 and a_k == 0
+    for panel in range(n_panels, 0, -1):
+        units = (right + panel - 1) // panel
+        left = right - units
+        j = left * unit
+        height = HEIGHTS[units - 1]
+        kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
+        i, idle = 0, lines != 0 and offsets == 0
+        # Lines of the panel to the left, the next one: as bytes from this panel's.
+        near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
+        while i < m:
+            while height > m - i:
+                height = 4 if height > 4 else height // 2
+                kind = KINDS * (units - 1) + 3 - height // 2
+            if shared and right == n_units:
+                for r in range(i, i + height):
+                    for first in range(0, n, LINE_BYTES // c.itemsize):
+                        claim(own + (r * ldc + first) * c.itemsize)
+            ask, there = line + i * line_row, offsets
+            if not columns:
+                ask, there = address_of(b, ib + j) + near, b_k * c.itemsize
+                near = min(near + LINE_BYTES, 0)
+            elif idle and here < end:
+                ask, there = here, lines
+                here += reach
+            tile(
+                kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
+                a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
+                b, ib + j, b_k, n_k, ask, there,
+            )  # fmt: skip
+            i += height
+        right = left
+        offsets = 0
+
+
+@register_jitable
+def walk_narrow(
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+    own, shared, lines, reach,
+):  # fmt: skip
+    """`product_at` with few registers: narrow tiles read a panel of B many times, so it is made to fit the first cache.
+
+    The sum is cut into pieces, in which C is resumed. Panels of B are packed where its rows lie far apart, and chunks
+    of A where it is read down columns by table: a tile reads 16 bytes of each of the lines that it touches.
+
+    Tiles ask for a line once in so many steps of k that what is asked for comes evenly while all of them compute.
+    """
+    unit = UNIT_BYTES // c.itemsize
+    n_units = (n + unit - 1) // unit
+    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    down = a_row == 1
+    packs_a = down and at.size > 0 and a_k == 0
+    n_pieces, packs_b = cut_sum(m, n_k, down, ldc >= n_units * unit, b_k * c.itemsize)
+    chunk, next_k = (CHUNK_BYTES // c.itemsize, CHUNK_BYTES // c.itemsize) if packs_a else (max(m, 1), a_k)
+    room = panel_room(c)
+    size = m * n * c.itemsize
+    # Tiles of four rows that ask for the next rows of X, one each, and those that are left to ask for what is at `own`.
+    tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and down else 0
+    done, work = 0, n_pieces * n_panels * m - 4 * tiles_ahead
+    for piece in range(n_pieces):
+        k0 = piece * n_k // n_pieces
+        length = (piece + 1) * n_k // n_pieces - k0
+        before, i_before, ld_before = (c0, ic0, ldc0) if piece == 0 else (as_read(c), ic, ldc)
+        for top in range(0, m, chunk):
+            rows = min(chunk, m - top)
+            from_a, i_a, places = a, ia + top * a_row + k0 * a_k, at
+            if packs_a:
+                pack_columns(room, a, i_a, at, i_at + k0, rows, length)
+                from_a, i_a, places = as_read(room), 0, at[:0]
+            right = n_units
+            row = 0
+            for panel in range(n_panels, 0, -1):
+                units = (right + panel - 1) // panel
+                left = right - units
+                j, width = left * unit, units * unit
+                i_b = ib + k0 * b_k + j
+                from_b, i_from, k_from = b, i_b, b_k
+                if packs_b:
+                    pack_panel(room, b, i_b, b_k, width, length)
+                    from_b, i_from, k_from = as_read(room), 0, width
+                height, kind = HEIGHTS[units - 1], KINDS * (units - 1)
+                # Lines of the panel to the left, the next one: as bytes from this panel's.
+                near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
+                i = 0
+                while i < rows:
+                    while height > rows - i:
+                        height = 4 if height > 4 else height // 2
+                        kind = KINDS * (units - 1) + 3 - height // 2
+                    if shared and right == n_units and piece == 0:
+                        for r in range(top + i, top + i + height):
+                            for first in range(0, n, LINE_BYTES // c.itemsize):
+                                claim(own + (r * n + first) * c.itemsize)
+                    ask, apart = address_of(from_b, i_from), k_from * c.itemsize  # nothing: what is being read
+                    if near < 0:
+                        ask, apart = address_of(b, i_b) + near, b_k * c.itemsize
+                        near = min(near + LINE_BYTES, 0)
+                    elif row < length and tiles_ahead > 0:
+                        ask = line + top * line_row + word_at(offsets, k0 + row)
+                        apart = rows * line_row // length + 1
+                        row += 1
+                    elif offsets != 0 and not down and right == n_units:
+                        apart = height * line_row // n_k + 1
+                        ask = line + word_at(offsets, 0) + i * line_row + k0 * apart
+                    elif lines != 0 and done < work:
+                        place = done * reach * size // work
+                        array = place // size
+                        ask = own + word_at(lines, array) + place - array * size
+                        apart = height * reach * size // (work * length) + 1
+                        done += height
+                    tile(
+                        kind, c, ic + (top + i) * ldc + j, ldc,
+                        before, i_before + (top + i) * ld_before + j, ld_before,
+                        from_a, i_a + i * a_row, a_row, next_k, places, i_at + (i if a_row == 0 else 0),
+                        from_b, i_from, k_from, length, ask, apart,
+                    )  # fmt: skip
+                    i += height
+                right = left
+
+
+WALK = walk_narrow if FEW_REGISTERS else walk_wide
 
 
 @leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)
@@ -57,44 +252,10 @@ def product_at(
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.
     """
-    unit = UNIT_BYTES // c.itemsize
-    n_units = (n + unit - 1) // unit
-    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
-    right = n_units
-    here, end = own, own + m * n * c.itemsize
-    columns = at.size > 0 and a_k == 0
-    for panel in range(n_panels, 0, -1):
-        units = (right + panel - 1) // panel
-        left = right - units
-        j = left * unit
-        height = HEIGHTS[units - 1]
-        kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
-        i, idle = 0, lines != 0 and offsets == 0
-        # Lines of the panel to the left, the next one: as bytes from this panel's.
-        near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
-        while i < m:
-            while height > m - i:
-                height = 4 if height > 4 else height // 2
-                kind = KINDS * (units - 1) + 3 - height // 2
-            if shared and right == n_units:
-                for r in range(i, i + height):
-                    for first in range(0, n, LINE_BYTES // c.itemsize):
-                        claim(own + (r * ldc + first) * c.itemsize)
-            ask, there = line + i * line_row, offsets
-            if not columns:
-                ask = near
-                near = min(near + LINE_BYTES, 0)
-            elif idle and here < end:
-                ask, there = here, lines
-                here += reach
-            tile(
-                kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
-                b, ib + j, b_k, n_k, ask, there,
-            )  # fmt: skip
-            i += height
-        right = left
-        offsets = 0
+    WALK(
+        c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+        own, shared, lines, reach,
+    )  # fmt: skip
 
 
 @kernel

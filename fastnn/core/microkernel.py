@@ -12,7 +12,8 @@ A may also be read by a table: of where its rows lie, or its columns. So the row
 
 Tiles (rows for 1, 2, ... units) are chosen so that up to 24 accumulators are in flight with AVX-512 (32 registers), 12
 with AVX (16 registers). Measured on Zen 4, float32, one core, 48 rows, sums of 200: 98 to 99 % of 116 GFLOP/s for 2, 4
-and 6 to 8 units, 94 % for 5, 73 % for 1 and 3, the same by table; 87-91 GFLOP/s for OpenBLAS.
+and 6 to 8 units, 94 % for 5, 73 % for 1 and 3, the same by table; 87-91 GFLOP/s for OpenBLAS. With AVX on Zen 3 (100
+GFLOP/s): 97 % for 2 and 3 units, 70 % for 1; OpenBLAS 86. A tile of four units, 3 rows, has a register too few: 40 %.
 """
 
 import functools
@@ -28,16 +29,20 @@ from numba.extending import lower_builtin, type_callable
 UNIT_BYTES = 32
 LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
-ROWS_AVX = (8, 6, 4, 3)
-CROWDED = 10  # vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12
+ROWS_AVX = (8, 6, 4)
+# Vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12; with half the
+# registers 8 rows of one unit (Zen 3: 70 GFLOP/s, 54 when LLVM may load a column ahead).
+CROWDED_AVX512, CROWDED_AVX = 10, 8
 # Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
 # 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
 HALVED_AVX512 = (2, 3, 7, 8)
-HALVED_AVX = (2, 3, 4)
+HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 units give 71 (Zen 3)
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
 # without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4
 FIRST_CACHE, SECOND_CACHE = 3, 2  # how near a line is asked for, in LLVM's terms
+LONGEST_PACKED = 256  # rows of a panel that is packed: of three units 24 KB, most of a first cache
+LONGEST_DOWN, CHUNK_BYTES = 128, 384
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 
 
@@ -55,6 +60,11 @@ def tile_rows():
     return ROWS_AVX512 if "avx512f" in target_features() else ROWS_AVX
 
 
+def crowded():
+    """Vectors of sums from which on a tile's loads are kept in order on this host; see `_finished`."""
+    return CROWDED_AVX512 if "avx512f" in target_features() else CROWDED_AVX
+
+
 def halved_units():
     """Numbers of units of columns for which there is a full tile with half a unit less."""
     return HALVED_AVX512 if "avx512f" in target_features() else HALVED_AVX
@@ -68,6 +78,16 @@ def tile_size(kind):
         return (full, 2 * units - which // HALF) if which == 0 or units in halved_units() else (0, 0)
     rows = TAIL_ROWS[which - 1]
     return (rows, 2 * units) if rows < full else (0, 0)
+
+
+def few_registers():
+    """Whether tiles are so narrow that products take care of the first cache: see `gemm.cut_sum`."""
+    return len(tile_rows()) < len(ROWS_AVX512)
+
+
+def panel_bytes():
+    """Most bytes of a panel of B that is packed on this host."""
+    return max(LONGEST_PACKED * len(tile_rows()) * UNIT_BYTES, LONGEST_DOWN * CHUNK_BYTES)
 
 
 def has_fma():
@@ -103,8 +123,9 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     """The LLVM function of one tile of ``halves`` half units; defined in ``module`` on first use.
 
     Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and what a
-    ``full`` tile prefetches: if ``by_table`` an address and the address of n_k offsets from it, else one offset from
-    B's rows. ``at`` points to byte offsets into A: of its columns if ``by_table``, else of its rows, or it is null.
+    ``full`` tile prefetches: an address, and if ``by_table`` the address of n_k offsets from it, else the distance from
+    one line to the next. ``at`` points to byte offsets into A: of its columns if ``by_table``, else of its rows, or it
+    is null.
     With a negative ``ldc0`` the sums start at zero, and C0 is not read.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
@@ -124,7 +145,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
     # All sums in one list: those of each row, then those that two rows share.
     pairs = [(r, min(r + 1, rows - 1)) for r in range(0, rows, 2)] if halves % 2 else []
-    n_parts, shared = len(parts), rows * len(parts)
+    n_parts, shared, few = len(parts), rows * len(parts), crowded()
     tail, half, joined = const(halves // 2 * lanes), ir.VectorType(scalar, lanes // 2), ir.VectorType(scalar, lanes)
 
     def address(builder, base, offset, vector):
@@ -157,7 +178,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
         offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
         emit_prefetch(builder, builder.add(line, offset), FIRST_CACHE)
     elif full:
-        emit_prefetch(builder, builder.add(builder.ptrtoint(b_row, i64), line), SECOND_CACHE)
+        emit_prefetch(builder, builder.add(line, builder.mul(k, offsets)), SECOND_CACHE)
     a_k0 = builder.load(builder.gep(at, [k]), align=8) if by_table else builder.mul(k, a_k)
     b_vectors = [load(builder, b_row, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     if pairs:
@@ -171,7 +192,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
         row = [
             emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r * n_parts + i]) for i, v in enumerate(vectors)
         ]
-        fused += [_finished(builder, value) for value in row] if shared >= CROWDED else row
+        fused += [_finished(builder, value) for value in row] if shared >= few else row
         if pairs and r == pairs[r // 2][1]:
             pair = _halves_of(builder, *(splat(builder, joined, values[i]) for i in pairs[r // 2]))
             fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sums[shared + r // 2]))
@@ -308,6 +329,48 @@ def _lower_address_of(context, builder, sig, args):
     return builder.ptrtoint(element, ir.IntType(64))
 
 
+def panel_room(like):
+    """A flat array of ``like``'s dtype on the stack, that begins a cache line: room for a packed panel of B."""
+    return np.empty(panel_bytes() // like.itemsize, like.dtype)
+
+
+@type_callable(panel_room)
+def _type_panel_room(context):
+    return lambda like: types.Array(like.dtype, 1, "C")(like)
+
+
+@lower_builtin(panel_room, types.Array)
+def _lower_panel_room(context, builder, sig, args):
+    return _on_stack(context, builder, sig.return_type, panel_bytes() // (sig.return_type.dtype.bitwidth // 8))
+
+
+def _on_stack(context, builder, array_type, n):
+    """Emit a flat array of n elements that lives as long as the function runs."""
+    size, step = (ir.Constant(ir.IntType(64), value) for value in (n, array_type.dtype.bitwidth // 8))
+    with builder.goto_entry_block():
+        memory = builder.alloca(context.get_data_type(array_type.dtype), size=size)
+        memory.align = LINE_BYTES
+    array = context.make_array(array_type)(context, builder)
+    context.populate_array(array, data=memory, shape=[size], strides=[step], itemsize=step, meminfo=None)
+    return array._getvalue()
+
+
+def word_at(address, i):
+    """The i-th int64 at an address; in plain Python, where there are none, 0."""
+    return 0
+
+
+@type_callable(word_at)
+def _type_word_at(context):
+    return lambda address, i: types.int64(types.int64, types.int64)
+
+
+@lower_builtin(word_at, types.Integer, types.Integer)
+def _lower_word_at(context, builder, sig, args):
+    words = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+    return builder.load(builder.gep(words, [args[1]]), align=8)
+
+
 def claim(address):
     """Make the cache line at an address this core's to write, by storing there the word it holds; 0 is no address.
 
@@ -342,7 +405,7 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
 
     While it sums over columns by table, a full tile with ``offsets != 0`` asks for the cache lines at address ``line``
     plus the k-th int64 at address ``offsets``: one line for each step of k, so memory works while the tile computes. A
-    full tile that has no columns by table asks for the lines ``line`` bytes behind row k of its B.
+    full tile that has no columns by table asks for the lines at ``line``, ``line + offsets``, ``line + 2 offsets``, ...
 
     Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code.
     """
@@ -400,7 +463,7 @@ def _lower_tile(context, builder, sig, args):
     switch = builder.switch(key, done)
     for kind in range(KINDS * len(tile_rows())):
         rows, halves = tile_size(kind)
-        for by_table in (False, True) if rows else ():
+        for by_table in ((False,) if few_registers() else (False, True)) if rows else ():
             block = builder.append_basic_block(f"tile.{rows}x{halves}")
             switch.add_case(ir.Constant(i64, 2 * kind + by_table), block)
             builder.position_at_end(block)

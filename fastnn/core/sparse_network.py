@@ -23,7 +23,8 @@ from .network import (
 )
 from .optimizers import GRADIENT, step
 from .prediction import watch
-from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product, whole_units
+from .sparse import CSR, find_column, sparse_dots, sparse_gradient, sparse_product
+from .units import whole_units
 from .weights import follow_weights, learn_weights, scratch_size
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).

@@ -21,8 +21,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import lower_builtin, models, register_model, type_callable
 
+from .jit import kernel
 from .microkernel import UNIT_BYTES, array_data, emit_fma, splat
 from .scalars import fma
+
+
+@kernel
+def whole_units(n, itemsize):
+    """n elements rounded up to whole units."""
+    unit = UNIT_BYTES // itemsize
+    return (n + unit - 1) // unit * unit
 
 
 class UnitType(types.Type):

@@ -5,9 +5,9 @@ The first half, in ``network``, has left the activations and deltas of the whole
 
 from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack
 from .family import family
-from .gemm import NO_C0, NOWHERE, product, product_at
+from .gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from .jit import kernel, leaf
-from .microkernel import UNIT_BYTES, address_of
+from .microkernel import LONGEST_DOWN, UNIT_BYTES, address_of
 from .movement import transpose
 from .network import (
     BLOCK_ROWS,
@@ -24,12 +24,13 @@ from .network import (
 from .optimizers import GRADIENT, step
 from .reductions import sum_squares
 from .scalars import fma
-from .units import load_unit, store_unit
+from .units import load_unit, store_unit, whole_units
 
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
 # ... or, of up to so many outputs, a multiple of that with about so many elements: 77 kB of float32. (Epochs of
 # 784-30-10 with batches of 10, Zen 4, one core: 34.0 ms; 35.2 with a quarter of it, which is enough for wider layers.)
-STRIP_OUTPUTS, STRIP_ELEMENTS = 128, 19200
+STRIP_OUTPUTS, STRIP_ELEMENTS = 128, 20480
+WIDE_ELEMENTS = 49152 if FEW_REGISTERS else 0
 # Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
 # rows of 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13; Zen 4)
 NARROW_GRADIENT, MANY_ROWS = 16, 64
@@ -57,7 +58,7 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 
 
 @kernel
-def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, slot):
+def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, ld, slot):
     """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
 
     Prefetches as `product_at` does.
@@ -73,7 +74,7 @@ def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g
     level, delta = layout.level[layer] + r0 * stride + i0, layout.delta[layer + 1] + r0 * above
     own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
     large = layout.units[layer] * fan_out >= LARGE_LAYER
-    lines, reach = (address_of(buffers.lines, 0), buffers.lines[plan.batch_size]) if large else (0, 0)
+    lines, reach = (address_of(buffers.lines, 0), buffers.lines[buffers.lines.size - 1]) if large else (0, 0)
     activations, deltas = buffers.activations, buffers.deltas
     if n_rows == 1:
         a, ia = as_read(activations), level
@@ -86,16 +87,27 @@ def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g
         transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
-            g, 0, fan_out, g, 0, NO_C0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
+            g, 0, ld, g, 0, NO_C0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
             deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
             own, shared, lines, reach,
         )  # fmt: skip
+        close_rows(g, fan_out, ld, n)
     else:
         product_at(
-            g, 0, fan_out, g, 0, NO_C0, activations, level, 1, 0 if large else stride,
+            g, 0, ld, g, 0, NO_C0, activations, level, 1, 0 if large else stride,
             buffers.level_rows if large else NOWHERE, layer * plan.batch_size if large else 0,
             deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, shared, lines, reach,
         )  # fmt: skip
+        close_rows(g, fan_out, ld, n)
+
+
+@kernel
+def close_rows(g, width, ld, n):
+    """Rows of a matrix move together, from ``ld`` apart to ``width``. Writes: g (n, width), a unit behind it."""
+    if ld > width:
+        for r in range(1, n):
+            for j in range(0, width, UNIT_BYTES // g.itemsize):
+                store_unit(g, r * width + j, load_unit(g, r * ld + j))
 
 
 @kernel
@@ -153,7 +165,7 @@ def learn_one_part(packed, X, labels, targets, sample_weight, members, part, lo,
         if single and layer == last:
             copy(weights, sums, 0, fan_in)
         else:
-            strip_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, slot)
+            strip_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, fan_out, slot)
         if single and layer == last - 1:
             copy(biases, sums, layout.stride[last], fan_out)
         else:
@@ -214,15 +226,18 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
     layout, plan, buffers = unpack(packed, slot)
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
-    height = STRIP_ELEMENTS // (STRIP * fan_out) * STRIP if fan_out <= STRIP_OUTPUTS else STRIP
-    room = height * fan_out + LANES
+    whole = whole_units(fan_out, slot.itemsize)
+    elements = STRIP_ELEMENTS if fan_out <= STRIP_OUTPUTS else WIDE_ELEMENTS
+    height = max(1, elements // (STRIP * whole)) * STRIP
+    room = height * whole + LANES
+    ld = whole if FEW_REGISTERS and n_rows > LONGEST_DOWN else fan_out
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
         offset, size = weight + i0 * fan_out, n * fan_out
         if plan.row_splits > 1:
             add_part_gradients(plan, buffers, offset, slot[:size])
         else:
-            strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], slot[room:])
+            strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], ld, slot[room:])
         w = buffers.params[offset : offset + size]
         step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
@@ -241,5 +256,5 @@ def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
     rows = output_scratch_size(units, strides, BLOCK_ROWS)
     narrow = STRIP_ELEMENTS + 2 * LANES * NARROW_GRADIENT  # a strip of the last layer's, outputs by rows
-    weights = (STRIP + 1) * max(units[1:]) + STRIP_ELEMENTS + narrow + 4 * max(strides[1:])
+    weights = (STRIP + 1) * max(strides[1:]) + max(STRIP_ELEMENTS, WIDE_ELEMENTS) + narrow + 4 * max(strides[1:])
     return max(rows, weights + 8 * LANES)
