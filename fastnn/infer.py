@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from .core.arguments import pack
 from .core.epoch import forward as forward_dense
-from .core.microkernel import LINE_BYTES, few_registers
+from .core.host import LINE_BYTES, few_registers
 from .core.network import output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr

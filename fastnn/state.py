@@ -6,7 +6,7 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.microkernel import LINE_BYTES, few_registers
+from .core.host import LINE_BYTES, few_registers
 from .core.network import GROUP
 from .core.records import Buffers
 from .core.sparse_network import sparse_scratch_size
@@ -184,8 +184,8 @@ def lines_of(state, n):
     -------
     lines : ndarray of int64 of shape (n + 1,)
         Bytes from ``params`` to lines of the parameters and of each of the moments, as many of each; the last element
-        is the length in bytes of what is covered of each. Where tiles are narrow: to the first line of each array, and
-        then their number.
+        is the length in bytes of what is covered of each. Where tiles are narrow: to the first line of each array
+        alone, and the last element is the number of arrays.
     """
     first = state.params.ctypes.data
     arrays = [first] + [row.ctypes.data for row in state.moment_rows]

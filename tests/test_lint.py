@@ -41,6 +41,7 @@ ROAD = """
     core.microkernel
     core.family
     core.jit core.arguments
+    core.host
     core.cache
     core.records
 """

@@ -16,8 +16,8 @@ from numba import config
 
 from fastnn import infer, state, threads, train
 from fastnn.core import jit
+from fastnn.core.host import target_features
 from fastnn.core.losses import LOSSES
-from fastnn.core.microkernel import target_features
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan
 

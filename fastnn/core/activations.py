@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from .arguments import IN, INT, OUT
 from .family import family
+from .host import UNIT_BYTES
 from .jit import kernel
-from .microkernel import UNIT_BYTES
 from .scalars import fma
-from .units import like, load_unit, spread, store_unit, where_nonzero
+from .units import larger, like, load_unit, positive, spread, store_unit, where_nonzero
 from .vecmath import exp, sigmoid, tanh
 
 
@@ -185,9 +185,11 @@ def tanh_from_one(a, d, outer, step, weights, n, stride, sums):
 @activate.member(RELU)
 def relu_forward(z):
     """z <- max(z, 0), NaN kept. Writes: z."""
-    zero = z.dtype.type(0)
-    for i in range(z.size):
-        z[i] = zero if z[i] < zero else z[i]
+    unit = UNIT_BYTES // z.itemsize
+    for i in range(0, z.size - unit + 1, unit):
+        store_unit(z, i, positive(load_unit(z, i)))
+    for i in range(z.size - z.size % unit, z.size):
+        z[i] = positive(z[i])
 
 
 @kernel
@@ -202,7 +204,10 @@ relu_way_back = single_output_backward(relu_derivative)
 @differentiate.member(RELU)
 def relu_backward(a, d):
     """d <- 0 where a == 0. Writes: d. Reads: a."""
-    for i in range(d.size):
+    unit = UNIT_BYTES // d.itemsize
+    for i in range(0, d.size - unit + 1, unit):
+        store_unit(d, i, relu_derivative(load_unit(a, i), load_unit(d, i)))
+    for i in range(d.size - d.size % unit, d.size):
         d[i] = relu_derivative(a[i], d[i])
 
 
@@ -223,15 +228,15 @@ def exp_output(z, n_outputs, ldr, largest, total):
 def softmax_forward(z, n_outputs, ldr, largest, total):
     """z[c, r] <- exp(z[c, r] - max_c z[c, r]) / sum_c exp(...), each column r by itself.
 
-    Writes: z (n_outputs, ldr). Scratch: largest (ldr,), total (ldr,).
+    Writes: z (n_outputs, ldr), ldr whole units. Scratch: largest (ldr,), total (ldr,).
     """
+    for r in range(0, ldr, UNIT_BYTES // z.itemsize):
+        most = load_unit(z, r)
+        for c in range(1, n_outputs):
+            most = larger(most, load_unit(z, c * ldr + r))
+        store_unit(largest, r, most)
     for r in range(ldr):
-        largest[r] = z[r]
         total[r] = z.dtype.type(0)
-    for c in range(1, n_outputs):
-        row = z[c * ldr : (c + 1) * ldr]
-        for r in range(ldr):
-            largest[r] = largest[r] if row[r] < largest[r] else row[r]
     for c in range(n_outputs):
         row = z[c * ldr : (c + 1) * ldr]
         for r in range(ldr):

@@ -13,8 +13,9 @@ import math
 from numba import prange
 
 from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
-from .microkernel import LINE_BYTES, address_of
+from .microkernel import address_of
 from .movement import prefetch
 from .network import GROUP, boundary, first_product, learn_rows, part_bounds
 from .prediction import predict_rows

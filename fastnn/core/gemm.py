@@ -14,14 +14,17 @@ panels of whole units (32 bytes), but for a half one at the end of some; the las
 matrix. What it reads there is never used, what it writes there is garbage that the caller makes room for. Panels run
 from right to left and rows downwards, so in a C without padding each row's overrun is overwritten by the row below it:
 only the room after the last row must be spare.
+
+How a product goes about its tiles depends on the processor: `walk_wide` with many registers, `walk_narrow` with few.
+Neither changes a bit. (Zen 3, AVX, one core, in training: the products of 54-256-256-256-7 at 86 GFLOP/s, of
+784-512-512-10 at 75 to 83, of 784-100-10 at 71 and 80. The wide walk with the narrow tiles: 67-80, 57-71, 62 and 68.)
 """
 
 import numpy as np
 from numba.extending import register_jitable
 
 from .arguments import IN, INT, OUT, ROWS, as_read
-from .jit import kernel, leaf
-from .microkernel import (
+from .host import (
     CHUNK_BYTES,
     HALF,
     KINDS,
@@ -29,27 +32,27 @@ from .microkernel import (
     LONGEST_DOWN,
     LONGEST_PACKED,
     UNIT_BYTES,
-    address_of,
-    claim,
     few_registers,
     halved_units,
-    panel_room,
-    tile,
     tile_rows,
-    word_at,
 )
+from .jit import kernel, leaf
+from .microkernel import address_of, claim, panel_room, tile, word_at
 from .units import load_unit, store_unit
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_UNITS = len(HEIGHTS)
 FEW_REGISTERS = few_registers()
+# Rows of A from which on it pays to pack B, if B is larger than a first cache (128 x 784 x 100, Zen 3: 80 GFLOP/s, 63
+# unpacked; rows 2 KB apart fall into two sets of that cache: 128 x 784 x 512 at 79 and 47). For fewer rows of A read
+# down their columns chunks are not worth packing (sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed).
 PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
 HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
 NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
 
 
-@leaf(OUT, IN, INT, INT, INT, INT)
+@register_jitable  # not kernels: `product_at` calls them as plain Python too
 def pack_panel(out, b, ib, b_k, width, n_k):
     """Rows of a panel of B, one behind the other: out[k*width + j] <- b[ib + k*b_k + j] for whole units of j.
 
@@ -60,7 +63,7 @@ def pack_panel(out, b, ib, b_k, width, n_k):
             store_unit(out, k * width + j, load_unit(b, ib + k * b_k + j))
 
 
-@leaf(OUT, IN, INT, ROWS, INT, INT, INT)
+@register_jitable
 def pack_columns(out, a, ia, at, i_at, n, n_k):
     """n_k pieces of n elements, one behind the other: out[k*chunk + j] <- a[ia + j], but at[i_at + k] bytes further.
 
@@ -69,14 +72,14 @@ def pack_columns(out, a, ia, at, i_at, n, n_k):
     unit, chunk = UNIT_BYTES // out.itemsize, CHUNK_BYTES // out.itemsize
     whole = n - n % unit
     for k in range(n_k):
-        start = ia + at[i_at + k] // a.itemsize
+        start = ia + (at[i_at + k] >> (2 + a.itemsize // 8))
         for j in range(0, whole, unit):
             store_unit(out, k * chunk + j, load_unit(a, start + j))
         for j in range(whole, n):
             out[k * chunk + j] = a[start + j]
 
 
-@register_jitable  # not a kernel: `product_at` calls it as plain Python too
+@register_jitable
 def cut_sum(m, n_k, down, resumable, row_bytes):
     """Pieces into which the sum over k is cut, and whether panels of B are packed: changes no bit.
 
@@ -85,9 +88,9 @@ def cut_sum(m, n_k, down, resumable, row_bytes):
     """
     if FEW_REGISTERS and down and resumable:
         return max(1, (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN), False
-    if FEW_REGISTERS and not down and m >= PACKED_ROWS and n_k * row_bytes >= PACKED_BYTES:
-        if resumable or n_k <= LONGEST_PACKED:
-            return (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED, True
+    worth = FEW_REGISTERS and not down and m >= PACKED_ROWS and n_k * row_bytes >= PACKED_BYTES
+    if worth and (resumable or n_k <= LONGEST_PACKED):
+        return (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED, True
     return 1, False
 
 
@@ -119,7 +122,7 @@ def walk_wide(
             if shared and right == n_units:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
-                        claim(own + (r * ldc + first) * c.itemsize)
+                        claim(own + (r * n + first) * c.itemsize)
             ask, there = line + i * line_row, offsets
             if not columns:
                 ask, there = address_of(b, ib + j) + near, b_k * c.itemsize
@@ -147,23 +150,26 @@ def walk_narrow(
     The sum is cut into pieces, in which C is resumed. Panels of B are packed where its rows lie far apart, and chunks
     of A where it is read down columns by table: a tile reads 16 bytes of each of the lines that it touches.
 
-    Tiles ask for a line once in so many steps of k that what is asked for comes evenly while all of them compute.
+    Tiles ask for a line once in so many steps of k that what is asked for comes evenly while all of them compute: the
+    next panel of B first, then a row each of the next batch, then what is at ``own``. (Asked for at once it cost as
+    much as it saved: 784-512-512-10, Zen 3, gradients at 61 and at 80 GFLOP/s.)
     """
     unit = UNIT_BYTES // c.itemsize
     n_units = (n + unit - 1) // unit
     n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
-    down = a_row == 1
-    packs_a = down and at.size > 0 and a_k == 0
+    down, columns = a_row == 1, at.size > 0 and a_k == 0
     n_pieces, packs_b = cut_sum(m, n_k, down, ldc >= n_units * unit, b_k * c.itemsize)
+    packs_a = down and columns and n_k >= PACKED_ROWS and n_k <= n_pieces * LONGEST_DOWN
     chunk, next_k = (CHUNK_BYTES // c.itemsize, CHUNK_BYTES // c.itemsize) if packs_a else (max(m, 1), a_k)
     room = panel_room(c)
     size = m * n * c.itemsize
     # Tiles of four rows that ask for the next rows of X, one each, and those that are left to ask for what is at `own`.
-    tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and down else 0
+    tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
     done, work = 0, n_pieces * n_panels * m - 4 * tiles_ahead
     for piece in range(n_pieces):
         k0 = piece * n_k // n_pieces
         length = (piece + 1) * n_k // n_pieces - k0
+        apart_ahead = chunk * line_row // max(length, 1) + 1
         before, i_before, ld_before = (c0, ic0, ldc0) if piece == 0 else (as_read(c), ic, ldc)
         for top in range(0, m, chunk):
             rows = min(chunk, m - top)
@@ -195,12 +201,15 @@ def walk_narrow(
                             for first in range(0, n, LINE_BYTES // c.itemsize):
                                 claim(own + (r * n + first) * c.itemsize)
                     ask, apart = address_of(from_b, i_from), k_from * c.itemsize  # nothing: what is being read
-                    if near < 0:
+                    if columns and not packs_a:  # as `walk_wide` does
+                        asks = offsets != 0 and right == n_units
+                        ask, apart = (line + i * line_row, offsets + 8 * k0) if asks else (0, 0)
+                    elif near < 0:
                         ask, apart = address_of(b, i_b) + near, b_k * c.itemsize
                         near = min(near + LINE_BYTES, 0)
                     elif row < length and tiles_ahead > 0:
                         ask = line + top * line_row + word_at(offsets, k0 + row)
-                        apart = rows * line_row // length + 1
+                        apart = apart_ahead
                         row += 1
                     elif offsets != 0 and not down and right == n_units:
                         apart = height * line_row // n_k + 1
@@ -214,7 +223,7 @@ def walk_narrow(
                     tile(
                         kind, c, ic + (top + i) * ldc + j, ldc,
                         before, i_before + (top + i) * ld_before + j, ld_before,
-                        from_a, i_a + i * a_row, a_row, next_k, places, i_at + (i if a_row == 0 else 0),
+                        from_a, i_a + i * a_row, a_row, next_k, places, i_at + (i if a_row == 0 else k0),
                         from_b, i_from, k_from, length, ask, apart,
                     )  # fmt: skip
                     i += height
@@ -234,20 +243,20 @@ def product_at(
     Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
     at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
 
-    With columns by table, tiles from row i of C on ask for the lines at address ``line + i * line_row`` plus each of
-    the n_k int64 at address ``offsets``: with ``line_row`` the itemsize m consecutive elements of n_k rows in all, with
-    the distance between A's rows what lies so far behind each of them. Nothing is asked for when ``offsets`` is 0.
+    While tiles compute they ask for lines. Where ``offsets`` is not 0 it is the address of n_k int64. Where A is read
+    down its columns (``a_row`` 1) tiles that compute row i of C ask for n_k lines at ``line + i * line_row`` plus each
+    of those: with ``line_row`` the itemsize, m elements of each of the next batch's rows. Else for what lies offsets[0]
+    from ``line`` on behind each row of A, ``line_row`` bytes.
 
-    Without columns by table the tiles of a panel of B ask for the next one: B's rows are too far apart for a processor
-    to foresee it. (64 x 784 x 512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
+    Rows of a panel of B are too far apart for a processor to foresee the next one, so tiles ask for that. (64 x 784 x
+    512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
 
-    ``own`` is the address of a matrix like C that will be written next. With ``shared`` other cores have read it: the
-    tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with 200 rows took 396 us
-    with rows gathered and nothing claimed, 384 without gathering, 350 so.)
+    ``own`` is the address of a matrix (m, n) without padding that will be written next. With ``shared`` other cores
+    have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
+    200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
 
-    With ``lines`` != 0 tiles that have no ``offsets`` to ask for ask for the matrix at ``own`` and for what lies beside
-    it, from its first line to its last: each for the n_k int64 at address ``lines`` behind a place that moves on by
-    ``reach`` bytes from tile to tile.
+    With ``lines`` != 0 tiles that have nothing else to ask for ask for the matrix at ``own`` and for those that lie
+    beside it: what is at address ``lines``, and ``reach``, come from `state.lines_of`.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.

@@ -9,11 +9,7 @@ AVX vector or half an AVX-512 one. A tile always loads and stores whole units: t
 tile the last unit may be a half one: the halves of two rows then share a vector.
 
 A may also be read by a table: of where its rows lie, or its columns. So the rows of a batch are taken from X itself.
-
-Tiles (rows for 1, 2, ... units) are chosen so that up to 24 accumulators are in flight with AVX-512 (32 registers), 12
-with AVX (16 registers). Measured on Zen 4, float32, one core, 48 rows, sums of 200: 98 to 99 % of 116 GFLOP/s for 2, 4
-and 6 to 8 units, 94 % for 5, 73 % for 1 and 3, the same by table; 87-91 GFLOP/s for OpenBLAS. With AVX on Zen 3 (100
-GFLOP/s): 97 % for 2 and 3 units, 70 % for 1; OpenBLAS 86. A tile of four units, 3 rows, has a register too few: 40 %.
+Which tiles there are says ``host``.
 """
 
 import functools
@@ -21,78 +17,25 @@ import inspect
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
-UNIT_BYTES = 32
-LINE_BYTES = 64
-ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
-ROWS_AVX = (8, 6, 4)
-# Vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12; with half the
-# registers 8 rows of one unit (Zen 3: 70 GFLOP/s, 54 when LLVM may load a column ahead).
-CROWDED_AVX512, CROWDED_AVX = 10, 8
-# Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
-# 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
-HALVED_AVX512 = (2, 3, 7, 8)
-HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 units give 71 (Zen 3)
-# Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
-# without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
-KINDS, HALF = 5, 4
+from .host import (
+    HALF,
+    KINDS,
+    LINE_BYTES,
+    UNIT_BYTES,
+    crowded,
+    has_fma,
+    panel_bytes,
+    target_features,
+    tile_rows,
+    tile_size,
+)
+
 FIRST_CACHE, SECOND_CACHE = 3, 2  # how near a line is asked for, in LLVM's terms
-LONGEST_PACKED = 256  # rows of a panel that is packed: of three units 24 KB, most of a first cache
-LONGEST_DOWN, CHUNK_BYTES = 128, 384
-TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
-
-
-@functools.cache
-def target_features():
-    """Set of the instruction-set features that Numba compiles for (``NUMBA_CPU_FEATURES`` included)."""
-    if config.DISABLE_JIT:
-        return frozenset()
-    text = cpu_target.target_context.codegen()._tm_features
-    return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
-
-
-def tile_rows():
-    """Rows of the full tile for 1, 2, ... units of columns on this host."""
-    return ROWS_AVX512 if "avx512f" in target_features() else ROWS_AVX
-
-
-def crowded():
-    """Vectors of sums from which on a tile's loads are kept in order on this host; see `_finished`."""
-    return CROWDED_AVX512 if "avx512f" in target_features() else CROWDED_AVX
-
-
-def halved_units():
-    """Numbers of units of columns for which there is a full tile with half a unit less."""
-    return HALVED_AVX512 if "avx512f" in target_features() else HALVED_AVX
-
-
-def tile_size(kind):
-    """Rows and half units of the tile of a number, (0, 0) where there is none."""
-    units, which = kind // KINDS + 1, kind % KINDS
-    full = tile_rows()[units - 1]
-    if which in (0, HALF):
-        return (full, 2 * units - which // HALF) if which == 0 or units in halved_units() else (0, 0)
-    rows = TAIL_ROWS[which - 1]
-    return (rows, 2 * units) if rows < full else (0, 0)
-
-
-def few_registers():
-    """Whether tiles are so narrow that products take care of the first cache: see `gemm.cut_sum`."""
-    return len(tile_rows()) < len(ROWS_AVX512)
-
-
-def panel_bytes():
-    """Most bytes of a panel of B that is packed on this host."""
-    return max(LONGEST_PACKED * len(tile_rows()) * UNIT_BYTES, LONGEST_DOWN * CHUNK_BYTES)
-
-
-def has_fma():
-    """Whether the host fuses multiply and add; without it both are rounded."""
-    return bool({"fma", "neon"} & target_features())
 
 
 def emit_fma(builder, vector, a, b, c):
@@ -463,7 +406,7 @@ def _lower_tile(context, builder, sig, args):
     switch = builder.switch(key, done)
     for kind in range(KINDS * len(tile_rows())):
         rows, halves = tile_size(kind)
-        for by_table in ((False,) if few_registers() else (False, True)) if rows else ():
+        for by_table in (False, True) if rows else ():
             block = builder.append_basic_block(f"tile.{rows}x{halves}")
             switch.add_case(ir.Constant(i64, 2 * kind + by_table), block)
             builder.position_at_end(block)

@@ -11,8 +11,9 @@ from numba import types
 from numba.extending import lower_builtin, type_callable
 
 from .arguments import IN, INT, OUT
+from .host import UNIT_BYTES
 from .jit import leaf
-from .microkernel import FIRST_CACHE, UNIT_BYTES, array_data, emit_prefetch
+from .microkernel import FIRST_CACHE, array_data, emit_prefetch
 
 
 def transpose_block(out, i_out, ld_out, a, ia, lda):

@@ -11,9 +11,9 @@ from .activations import activate, activate_output, backward_from_one, different
 from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack, unpack_layout
 from .family import family
 from .gemm import NO_C0, product, product_at
+from .host import LINE_BYTES
 from .jit import kernel, leaf
 from .losses import loss_and_delta
-from .microkernel import LINE_BYTES
 from .movement import prefetch, transpose
 from .reductions import dot
 

@@ -22,8 +22,9 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from .arguments import IN, LABELS, ROWS
+from .host import LINE_BYTES, UNIT_BYTES
 from .jit import kernel
-from .microkernel import LINE_BYTES, UNIT_BYTES, address_of, array_data, claim, emit_fma
+from .microkernel import address_of, array_data, claim, emit_fma
 from .movement import prefetch
 from .records import Csr
 from .reductions import PRODUCTS

@@ -6,8 +6,9 @@ The first half, in ``network``, has left the activations and deltas of the whole
 from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack
 from .family import family
 from .gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
+from .host import LONGEST_DOWN, UNIT_BYTES
 from .jit import kernel, leaf
-from .microkernel import LONGEST_DOWN, UNIT_BYTES, address_of
+from .microkernel import address_of
 from .movement import transpose
 from .network import (
     BLOCK_ROWS,
@@ -27,9 +28,11 @@ from .scalars import fma
 from .units import load_unit, store_unit, whole_units
 
 STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
-# ... or, of up to so many outputs, a multiple of that with about so many elements: 77 kB of float32. (Epochs of
+# ... or, of up to so many outputs, a multiple of that with about so many elements: 82 kB of float32. (Epochs of
 # 784-30-10 with batches of 10, Zen 4, one core: 34.0 ms; 35.2 with a quarter of it, which is enough for wider layers.)
 STRIP_OUTPUTS, STRIP_ELEMENTS = 128, 20480
+# The same for more outputs where tiles are narrow: deltas are read from the third cache for each strip. (Zen 3,
+# gradients of 784-512-512-10: 67 GFLOP/s, 59 with strips of STRIP rows.)
 WIDE_ELEMENTS = 49152 if FEW_REGISTERS else 0
 # Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
 # rows of 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13; Zen 4)
@@ -61,12 +64,10 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g, ld, slot):
     """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
 
-    Prefetches as `product_at` does.
+    Prefetches as `product_at` does. The first layer of several reads its A in X.
 
-    The first layer of several reads its A in X.
-
-    Writes: g (n, fan_out) without padding, one unit of room behind it. Reads: activations or X at ``places``, deltas.
-    Scratch: slot.
+    Writes: g (n, fan_out) without padding; meanwhile its rows lie ``ld`` apart, and a unit of room behind them.
+    Reads: activations or X at ``places``, deltas. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, slot)
     fan_out = layout.units[layer + 1]

@@ -11,8 +11,8 @@ import pytest
 from numba import config, njit
 
 from fastnn.core import gemm, movement
+from fastnn.core.host import UNIT_BYTES, has_fma
 from fastnn.core.jit import callable_leaf, load_leaves
-from fastnn.core.microkernel import UNIT_BYTES, has_fma
 
 DTYPES = [np.float32, np.float64]
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100)
@@ -263,3 +263,28 @@ def test_transpose(dtype):
                 np.testing.assert_array_equal(out[cells], source.T, err_msg=f"{rows} x {columns}")
                 rest = np.delete(out, cells.ravel())
                 assert np.isnan(rest).all(), f"{rows} x {columns}"
+
+
+@compiled_only
+@by_dtype
+@pytest.mark.parametrize("pattern", TABLES)
+def test_long_sums_and_large_products_are_exact(pattern, dtype):
+    """Sums in pieces, panels and chunks that are packed, C with and without room between its rows."""
+    product, product_at = compiled(gemm.product, dtype), compiled(gemm.product_at, dtype)
+    for m, n, k in ((40, 100, 300), (100, 25, 129), (130, 64, 256), (33, 48, 1000), (97, 7, 700)):
+        problem = Problem(pattern, m, n, k, dtype)
+        np.testing.assert_array_equal(
+            problem.result(problem.run(product)), problem.expected, err_msg=f"{m}x{k} {k}x{n}"
+        )
+        for columns in (problem.ldc, whole(n, dtype) + 2):
+            problem.ldc = columns
+            a, ia, a_row, a_k = problem.a
+            by_rows = TABLES[pattern] == "rows"
+            table = np.arange(m if by_rows else k) * (a_row if by_rows else a_k) * np.dtype(dtype).itemsize
+            strides = (0, a_k) if by_rows else (a_row, 0)
+            c = problem.blank()
+            product_at(
+                c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 0, *problem.b, m, n, k, *[0] * 7
+            )  # fmt: skip
+            np.testing.assert_array_equal(problem.result(c), problem.expected, err_msg=f"{m}x{k} {k}x{n}")
+            assert np.isnan(problem.untouched(c)).all()

@@ -5,7 +5,7 @@ import pytest
 from numba import config, errors, njit
 
 from fastnn.core import scalars
-from fastnn.core.microkernel import has_fma
+from fastnn.core.host import has_fma
 
 DTYPES = [np.float32, np.float64]
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")

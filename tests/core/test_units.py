@@ -5,7 +5,7 @@ import pytest
 from numba import njit
 
 from fastnn.core import units
-from fastnn.core.microkernel import UNIT_BYTES
+from fastnn.core.host import UNIT_BYTES
 from fastnn.core.scalars import fma
 
 

@@ -15,7 +15,7 @@ import pytest
 from numba import config, njit
 
 from fastnn.core import vecmath
-from fastnn.core.microkernel import has_fma, target_features
+from fastnn.core.host import has_fma, target_features
 
 DTYPES = [np.float32, np.float64]
 NAMES = list(vecmath.MAX_ULP)

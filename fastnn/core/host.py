@@ -1,0 +1,83 @@
+"""What the processor that code is compiled for has, and which register tiles and pieces of a product fit it.
+
+Numba's view of the processor counts: ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` change what is here.
+
+Tiles (rows for 1, 2, ... units) are chosen so that up to 24 accumulators are in flight with AVX-512 (32 registers), 12
+with AVX (16 registers). Measured on Zen 4, float32, one core, 48 rows, sums of 200: 98 to 99 % of 116 GFLOP/s for 2, 4
+and 6 to 8 units, 94 % for 5, 73 % for 1 and 3, the same by table; 87-91 GFLOP/s for OpenBLAS. With AVX on Zen 3 (100
+GFLOP/s): 97 % for 2 and 3 units, 70 % for 1; OpenBLAS 86. A tile of four units, 3 rows, has a register too few: 40 %.
+"""
+
+import functools
+
+from numba import config
+from numba.core.registry import cpu_target
+
+UNIT_BYTES = 32
+LINE_BYTES = 64
+ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
+ROWS_AVX = (8, 6, 4)
+# Vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12; with half the
+# registers 8 rows of one unit (Zen 3: 70 GFLOP/s, 54 when LLVM may load a column ahead).
+CROWDED_AVX512, CROWDED_AVX = 10, 8
+# Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
+# 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
+HALVED_AVX512 = (2, 3, 7, 8)
+HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 units give 71 (Zen 3)
+# Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
+# without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
+KINDS, HALF = 5, 4
+LONGEST_PACKED = 256  # rows of a panel of B that is packed: of three units 24 KB, most of a first cache
+# Rows of a piece of A that is read down its columns, and bytes of each that are packed. (784-512-512-10 with 128 rows,
+# Zen 3: gradients at 67 GFLOP/s, 63 with 192 bytes; 784-100-10 with 200 rows at 71, 61 with all 200 in one piece.)
+LONGEST_DOWN, CHUNK_BYTES = 128, 384
+TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
+
+
+@functools.cache
+def target_features():
+    """Set of the instruction-set features that Numba compiles for (``NUMBA_CPU_FEATURES`` included)."""
+    if config.DISABLE_JIT:
+        return frozenset()
+    text = cpu_target.target_context.codegen()._tm_features
+    return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
+
+
+def tile_rows():
+    """Rows of the full tile for 1, 2, ... units of columns on this host."""
+    return ROWS_AVX512 if "avx512f" in target_features() else ROWS_AVX
+
+
+def crowded():
+    """Vectors of sums from which on a tile's loads are kept in order on this host; see `_finished`."""
+    return CROWDED_AVX512 if "avx512f" in target_features() else CROWDED_AVX
+
+
+def halved_units():
+    """Numbers of units of columns for which there is a full tile with half a unit less."""
+    return HALVED_AVX512 if "avx512f" in target_features() else HALVED_AVX
+
+
+def tile_size(kind):
+    """Rows and half units of the tile of a number, (0, 0) where there is none."""
+    units, which = kind // KINDS + 1, kind % KINDS
+    full = tile_rows()[units - 1]
+    if which in (0, HALF):
+        return (full, 2 * units - which // HALF) if which == 0 or units in halved_units() else (0, 0)
+    rows = TAIL_ROWS[which - 1]
+    return (rows, 2 * units) if rows < full else (0, 0)
+
+
+def few_registers():
+    """Whether tiles are so narrow that products take care of the first cache: see `gemm.cut_sum`."""
+    return len(tile_rows()) < len(ROWS_AVX512)
+
+
+def panel_bytes():
+    """Most bytes of a panel of B that is packed on this host."""
+    return max(LONGEST_PACKED * len(tile_rows()) * UNIT_BYTES, LONGEST_DOWN * CHUNK_BYTES)
+
+
+def has_fma():
+    """Whether the host fuses multiply and add; without it both are rounded."""
+    return bool({"fma", "neon"} & target_features())
