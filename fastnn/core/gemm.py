@@ -52,54 +52,53 @@ NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
 
 
-@register_jitable  # not kernels: `product_at` calls them as plain Python too
-def pack_panel(out, b, ib, b_k, width, n_k):
-    """Rows of a panel of B, one behind the other: out[k*width + j] <- b[ib + k*b_k + j] for whole units of j.
+@register_jitable  # not a kernel: `product_at` calls it as plain Python too
+def pack_rows(out, width, a, ia, lda, at, i_at, n, n_k):
+    """Rows of n elements one behind the other: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
 
-    Writes: out. Reads: b.
+    With a lda of 0 row k lies at[i_at + k] bytes behind a[ia]. Writes: out. Reads: a, at.
     """
-    for k in range(n_k):
-        for j in range(0, width, UNIT_BYTES // out.itemsize):
-            store_unit(out, k * width + j, load_unit(b, ib + k * b_k + j))
-
-
-@register_jitable
-def pack_columns(out, a, ia, at, i_at, n, n_k):
-    """n_k pieces of n elements, one behind the other: out[k*chunk + j] <- a[ia + j], but at[i_at + k] bytes further.
-
-    A chunk is CHUNK_BYTES, and n at most one. Writes: out. Reads: a, at.
-    """
-    unit, chunk = UNIT_BYTES // out.itemsize, CHUNK_BYTES // out.itemsize
+    unit = UNIT_BYTES // out.itemsize
     whole = n - n % unit
     for k in range(n_k):
-        start = ia + (at[i_at + k] >> (2 + a.itemsize // 8))
+        start = ia + k * lda
+        if lda == 0:
+            start += at[i_at + k] >> (2 + a.itemsize // 8)
         for j in range(0, whole, unit):
-            store_unit(out, k * chunk + j, load_unit(a, start + j))
+            store_unit(out, k * width + j, load_unit(a, start + j))
         for j in range(whole, n):
-            out[k * chunk + j] = a[start + j]
+            out[k * width + j] = a[start + j]
 
 
-@register_jitable
-def cut_sum(m, n_k, down, resumable, row_bytes):
-    """Pieces into which the sum over k is cut, and whether panels of B are packed: changes no bit.
-
-    ``down`` says that A is read down its columns, ``resumable`` that rows of C have room for whole units: else a row's
-    overrun would spoil what the row below has summed up so far. Rows of B lie ``row_bytes`` apart.
-    """
-    if FEW_REGISTERS and down and resumable:
-        return max(1, (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN), False
-    worth = FEW_REGISTERS and not down and m >= PACKED_ROWS and n_k * row_bytes >= PACKED_BYTES
-    if worth and (resumable or n_k <= LONGEST_PACKED):
-        return (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED, True
-    return 1, False
-
-
-@register_jitable
 def walk_wide(
     c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
     own, shared, lines, reach,
 ):  # fmt: skip
-    """`product_at` with many registers: tiles so wide that B and the rows or columns of A are read where they lie."""
+    """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
+
+    Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
+    at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
+
+    While tiles compute they ask for lines. Where ``offsets`` is not 0 it is the address of n_k int64. Where A is read
+    down its columns (``a_row`` 1) tiles that compute row i of C ask for n_k lines at ``line + i * line_row`` plus each
+    of those: with ``line_row`` the itemsize, m elements of each of the next batch's rows. Else for what lies offsets[0]
+    from ``line`` on behind each row of A, ``line_row`` bytes.
+
+    Rows of a panel of B are too far apart for a processor to foresee the next one, so tiles ask for that. (64 x 784 x
+    512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
+
+    ``own`` is the address of a matrix (m, n) without padding that will be written next. With ``shared`` other cores
+    have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
+    200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
+
+    With ``lines`` != 0 tiles that have nothing else to ask for ask for the matrix at ``own`` and for those that lie
+    beside it: what is at address ``lines``, and ``reach``, come from `state.lines_of`.
+
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
+    Reads: c0, a, at, b.
+
+    With many registers tiles are so wide that B and the rows or columns of A are read where they lie.
+    """
     unit = UNIT_BYTES // c.itemsize
     n_units = (n + unit - 1) // unit
     n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
@@ -140,12 +139,11 @@ def walk_wide(
         offsets = 0
 
 
-@register_jitable
 def walk_narrow(
     c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
     own, shared, lines, reach,
 ):  # fmt: skip
-    """`product_at` with few registers: narrow tiles read a panel of B many times, so it is made to fit the first cache.
+    """`walk_wide` with few registers: narrow tiles read a panel of B many times, so it is made to fit the first cache.
 
     The sum is cut into pieces, in which C is resumed. Panels of B are packed where its rows lie far apart, and chunks
     of A where it is read down columns by table: a tile reads 16 bytes of each of the lines that it touches.
@@ -158,10 +156,24 @@ def walk_narrow(
     n_units = (n + unit - 1) // unit
     n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
     down, columns = a_row == 1, at.size > 0 and a_k == 0
-    n_pieces, packs_b = cut_sum(m, n_k, down, ldc >= n_units * unit, b_k * c.itemsize)
+    # Without room for whole units behind C's rows a row's overrun would spoil what the row below has summed up so far.
+    resumable = ldc >= n_units * unit
+    n_pieces = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
     packs_a = down and columns and n_k >= PACKED_ROWS and n_k <= n_pieces * LONGEST_DOWN
-    chunk, next_k = (CHUNK_BYTES // c.itemsize, CHUNK_BYTES // c.itemsize) if packs_a else (max(m, 1), a_k)
+    packs_b = not down and m >= PACKED_ROWS and n_k * b_k * c.itemsize >= PACKED_BYTES
+    packs_b = packs_b and (resumable or n_k <= LONGEST_PACKED)
+    if packs_b:
+        n_pieces = (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED
+    n_pieces = max(n_pieces, 1)
+    chunk, next_k = max(m, 1), a_k
+    if packs_a:
+        chunk = next_k = CHUNK_BYTES // c.itemsize
     room = panel_room(c)
+    packed = as_read(room)
+    before = c0
+    places = at
+    if packs_a:
+        places = at[:0]
     size = m * n * c.itemsize
     # Tiles of four rows that ask for the next rows of X, one each, and those that are left to ask for what is at `own`.
     tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
@@ -170,25 +182,36 @@ def walk_narrow(
         k0 = piece * n_k // n_pieces
         length = (piece + 1) * n_k // n_pieces - k0
         apart_ahead = chunk * line_row // max(length, 1) + 1
-        before, i_before, ld_before = (c0, ic0, ldc0) if piece == 0 else (as_read(c), ic, ldc)
+        if piece == 1:
+            before = as_read(c)
+            ic0 = ic
+            ldc0 = ldc
         for top in range(0, m, chunk):
             rows = min(chunk, m - top)
-            from_a, i_a, places = a, ia + top * a_row + k0 * a_k, at
+            from_a = a
+            i_a = ia + top * a_row + k0 * a_k
             if packs_a:
-                pack_columns(room, a, i_a, at, i_at + k0, rows, length)
-                from_a, i_a, places = as_read(room), 0, at[:0]
+                pack_rows(room, chunk, a, i_a, 0, at, i_at + k0, rows, length)
+                from_a = packed
+                i_a = 0
             right = n_units
             row = 0
             for panel in range(n_panels, 0, -1):
                 units = (right + panel - 1) // panel
                 left = right - units
-                j, width = left * unit, units * unit
+                j = left * unit
+                width = units * unit
                 i_b = ib + k0 * b_k + j
-                from_b, i_from, k_from = b, i_b, b_k
+                from_b = b
+                i_from = i_b
+                k_from = b_k
                 if packs_b:
-                    pack_panel(room, b, i_b, b_k, width, length)
-                    from_b, i_from, k_from = as_read(room), 0, width
-                height, kind = HEIGHTS[units - 1], KINDS * (units - 1)
+                    pack_rows(room, width, b, i_b, b_k, at, 0, width, length)
+                    from_b = packed
+                    i_from = 0
+                    k_from = width
+                height = HEIGHTS[units - 1]
+                kind = KINDS * (units - 1)
                 # Lines of the panel to the left, the next one: as bytes from this panel's.
                 near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
                 i = 0
@@ -200,12 +223,14 @@ def walk_narrow(
                         for r in range(top + i, top + i + height):
                             for first in range(0, n, LINE_BYTES // c.itemsize):
                                 claim(own + (r * n + first) * c.itemsize)
-                    ask, apart = address_of(from_b, i_from), k_from * c.itemsize  # nothing: what is being read
+                    ask = address_of(from_b, i_from)  # nothing: what is being read
+                    apart = k_from * c.itemsize
                     if columns and not packs_a:  # as `walk_wide` does
-                        asks = offsets != 0 and right == n_units
-                        ask, apart = (line + i * line_row, offsets + 8 * k0) if asks else (0, 0)
+                        ask = line + i * line_row
+                        apart = offsets + 8 * k0 if offsets != 0 and right == n_units else 0
                     elif near < 0:
-                        ask, apart = address_of(b, i_b) + near, b_k * c.itemsize
+                        ask = address_of(b, i_b) + near
+                        apart = b_k * c.itemsize
                         near = min(near + LINE_BYTES, 0)
                     elif row < length and tiles_ahead > 0:
                         ask = line + top * line_row + word_at(offsets, k0 + row)
@@ -222,7 +247,7 @@ def walk_narrow(
                         done += height
                     tile(
                         kind, c, ic + (top + i) * ldc + j, ldc,
-                        before, i_before + (top + i) * ld_before + j, ld_before,
+                        before, ic0 + (top + i) * ldc0 + j, ldc0,
                         from_a, i_a + i * a_row, a_row, next_k, places, i_at + (i if a_row == 0 else k0),
                         from_b, i_from, k_from, length, ask, apart,
                     )  # fmt: skip
@@ -230,41 +255,8 @@ def walk_narrow(
                 right = left
 
 
-WALK = walk_narrow if FEW_REGISTERS else walk_wide
-
-
-@leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)
-def product_at(
-    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-    own, shared, lines, reach,
-):  # fmt: skip
-    """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
-
-    Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
-    at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
-
-    While tiles compute they ask for lines. Where ``offsets`` is not 0 it is the address of n_k int64. Where A is read
-    down its columns (``a_row`` 1) tiles that compute row i of C ask for n_k lines at ``line + i * line_row`` plus each
-    of those: with ``line_row`` the itemsize, m elements of each of the next batch's rows. Else for what lies offsets[0]
-    from ``line`` on behind each row of A, ``line_row`` bytes.
-
-    Rows of a panel of B are too far apart for a processor to foresee the next one, so tiles ask for that. (64 x 784 x
-    512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
-
-    ``own`` is the address of a matrix (m, n) without padding that will be written next. With ``shared`` other cores
-    have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
-    200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
-
-    With ``lines`` != 0 tiles that have nothing else to ask for ask for the matrix at ``own`` and for those that lie
-    beside it: what is at address ``lines``, and ``reach``, come from `state.lines_of`.
-
-    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
-    Reads: c0, a, at, b.
-    """
-    WALK(
-        c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-        own, shared, lines, reach,
-    )  # fmt: skip
+KINDS_OF_ARGUMENTS = (OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)
+product_at = leaf(*KINDS_OF_ARGUMENTS)(walk_narrow if FEW_REGISTERS else walk_wide)
 
 
 @kernel

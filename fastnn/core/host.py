@@ -69,7 +69,7 @@ def tile_size(kind):
 
 
 def few_registers():
-    """Whether tiles are so narrow that products take care of the first cache: see `gemm.cut_sum`."""
+    """Whether tiles are so narrow that products take care of the first cache: see `gemm.walk_narrow`."""
     return len(tile_rows()) < len(ROWS_AVX512)
 
 
