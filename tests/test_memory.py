@@ -14,7 +14,7 @@ from fastnn.core.network import BLOCK_ROWS
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2
 SCRATCH_ROWS = 320  # a thread's work space: so many rows of the last hidden layer and the outputs ...
-STRIP_ROWS, STRIP = 25, 40_000  # ... and so many weight rows of the widest layer, and a little
+STRIP_ROWS, STRIP = 30, 50_000  # ... and so many weight rows of the widest layer, and a little
 ROW_BYTES = 64  # per training row: the order of the rows and of the next epoch, labels, targets and how they came
 SLACK = 300_000  # Python's own objects, imports in the first fit
 
@@ -78,7 +78,7 @@ def test_the_memory_of_a_fit_does_not_grow_with_rows_nor_epochs():
     options = dict(hidden_layer_sizes=(50,), batch_size=BATCH, random_state=0, n_jobs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        MLPClassifier(max_iter=1, **options).fit(X[:N], y[:N])
+        MLPClassifier(max_iter=2, **options).fit(X, y)  # compiled code is loaded
         few, many = (
             peak_of(lambda n=n, epochs=epochs: MLPClassifier(max_iter=epochs, **options).fit(X[:n], y[:n]))
             for n, epochs in ((N, 1), (20 * N, 5))

@@ -257,5 +257,5 @@ def scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
     rows = output_scratch_size(units, strides, BLOCK_ROWS)
     narrow = STRIP_ELEMENTS + 2 * LANES * NARROW_GRADIENT  # a strip of the last layer's, outputs by rows
-    weights = (STRIP + 1) * max(strides[1:]) + max(STRIP_ELEMENTS, WIDE_ELEMENTS) + narrow + 4 * max(strides[1:])
+    weights = (STRIP + 5) * max(strides[1:]) + max(STRIP_ELEMENTS + narrow, WIDE_ELEMENTS)
     return max(rows, weights + 8 * LANES)

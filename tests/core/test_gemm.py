@@ -239,6 +239,27 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
             np.testing.assert_array_equal(owned, np.arange(owned.size))
 
 
+@pytest.mark.nojit
+@by_dtype
+@pytest.mark.parametrize("walk", [gemm.walk_wide, gemm.walk_narrow])
+@pytest.mark.parametrize("pattern", TABLES)
+def test_either_walk_is_exact_on_any_processor(pattern, walk, dtype):
+    """As plain Python, so that the walk for other processors than this one is tested too; by strides and by table."""
+    for m, n, k in ((3, 9, 40), (34, 25, 140), (40, 7, 300)):
+        problem = Problem(pattern, m, n, k, dtype)
+        a, ia, a_row, a_k = problem.a
+        by_rows = TABLES[pattern] == "rows"
+        table = np.arange(m if by_rows else k) * (a_row if by_rows else a_k) * np.dtype(dtype).itemsize
+        ways = (a_row, a_k, gemm.NOWHERE), (*((0, a_k) if by_rows else (a_row, 0)), table)
+        for *strides, places in ways:
+            c = problem.blank()
+            walk(
+                c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, places, 0, *problem.b, m, n, k, *[0] * 7
+            )  # fmt: skip
+            np.testing.assert_array_equal(problem.result(c), problem.expected, err_msg=f"{m}x{k} {k}x{n}")
+            assert np.isnan(problem.untouched(c)).all()
+
+
 @compiled_only
 @by_dtype
 def test_product_without_rows_does_nothing(dtype):
