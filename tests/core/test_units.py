@@ -29,16 +29,33 @@ def where_nonzero(x, y, out):
     units.store_unit(out, 1, units.where_nonzero(units.load_unit(x, 0), units.load_unit(y, 2)))
 
 
+def positive(x, y, out):
+    units.store_unit(out, 1, units.positive(units.load_unit(x, 0)))
+
+
+def in_place(x, y, out):
+    units.store_unit(out, 0, units.load_unit(x, 0))
+    units.store_unit(out, 0, units.larger(units.load_unit(out, 0), units.load_unit(y, 2)))
+    units.store_unit(out, 1, units.positive(units.load_unit(out, 0)))
+    out[0] = 7
+
+
+def larger(x, y, out):
+    units.store_unit(out, 1, units.larger(units.load_unit(x, 0), units.load_unit(y, 0)))
+
+
 def like(x, y, out):
     units.store_unit(out, 1, units.like(units.load_unit(x, 0), 0.3) - units.load_unit(y, 2))
 
 
 def floats(x, y, out):
     for i in range(x.size - 2):
-        out[i] = units.where_nonzero(x[i], y[i]) + units.like(x[i], 0.3)
+        out[i] = units.where_nonzero(x[i], y[i]) + units.like(x[i], 0.3) * units.positive(units.larger(x[i], y[i]))
 
 
-@pytest.mark.parametrize("function", [add, subtract, multiply, multiply_add, where_nonzero, like, floats])
+@pytest.mark.parametrize(
+    "function", [add, subtract, multiply, multiply_add, where_nonzero, positive, larger, in_place, like, floats]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_compiled_units_are_arrays(function, dtype):
     lanes = UNIT_BYTES // np.dtype(dtype).itemsize
