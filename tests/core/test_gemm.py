@@ -209,6 +209,15 @@ def test_product_shows_what_is_not_finite(dtype, bad):
 TABLES = {"forward": "rows", "by features": "columns", "backward": "rows", "gradient": "columns"}
 
 
+def by_table(pattern, problem):
+    """Strides of A, one of them 0, and the table of bytes that stands in for it."""
+    _, _, a_row, a_k = problem.a
+    itemsize = np.dtype(problem.dtype).itemsize
+    if TABLES[pattern] == "rows":
+        return (0, a_k), np.arange(problem.m) * (a_row * itemsize)
+    return (a_row, 0), np.arange(problem.k) * (a_k * itemsize)
+
+
 @pytest.mark.nojit
 @by_dtype
 @pytest.mark.parametrize("pattern", TABLES)
@@ -218,12 +227,8 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
     itemsize = np.dtype(dtype).itemsize
     for m, n, k in ((1, 1, 1), (2, 9, 3), (7, 16, 17), (13, 21, 40), (33, 100, 64), (24, 64, 9), (12, 3, 100)):
         problem = Problem(pattern, m, n, k, dtype, kind="real")
-        a, ia, a_row, a_k = problem.a
-        if TABLES[pattern] == "rows":
-            table, strides = np.arange(m) * a_row, (0, a_k)
-        else:
-            table, strides = np.arange(k) * a_k, (a_row, 0)
-        table = np.append(-1, table * itemsize)
+        (a, ia, *_), (strides, table) = problem.a, by_table(pattern, problem)
+        table = np.append(-1, table)
         owned = np.arange(m * problem.ldc + ROOM, dtype=dtype)
         lines = np.arange(k, dtype=np.int64) % 3 * 64
         asked = (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data, 1, lines.ctypes.data, 192)
@@ -247,11 +252,8 @@ def test_either_walk_is_exact_on_any_processor(pattern, walk, dtype):
     """As plain Python, so that the walk for other processors than this one is tested too; by strides and by table."""
     for m, n, k in ((3, 9, 40), (34, 25, 140), (40, 7, 300)):
         problem = Problem(pattern, m, n, k, dtype)
-        a, ia, a_row, a_k = problem.a
-        by_rows = TABLES[pattern] == "rows"
-        table = np.arange(m if by_rows else k) * (a_row if by_rows else a_k) * np.dtype(dtype).itemsize
-        ways = (a_row, a_k, gemm.NOWHERE), (*((0, a_k) if by_rows else (a_row, 0)), table)
-        for *strides, places in ways:
+        (a, ia, *own), way = problem.a, by_table(pattern, problem)
+        for strides, places in ((own, gemm.NOWHERE), way):
             c = problem.blank()
             walk(
                 c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, places, 0, *problem.b, m, n, k, *[0] * 7
@@ -299,10 +301,7 @@ def test_long_sums_and_large_products_are_exact(pattern, dtype):
         )
         for columns in (problem.ldc, whole(n, dtype) + 2):
             problem.ldc = columns
-            a, ia, a_row, a_k = problem.a
-            by_rows = TABLES[pattern] == "rows"
-            table = np.arange(m if by_rows else k) * (a_row if by_rows else a_k) * np.dtype(dtype).itemsize
-            strides = (0, a_k) if by_rows else (a_row, 0)
+            (a, ia, *_), (strides, table) = problem.a, by_table(pattern, problem)
             c = problem.blank()
             product_at(
                 c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 0, *problem.b, m, n, k, *[0] * 7
