@@ -182,8 +182,8 @@ def lines_of(state, n):
 
     Returns
     -------
-    lines : ndarray of int64 of shape (n + 1,)
-        Bytes from ``params`` to lines of the parameters and of each of the moments, as many of each; the last element
+    lines : ndarray of int64
+        Bytes from ``params`` to n lines, as many of the parameters as of each of the moments; the last element
         is the length in bytes of what is covered of each. Where tiles are narrow: to the first line of each array
         alone, and the last element is the number of arrays.
     """

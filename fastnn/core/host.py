@@ -27,11 +27,11 @@ HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 u
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
 # without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4
-LONGEST_PACKED = 256  # rows of a panel of B that is packed: of three units 24 KB, most of a first cache
-# Rows of a piece of A that is read down its columns, and bytes of each that are packed. (784-512-512-10 with 128 rows,
-# Zen 3: gradients at 67 GFLOP/s, 63 with 192 bytes; 784-100-10 with 200 rows at 71, 61 with all 200 in one piece.)
-LONGEST_DOWN, CHUNK_BYTES = 128, 384
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
+LONGEST_PACKED = 256  # rows of a panel of B that is packed: of three units 24 KB, most of a first cache
+# Rows of a piece of A that is read down its columns, and bytes of each that are packed. (Gradients of 784-512-512-10
+# with 128 rows, Zen 3, medians: 62.5 GFLOP/s, 59.6 with 192 bytes; of 784-100-10 with 200 rows 71, 62 with neither.)
+LONGEST_DOWN, CHUNK_BYTES = 128, 384
 
 
 @functools.cache
@@ -43,19 +43,24 @@ def target_features():
     return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
 
 
+def few_registers():
+    """Whether vector registers are few, so that tiles are narrow and products mind the first cache: `walk_narrow`."""
+    return "avx512f" not in target_features()
+
+
 def tile_rows():
     """Rows of the full tile for 1, 2, ... units of columns on this host."""
-    return ROWS_AVX512 if "avx512f" in target_features() else ROWS_AVX
+    return ROWS_AVX if few_registers() else ROWS_AVX512
 
 
 def crowded():
     """Vectors of sums from which on a tile's loads are kept in order on this host; see `_finished`."""
-    return CROWDED_AVX512 if "avx512f" in target_features() else CROWDED_AVX
+    return CROWDED_AVX if few_registers() else CROWDED_AVX512
 
 
 def halved_units():
     """Numbers of units of columns for which there is a full tile with half a unit less."""
-    return HALVED_AVX512 if "avx512f" in target_features() else HALVED_AVX
+    return HALVED_AVX if few_registers() else HALVED_AVX512
 
 
 def tile_size(kind):
@@ -68,13 +73,8 @@ def tile_size(kind):
     return (rows, 2 * units) if rows < full else (0, 0)
 
 
-def few_registers():
-    """Whether tiles are so narrow that products take care of the first cache: see `gemm.walk_narrow`."""
-    return len(tile_rows()) < len(ROWS_AVX512)
-
-
 def panel_bytes():
-    """Most bytes of a panel of B that is packed on this host."""
+    """Most bytes of a panel of B, or of a chunk of A, that is packed."""
     return max(LONGEST_PACKED * len(tile_rows()) * UNIT_BYTES, LONGEST_DOWN * CHUNK_BYTES)
 
 

@@ -68,8 +68,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     Arguments: c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k (pointers to elements, strides in elements), and what a
     ``full`` tile prefetches: an address, and if ``by_table`` the address of n_k offsets from it, else the distance from
     one line to the next. ``at`` points to byte offsets into A: of its columns if ``by_table``, else of its rows, or it
-    is null.
-    With a negative ``ldc0`` the sums start at zero, and C0 is not read.
+    is null. With a negative ``ldc0`` the sums start at zero, and C0 is not read.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
     const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(_target_data())
@@ -88,7 +87,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
     # All sums in one list: those of each row, then those that two rows share.
     pairs = [(r, min(r + 1, rows - 1)) for r in range(0, rows, 2)] if halves % 2 else []
-    n_parts, shared, few = len(parts), rows * len(parts), crowded()
+    n_parts, shared = len(parts), rows * len(parts)
     tail, half, joined = const(halves // 2 * lanes), ir.VectorType(scalar, lanes // 2), ir.VectorType(scalar, lanes)
 
     def address(builder, base, offset, vector):
@@ -135,7 +134,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
         row = [
             emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r * n_parts + i]) for i, v in enumerate(vectors)
         ]
-        fused += [_finished(builder, value) for value in row] if shared >= few else row
+        fused += [_finished(builder, value) for value in row] if shared >= crowded() else row
         if pairs and r == pairs[r // 2][1]:
             pair = _halves_of(builder, *(splat(builder, joined, values[i]) for i in pairs[r // 2]))
             fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sums[shared + r // 2]))
@@ -273,7 +272,7 @@ def _lower_address_of(context, builder, sig, args):
 
 
 def panel_room(like):
-    """A flat array of ``like``'s dtype on the stack, that begins a cache line: room for a packed panel of B."""
+    """A flat array of ``like``'s dtype on the stack, that begins a cache line: room for what a product packs."""
     return np.empty(panel_bytes() // like.itemsize, like.dtype)
 
 
@@ -284,16 +283,12 @@ def _type_panel_room(context):
 
 @lower_builtin(panel_room, types.Array)
 def _lower_panel_room(context, builder, sig, args):
-    return _on_stack(context, builder, sig.return_type, panel_bytes() // (sig.return_type.dtype.bitwidth // 8))
-
-
-def _on_stack(context, builder, array_type, n):
-    """Emit a flat array of n elements that lives as long as the function runs."""
-    size, step = (ir.Constant(ir.IntType(64), value) for value in (n, array_type.dtype.bitwidth // 8))
+    itemsize = sig.return_type.dtype.bitwidth // 8
+    size, step = (ir.Constant(ir.IntType(64), value) for value in (panel_bytes() // itemsize, itemsize))
     with builder.goto_entry_block():
-        memory = builder.alloca(context.get_data_type(array_type.dtype), size=size)
+        memory = builder.alloca(context.get_data_type(sig.return_type.dtype), size=size)
         memory.align = LINE_BYTES
-    array = context.make_array(array_type)(context, builder)
+    array = context.make_array(sig.return_type)(context, builder)
     context.populate_array(array, data=memory, shape=[size], strides=[step], itemsize=step, meminfo=None)
     return array._getvalue()
 

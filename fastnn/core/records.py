@@ -106,6 +106,6 @@ class Buffers(NamedTuple):
     places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
-    lines: np.ndarray  # int64 (batch_size + 1,): see `state.lines_of`
+    lines: np.ndarray  # int64: see `state.lines_of`
     steps: np.ndarray  # int64 (2,): steps that the last call made; 1 where `refresh` has seen the weights, else 0
     scratch: np.ndarray  # slots of equal size, one per block

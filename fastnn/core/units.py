@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import lower_builtin, models, register_model, type_callable
 
-from .host import UNIT_BYTES, target_features
+from .host import UNIT_BYTES, few_registers, target_features
 from .jit import kernel
 from .microkernel import array_data, emit_fma, splat
 from .scalars import fma
@@ -104,7 +104,7 @@ def _type_load(context):
 def _lower_load(context, builder, sig, args):
     pointer, align = _at(context, builder, sig, args)
     unit = builder.load(pointer, align=align)
-    if "avx" not in target_features() or "avx512f" in target_features():
+    if "avx" not in target_features() or not few_registers():
         return unit
     # What is chosen between zero and what was loaded from the same place would be stored under a mask, which takes AVX
     # processors six times as long (relu on Zen 3: .47 ns an element): LLVM is not to know where a unit comes from.

@@ -32,7 +32,7 @@ STRIP = 24  # weight rows whose gradient is held in scratch before the optimizer
 # 784-30-10 with batches of 10, Zen 4, one core: 34.0 ms; 35.2 with a quarter of it, which is enough for wider layers.)
 STRIP_OUTPUTS, STRIP_ELEMENTS = 128, 20480
 # The same for more outputs where tiles are narrow: deltas are read from the third cache for each strip. (Zen 3,
-# gradients of 784-512-512-10: 67 GFLOP/s, 59 with strips of STRIP rows.)
+# gradients of 784-512-512-10, the fastest of nine: 66 GFLOP/s, 59 with strips of STRIP rows.)
 WIDE_ELEMENTS = 49152 if FEW_REGISTERS else 0
 # Up to so many outputs lanes run over fan_in in the last layer's gradient, if the batch has MANY_ROWS. (Sums over 256
 # rows of 256 x 7 weights: 11.5 us, 16.0 over outputs; 200 rows, 100 x 10: 3.9, 4.8; 10 rows, 30 x 10: .14, .13; Zen 4)
@@ -83,9 +83,9 @@ def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g
             a, ia = X.reshape(-1), buffers.places[r0] // g.itemsize + i0
         outer_product(g, a, ia, deltas, delta, n, fan_out)
     elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
-        ld = padded(n)
-        product(slot, 0, ld, slot, 0, NO_C0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
-        transpose(g, 0, fan_out, slot, 0, ld, fan_out, n)
+        ldr = padded(n)
+        product(slot, 0, ldr, slot, 0, NO_C0, deltas, delta, 1, above, activations, level, stride, fan_out, n, n_rows)
+        transpose(g, 0, fan_out, slot, 0, ldr, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
             g, 0, ld, g, 0, NO_C0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
