@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .core.arguments import pack
+from .core.balance import MARKS, SUSPECT
 from .core.epoch import forward as forward_dense
 from .core.host import LINE_BYTES, few_registers
 from .core.network import output_scratch_size
@@ -213,14 +214,14 @@ class Prediction:
         n_threads = min(threads_for(n * flops, n_threads), -(-n // 8) or 1)
         prepared = _prepared(*self._key, BLOCK_ROWS if n > 16 else 16 if n > 1 else 1)
         memory = np.empty(n_threads * prepared.memory, out.dtype)
-        suspect = np.zeros(n_threads, np.int64)
+        marks = np.zeros(n_threads * MARKS, np.int64)
         rows = NO_ROWS if rows is None else rows
         run = runner(self._entry, out.dtype, n_threads, self.sparse, prepared.members)
         step = max(1, int(CALL_FLOPS / flops))
         for first in range(0, n, step):
             part = out[first : first + step]
-            run(prepared.packed, self.params, X, rows, part, memory, suspect, first, n_threads)
-        return 1 in suspect.tolist()
+            run(prepared.packed, self.params, X, rows, part, memory, marks, first, n_threads)
+        return 1 in marks[SUSPECT::MARKS].tolist()
 
     def fill_converted(self, out, convert, items, n_threads):
         """Outputs of rows that ``convert()(item)`` brings into form: ``(X, start, stop)``. Returns suspicion."""
@@ -231,17 +232,17 @@ class Prediction:
         suspicions = []
 
         def worker():
-            rows, memory, suspect = convert(), np.empty(prepared.memory, out.dtype), np.zeros(1, np.int64)
-            suspicions.append(suspect)
+            rows, memory, marks = convert(), np.empty(prepared.memory, out.dtype), np.zeros(MARKS, np.int64)
+            suspicions.append(marks)
 
             def work(item):
                 X, start, stop = rows(item)
-                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], memory, suspect, 0, 1)
+                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], memory, marks, 0, 1)
 
             return work
 
         share(worker, items, min(n_threads, len(items)))
-        return any(suspect[0] for suspect in suspicions)
+        return any(marks[SUSPECT] for marks in suspicions)
 
 
 def read_only(array):

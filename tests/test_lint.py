@@ -35,7 +35,7 @@ ROAD = """
     core.prediction core.weights
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
-    core.vecmath core.movement core.random
+    core.vecmath core.movement core.random core.balance
     core.units
     core.scalars core.reductions
     core.microkernel

@@ -155,6 +155,36 @@ def test_any_number_of_threads_gives_the_same_bits(on_threads, case, dtype):
         np.testing.assert_array_equal(on_threads[f"{case}, {dtype}, {n}"], alone, err_msg=f"{n} threads")
 
 
+@pytest.fixture
+def uneven(monkeypatch):
+    """A function that lets every training begin with blocks of given shares, which then move towards equal ones."""
+    make = train.make_buffers
+    monkeypatch.setattr(threads, "CROSSOVER_FLOPS", 0)
+    monkeypatch.setattr(threads, "_forked", True)  # blocks run one after the other, so that there may be any number
+
+    def choose(shares):
+        def make_uneven(*args, **kwargs):
+            buffers, slot_size = make(*args, **kwargs)
+            n_blocks = buffers.ends.size // 3
+            if n_blocks == len(shares):
+                buffers.ends[:] = np.tile(np.cumsum(shares), 3)
+                buffers.speeds[:] = np.tile(shares, 2) * n_blocks
+            return buffers, slot_size
+
+        monkeypatch.setattr(train, "make_buffers", make_uneven)
+
+    return choose
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("case", CASES)
+def test_any_shares_give_the_same_bits(uneven, case, dtype):
+    alone = outcome(case, dtype, 1)
+    for shares in ((0.5, 0.5), (0.3, 0.7), (0.61, 0.39), (0.2, 0.5, 0.3), (0.05, 0.4, 0.15, 0.4)):
+        uneven(shares)
+        np.testing.assert_array_equal(outcome(case, dtype, len(shares)), alone, err_msg=f"shares {shares}")
+
+
 @pytest.fixture(scope="module")
 def avx2(tmp_path_factory):
     """Outcomes of code compiled for a processor with AVX2 and without AVX-512."""

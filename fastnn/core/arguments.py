@@ -71,6 +71,7 @@ _COUNTS = (
     "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
     "loss", "solver", "nesterov",
 )  # fmt: skip
+_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "loads", "clocks", "steps")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 PASS = _record(
@@ -78,7 +79,9 @@ PASS = _record(
 )
 BUFFERS = _record(
     Buffers,
-    lambda name, real: OUT(types.int64 if name in ("places", "offsets", "level_rows", "lines", "steps") else real),
+    lambda name, real: OUT(
+        types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in ("ends", "speeds") else real
+    ),
 )
 EXAMPLES = _record(Examples, lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real))
 

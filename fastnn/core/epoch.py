@@ -13,15 +13,29 @@ import math
 from numba import prange
 
 from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .balance import (
+    MARKS,
+    PAIR,
+    SUSPECT,
+    are_even,
+    boundary,
+    cut,
+    next_rows,
+    rebalance,
+    record,
+    ticks,
+    unclaimed,
+)
 from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
 from .microkernel import address_of
 from .movement import prefetch
-from .network import GROUP, boundary, first_product, learn_rows, part_bounds
+from .network import GROUP, first_product, learn_rows, part_bounds
 from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
 from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
 
+FIRST, SECOND = 0, 1  # halves of a step
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
@@ -77,20 +91,34 @@ def advance(places, batch_size, n):
 
 
 @kernel
-def prefetch_offsets(offsets, X, ahead, block, n_blocks):
+def row_share(buffers, block, n_blocks, n):
+    """First of the n rows of the batch that belong to a block in the first half of a step, and the end. Reads: ends."""
+    ends = buffers.ends[:n_blocks]
+    return cut(ends, block, n, PAIR), cut(ends, block + 1, n, PAIR)
+
+
+@kernel
+def weight_share(buffers, block, n_blocks, n):
+    """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
+    ends = buffers.ends[n_blocks : 2 * n_blocks]
+    return cut(ends, block, n, GROUP), cut(ends, block + 1, n, GROUP)
+
+
+@kernel
+def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
     """Where in X the rows lie that this block will read in the next step, as bytes from the block's own columns.
 
     In the second half of a step a block reads its share of the columns of all rows; in the next first half it will read
     all columns of its share of the rows. So each of its rows is named once for each share of the columns.
 
-    Writes: offsets (n_rows,). Reads: ahead, the rows of the next batch.
+    Writes: offsets (n_rows,). Reads: ahead, the rows of the next batch; ends.
     """
     fan_in = X.shape[1]
-    lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
-    own = boundary(block, n_blocks, fan_in, GROUP)
+    lo, hi = row_share(buffers, block, n_blocks, ahead.size)
+    own, _ = weight_share(buffers, block, n_blocks, fan_in)
     k = 0
     for share in range(n_blocks):
-        column = boundary(share, n_blocks, fan_in, GROUP) - own
+        column = weight_share(buffers, share, n_blocks, fan_in)[0] - own
         for r in range(lo, min(hi, lo + offsets.size - k)):
             offsets[k] = (ahead[r] * fan_in + column) * X.itemsize
             k += 1
@@ -124,13 +152,15 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, re
             learn_part(FORTH_AND_BACK, packed, X, labels, targets, sample_weight, members, part, lo, hi, slot)
         restore_denormals(mode)
         return
-    lo, hi = boundary(block, n_blocks, members.size, 2), boundary(block + 1, n_blocks, members.size, 2)
+    start = ticks()
+    lo, hi = row_share(buffers, block, n_blocks, members.size)
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
         # The columns that the second half will read of the other blocks' rows, which other cores are reading now.
-        first, last = boundary(block, n_blocks, X.shape[1], GROUP), boundary(block + 1, n_blocks, X.shape[1], GROUP)
+        first, last = weight_share(buffers, block, n_blocks, X.shape[1])
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
     learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, ready, 0, slot)
+    record(buffers, FIRST, block, start, hi - lo)
     restore_denormals(mode)
 
 
@@ -144,29 +174,33 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
+    start, work = ticks(), 0
     line, address = 0, 0
     if X.shape[1] * X.itemsize < PREFETCH_BYTES or n_rows == 1 or plan.row_splits > 1:
-        lo, hi = boundary(block, n_blocks, ahead.size, 2), boundary(block + 1, n_blocks, ahead.size, 2)
+        lo, hi = row_share(buffers, block, n_blocks, ahead.size)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
     elif prepare:
         line, address = address_of(X.reshape(-1), 0), address_of(buffers.places, plan.batch_size)
     elif ahead.size > 0:
         offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
-        prefetch_offsets(offsets, X, ahead, block, n_blocks)
+        prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks)
         line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
     if prepare:
         share = plan.k_splits // n_blocks
         for split in range(block * share, (block + 1) * share):
             lo, hi = part_bounds(layout, plan, split)
+            work += (hi - lo) * layout.units[1]
             learn_weights(packed, X, 0, lo, hi, n_rows, alpha, scale, rate, False, line, address, slot)
             first_product(packed, X, split, 0, ahead.size, plan.batch_size)
         address = 0
     for layer in range(prepare, plan.n_layers):
         fan_in = layout.units[layer]
-        lo, hi = boundary(block, n_blocks, fan_in, GROUP), boundary(block + 1, n_blocks, fan_in, GROUP)
+        lo, hi = weight_share(buffers, block, n_blocks, fan_in)
+        work += (hi - lo) * layout.units[layer + 1]
         if lo < hi:
             learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot)
         address = 0
+    record(buffers, SECOND, block, start, work)
     restore_denormals(mode)
 
 
@@ -208,6 +242,7 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
             locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
+        rebalance(buffers, FIRST, n_blocks)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -217,10 +252,12 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
         buffers.steps[0] += 1
         # Blocks of whole parts only: a block may read no weight that another writes in this half.
         ready = int(plan.k_splits > 1 and plan.k_splits % n_blocks == 0 and ahead.size > 0)
+        ready = int(ready and are_even(buffers, SECOND, n_blocks))
         if ready:
             locate(buffers.places, plan.batch_size, X, ahead)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, ready, slot_size)
+        rebalance(buffers, SECOND, n_blocks)
     return n_batches
 
 
@@ -246,35 +283,40 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
         locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, 0, block, n_blocks, slot_size)
+        rebalance(buffers, FIRST, n_blocks)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
+        rebalance(buffers, SECOND, n_blocks)
         alpha = dtype.type(0)
     return loss / weights
 
 
 @leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, INTS, INT, INT, INT, group="predict")
-def predict_block(packed, params, X, rows, out, memory, suspect, first, block, n_blocks):
-    """Outputs of one block's share of the rows."""
+def predict_block(packed, params, X, rows, out, memory, marks, first, block, n_blocks):
+    """Outputs of one block's share of the rows, then of what other blocks have not begun yet of theirs."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
-    lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
-    for start in range(lo, hi, sizes.block_rows):
-        m = min(sizes.block_rows, hi - start)
-        there, flag = out[start * n_outputs :], suspect[block : block + 1]
-        predict_rows(packed, params, X, rows, there, levels, slot, flag, first + start, m)
+    for turn in range(n_blocks):
+        owner = (block + turn) % n_blocks
+        start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
+        while m > 0:
+            flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
+            predict_rows(packed, params, X, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
+            start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
 
 
 @entry
-def forward(packed, params, X, rows, out, memory, suspect, first, n_blocks):
+def forward(packed, params, X, rows, out, memory, marks, first, n_blocks):
     """Outputs of the network for as many rows as ``out`` has: of X from ``first`` on, or of ``X[rows[first:]]``.
 
-    Writes: out (n, n_outputs); suspect (n_blocks,), 1 where X may hold NaN or inf. Reads: params, X, rows.
-    Scratch: memory (n_blocks * (level_size + slot_size)).
+    Writes: out (n, n_outputs); marks (n_blocks, MARKS), SUSPECT of a block where X may hold NaN or inf. Reads: params,
+    X, rows. Scratch: memory (n_blocks * (level_size + slot_size)).
     """
     flat = out.reshape(-1)
+    unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
-        predict_block(packed, params, X, rows, flat, memory, suspect, first, block, n_blocks)
+        predict_block(packed, params, X, rows, flat, memory, marks, first, block, n_blocks)

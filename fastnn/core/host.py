@@ -9,10 +9,12 @@ GFLOP/s): 97 % for 2 and 3 units, 70 % for 1; OpenBLAS 86. A tile of four units,
 """
 
 import functools
+import platform
 
 from numba import config
 from numba.core.registry import cpu_target
 
+PROCESSOR = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 UNIT_BYTES = 32
 LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)

@@ -9,6 +9,7 @@ ldr), where ldr is n rounded up to whole vectors.
 
 from .activations import activate, activate_output, backward_from_one, differentiate
 from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack, unpack_layout
+from .balance import boundary
 from .family import family
 from .gemm import NO_C0, product, product_at
 from .host import LINE_BYTES
@@ -25,12 +26,6 @@ NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100
 
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
-
-
-@kernel
-def boundary(block, n_blocks, n, quantum):
-    """First of the n items that belong to a block, blocks of whole quanta as equal as they can be."""
-    return min(n, (block * n // n_blocks + quantum // 2) // quantum * quantum) if block < n_blocks else n
 
 
 @kernel

@@ -13,13 +13,12 @@ the result is bitwise the same in vector loops of any width and in their scalar 
 call share one dtype: mixed dtypes are a typing error, never a silent promotion.
 """
 
-import platform
-
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import lower_builtin, type_callable
 
+from .host import PROCESSOR
 from .microkernel import emit_fma
 
 _BITS = {types.float32: types.int32, types.float64: types.int64}
@@ -134,7 +133,6 @@ def _lower_bits_to_float(context, builder, sig, args):
 
 # ------------------------------------------------------------------------------------------- next to zero
 
-_PROCESSOR = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 _X86_FLUSH = 0x8040  # MXCSR: results next to zero are zero (FZ), operands too (DAZ)
 _ARM_FLUSH = 1 << 24  # FPCR: both (FZ)
 
@@ -167,14 +165,14 @@ def _type_restore_denormals(context):
 def _read_mode(builder):
     """Emit reading the thread's floating-point mode; returns it as an i64, and the bits to set in it."""
     i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
-    if _PROCESSOR == "x86_64":
+    if PROCESSOR == "x86_64":
         place = cgutils.alloca_once(builder, i32)
         read = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.stmxcsr"
         )
         builder.call(read, [builder.bitcast(place, byte)])
         return builder.zext(builder.load(place), i64), _X86_FLUSH
-    if _PROCESSOR == "aarch64":
+    if PROCESSOR == "aarch64":
         read = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, []), "llvm.aarch64.get.fpcr")
         return builder.call(read, []), _ARM_FLUSH
     return ir.Constant(i64, 0), 0
@@ -183,14 +181,14 @@ def _read_mode(builder):
 def _write_mode(builder, mode):
     """Emit setting the thread's floating-point mode."""
     i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
-    if _PROCESSOR == "x86_64":
+    if PROCESSOR == "x86_64":
         place = cgutils.alloca_once(builder, i32)
         builder.store(builder.trunc(mode, i32), place)
         write = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.ldmxcsr"
         )
         builder.call(write, [builder.bitcast(place, byte)])
-    elif _PROCESSOR == "aarch64":
+    elif PROCESSOR == "aarch64":
         write = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [i64]), "llvm.aarch64.set.fpcr"
         )

@@ -9,9 +9,10 @@ import math
 from numba import prange
 
 from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .balance import MARKS, SUSPECT, boundary, next_rows, unclaimed
 from .epoch import penalty, refresh, rows_loss, weight_sum
 from .jit import entry, leaf
-from .network import GROUP, boundary
+from .network import GROUP
 from .scalars import flush_denormals, restore_denormals
 from .sparse import CSR
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
@@ -113,23 +114,28 @@ def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_
 
 
 @leaf(RECORDS, IN, CSR, ROWS, OUT, OUT, INTS, INT, INT, INT, group="sparse")
-def predict_block_sparse(packed, params, csr, rows, out, memory, suspect, first, block, n_blocks):
-    """Outputs of one block's share of the rows."""
+def predict_block_sparse(packed, params, csr, rows, out, memory, marks, first, block, n_blocks):
+    """Outputs of one block's share of the rows, then of what other blocks have not begun yet of theirs."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
-    lo, hi = boundary(block, n_blocks, n, 8), boundary(block + 1, n_blocks, n, 8)
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
-    for start in range(lo, hi, sizes.block_rows):
-        m = min(sizes.block_rows, hi - start)
-        there, flag = out[start * n_outputs :], suspect[block : block + 1]
-        predict_rows_sparse(packed, params, csr, rows, there, levels, slot, flag, first + start, m)
+    for turn in range(n_blocks):
+        owner = (block + turn) % n_blocks
+        start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
+        while m > 0:
+            flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
+            predict_rows_sparse(
+                packed, params, csr, rows, out[start * n_outputs :], levels, slot, flag, first + start, m
+            )
+            start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
 
 
 @entry
-def forward_sparse(packed, params, csr, rows, out, memory, suspect, first, n_blocks):
+def forward_sparse(packed, params, csr, rows, out, memory, marks, first, n_blocks):
     """`epoch.forward` with X in ``csr``."""
     flat = out.reshape(-1)
+    unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
-        predict_block_sparse(packed, params, csr, rows, flat, memory, suspect, first, block, n_blocks)
+        predict_block_sparse(packed, params, csr, rows, flat, memory, marks, first, block, n_blocks)

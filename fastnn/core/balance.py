@@ -1,0 +1,180 @@
+"""How work is divided among the blocks of a parallel loop, one for each thread.
+
+Cores are not equally fast: some processors have fast and slow ones, and a virtual core slows down while its neighbour
+on the same physical core is busy with another guest (two of one Zen 3 server: 444 and 569 us for equal halves of a step
+of 784-100-10, and the other way round a minute later). So the two halves of a training step, which meet at their ends,
+are cut in proportion to how fast each block has lately been, and a block that has predicted its own rows takes over
+from the others. Which rows a block has changes no bit of a result.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import lower_builtin, type_callable
+
+from .host import PROCESSOR
+from .jit import kernel
+from .microkernel import array_data
+
+PAIR = 2  # rows of a batch stay together in twos
+# int64 of each block in ``marks`` of a prediction, a cache line: how often its rows were claimed, whether it has seen
+# rows that are suspect; the rest unused.
+MARKS, SUSPECT = 8, 1
+CLOCK = 8  # int64 of each block in ``clocks``, a cache line: ticks and work of either half, the rest unused
+# A block's speed counts for a share of SMOOTH of what it was measured to be, and within LEAP of what it was believed to
+# be: a thread that is interrupted once in a step moves nothing.
+SMOOTH, LEAP = 0.125, 0.2
+SLOWEST = 0.25  # no block is believed slower than this share of the mean: it would get no rows to be measured by
+TOLERANCE = 1.03  # blocks are cut anew where that promises to save more: weights that change hands change caches
+EVEN = 1.1  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
+
+
+def ticks():
+    """Time in some unit that all processors share; 0 where there is no such clock to be read in a few cycles."""
+    return 0
+
+
+@type_callable(ticks)
+def _type_ticks(context):
+    return lambda: types.int64
+
+
+@lower_builtin(ticks)
+def _lower_ticks(context, builder, sig, args):
+    reads = ir.FunctionType(ir.IntType(64), [])
+    if PROCESSOR == "x86_64":
+        return builder.call(cgutils.get_or_insert_function(builder.module, reads, "llvm.readcyclecounter"), [])
+    if PROCESSOR == "aarch64":  # the cycle counter is the system's there, this one is everybody's
+        return builder.asm(reads, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+    return ir.Constant(ir.IntType(64), 0)
+
+
+def ticket(counters, i):
+    """``counters[i]``, which is then one more: no two threads are given the same."""
+    counters[i] += 1
+    return counters[i] - 1
+
+
+@type_callable(ticket)
+def _type_ticket(context):
+    return lambda counters, i: types.int64(counters, types.int64)
+
+
+@lower_builtin(ticket, types.Array, types.Integer)
+def _lower_ticket(context, builder, sig, args):
+    counter = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
+    return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+
+@kernel
+def boundary(block, n_blocks, n, quantum):
+    """First of the n items that belong to a block, blocks of whole quanta as equal as they can be."""
+    return min(n, (block * n // n_blocks + quantum // 2) // quantum * quantum) if block < n_blocks else n
+
+
+@kernel
+def cut(ends, block, n, quantum):
+    """First of the n items that belong to a block, in whole quanta: `boundary` by speed. Reads: ends."""
+    if block == 0 or block >= ends.size:
+        return 0 if block == 0 else n
+    return min(n, int(ends[block - 1] * n / quantum + 0.5) * quantum)
+
+
+@kernel
+def unclaimed(marks, n_blocks):
+    """Let all rows of all blocks be to do. Writes: marks."""
+    for block in range(n_blocks):
+        marks[block * MARKS] = 0
+
+
+@kernel
+def next_rows(marks, owner, n_blocks, n, most):
+    """First, and number, of the next rows to do of those that belong to a block: at most ``most`` of its share of n.
+
+    Writes: marks.
+    """
+    lo, hi = boundary(owner, n_blocks, n, 8), boundary(owner + 1, n_blocks, n, 8)
+    start = lo + ticket(marks, owner * MARKS) * most
+    return start, min(most, hi - start)
+
+
+@kernel
+def record(buffers, half, block, start, work):
+    """Keep how long a block has taken for its half of a step, from ``start`` to now. Writes: clocks of the block."""
+    buffers.clocks[block * CLOCK + 2 * half] = ticks() - start
+    buffers.clocks[block * CLOCK + 2 * half + 1] = work
+
+
+@kernel
+def slowest(ends, speeds, loads):
+    """Time of the slowest block for ``loads``, rows of (number of items, work of one, quantum), in whole quanta."""
+    most = 0.0
+    for block in range(ends.size):
+        work = 0
+        for i in range(0, loads.size, 3):
+            n, each, quantum = loads[i], loads[i + 1], loads[i + 2]
+            work += (cut(ends, block + 1, n, quantum) - cut(ends, block, n, quantum)) * each
+        most = max(most, work / speeds[block])
+    return most
+
+
+@kernel
+def measure(speeds, clocks, half):
+    """Take what blocks recorded of a half of a step into their speeds; False if there is nothing to learn from.
+
+    With w_b done by block b in t_b: v_b <- v_b + SMOOTH (w_b / t_b / mean(w / t) - v_b), scaled to mean one. Without
+    a time or work of its own a block counts as one like all.
+
+    Writes: speeds. Reads: clocks.
+    """
+    mean, n = 0.0, 0
+    for block in range(speeds.size):
+        spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
+        if spent > 0 and work > 0:
+            mean += work / spent
+            n += 1
+    if n < 2:
+        return False
+    mean /= n
+    total = 0.0
+    for block in range(speeds.size):
+        spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
+        seen = work / spent / mean if spent > 0 and work > 0 else 1.0
+        seen = min(max(seen, speeds[block] * (1 - LEAP)), speeds[block] * (1 + LEAP))
+        speeds[block] += SMOOTH * (seen - speeds[block])
+        total += speeds[block]
+    for block in range(speeds.size):
+        speeds[block] = max(speeds[block] * speeds.size / total, SLOWEST)
+    return True
+
+
+@kernel
+def rebalance(buffers, half, n_blocks):
+    """Learn from the last step how fast the blocks are in one of its halves, and cut this anew where it pays.
+
+    Writes: speeds, ends of this half. Reads: clocks, loads. Scratch: ends of no half.
+    """
+    speeds = buffers.speeds[half * n_blocks : (half + 1) * n_blocks]
+    if n_blocks == 1 or not measure(speeds, buffers.clocks, half):
+        return
+    ends = buffers.ends[half * n_blocks : (half + 1) * n_blocks]
+    others = buffers.ends[2 * n_blocks : 3 * n_blocks]
+    loads = buffers.loads[3:] if half else buffers.loads[:3]
+    total, end = 0.0, 0.0
+    for block in range(n_blocks):
+        total += speeds[block]
+    for block in range(n_blocks):
+        end += speeds[block] / total
+        others[block] = end
+    if slowest(ends, speeds, loads) > TOLERANCE * slowest(others, speeds, loads):
+        for block in range(n_blocks):
+            ends[block] = others[block]
+
+
+@kernel
+def are_even(buffers, half, n_blocks):
+    """Whether blocks are so equally fast that equal parts lose little. Reads: speeds."""
+    lowest = 1.0
+    for block in range(n_blocks):
+        lowest = min(lowest, buffers.speeds[half * n_blocks + block])
+    return lowest * EVEN >= 1.0
