@@ -31,9 +31,10 @@ HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 u
 KINDS, HALF = 5, 4
 TAIL_ROWS = (4, 2, 1)  # what is left of a block of rows is done with these
 LONGEST_PACKED = 256  # rows of a panel of B that is packed: of three units 24 KB, most of a first cache
-# Rows of a piece of A that is read down its columns, and bytes of each that are packed. (Gradients of 784-512-512-10
-# with 128 rows, Zen 3, medians: 62.5 GFLOP/s, 59.6 with 192 bytes; of 784-100-10 with 200 rows 71, 62 with neither.)
-LONGEST_DOWN, CHUNK_BYTES = 128, 384
+# Rows of a piece of A that is read down its columns, and bytes of each that are packed. (Gradients in training, Zen 3,
+# medians: of 784-512-512-10 with 128 rows 62.5 GFLOP/s, 59.6 with 192 bytes; of 784-100-10 with 200 rows 71, 62 with
+# neither; of 256 x 256 weights over 256 rows 93, 89 in pieces of 128.)
+LONGEST_DOWN, CHUNK_BYTES = 100, 384
 
 
 @functools.cache
