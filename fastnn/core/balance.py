@@ -41,12 +41,20 @@ def _type_ticks(context):
 
 @lower_builtin(ticks)
 def _lower_ticks(context, builder, sig, args):
-    reads = ir.FunctionType(ir.IntType(64), [])
-    if PROCESSOR == "x86_64":
-        return builder.call(cgutils.get_or_insert_function(builder.module, reads, "llvm.readcyclecounter"), [])
-    if PROCESSOR == "aarch64":  # the cycle counter is the system's there, this one is everybody's
-        return builder.asm(reads, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
-    return ir.Constant(ir.IntType(64), 0)
+    return emit_ticks(builder, PROCESSOR)
+
+
+def emit_ticks(builder, processor):
+    """Emit reading the clock of a processor."""
+    i64, module = ir.IntType(64), builder.module
+    if processor == "x86_64":
+        read = cgutils.get_or_insert_function(module, ir.FunctionType(i64, []), "llvm.readcyclecounter")
+        return builder.call(read, [])
+    if processor == "aarch64":  # by name: some LLVM's cycle counter is one there that only the system may read
+        signature = ir.FunctionType(i64, [ir.MetaDataType()])
+        read = cgutils.get_or_insert_function(module, signature, "llvm.read_volatile_register.i64")
+        return builder.call(read, [module.add_metadata(["cntvct_el0"])])
+    return ir.Constant(i64, 0)
 
 
 def ticket(counters, i):

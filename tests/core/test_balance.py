@@ -3,8 +3,10 @@
 import threading
 from typing import NamedTuple
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import config, njit
 
 from fastnn.core import balance
@@ -197,6 +199,25 @@ def test_no_number_is_drawn_twice():
         worker.join()
     np.testing.assert_array_equal(np.sort(np.concatenate(drawn)), np.arange(4 * each))
     assert counters.tolist() == [0, 4 * each, 0]
+
+
+@pytest.mark.parametrize(
+    ("processor", "instruction"), [("x86_64", "rdtsc"), ("aarch64", "CNTVCT_EL0"), ("riscv64", None)]
+)
+def test_the_clock_of_other_processors(processor, instruction):
+    """Machine code for them reads the clock that any program may read; none that is not known is read."""
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.IntType(64), []), "clock")
+    builder = ir.IRBuilder(function.append_basic_block())
+    value = balance.emit_ticks(builder, processor)
+    builder.ret(value)
+    if instruction is None:
+        assert value.constant == 0
+        return
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple(f"{processor}-unknown-linux-gnu").create_target_machine()
+    assert instruction.lower() in target.emit_assembly(llvm.parse_assembly(str(module))).lower()
 
 
 def test_the_clock_goes_forward():
