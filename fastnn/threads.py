@@ -20,8 +20,9 @@ from numba import config
 
 from .core.jit import load_leaves
 
-# Work of one step below which a second thread brings nothing. Two parallel regions cost 2.4 us, but half of what a
-# thread reads was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations, takes 31 us on one
+# Work of one step below which a second thread brings nothing, and so a third below half as much again. Two parallel
+# regions cost 2.4 us (2 threads; 3.5 in another machine, 13 on its 16 virtual cores), but half of what a thread reads
+# was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations, takes 31 us on one
 # thread and 32 on two (Zen 4, 2 cores).
 CROSSOVER_FLOPS = 2e6
 PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
@@ -86,7 +87,8 @@ def threads_for(flops, limit, parts=1):
     """
     if parts > 1:
         return min(parts, limit) if flops >= PARTS_CROSSOVER_FLOPS else 1
-    return limit if flops >= CROSSOVER_FLOPS else 1
+    each = CROSSOVER_FLOPS / 2
+    return limit if flops >= limit * each else max(1, int(flops // each))
 
 
 def runner(entry, dtype, n_threads, sparse=False, members=frozenset()):

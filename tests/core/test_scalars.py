@@ -84,7 +84,7 @@ def test_python_twins_take_arrays(dtype):
 
 
 @compiled_only
-@pytest.mark.skipif(scalars._PROCESSOR not in ("x86_64", "aarch64"), reason="this processor's mode is left alone")
+@pytest.mark.skipif(scalars.PROCESSOR not in ("x86_64", "aarch64"), reason="this processor's mode is left alone")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_denormals_are_zero_until_the_mode_is_restored(dtype):
     @njit
