@@ -18,12 +18,12 @@ from .balance import (
     PAIR,
     SUSPECT,
     are_even,
+    begin,
     boundary,
     cut,
     next_rows,
     rebalance,
     record,
-    ticks,
     unclaimed,
 )
 from .host import LINE_BYTES
@@ -152,7 +152,7 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, re
             learn_part(FORTH_AND_BACK, packed, X, labels, targets, sample_weight, members, part, lo, hi, slot)
         restore_denormals(mode)
         return
-    start = ticks()
+    start = begin(n_blocks)
     lo, hi = row_share(buffers, block, n_blocks, members.size)
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
         # The columns that the second half will read of the other blocks' rows, which other cores are reading now.
@@ -160,7 +160,7 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, re
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
     learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, ready, 0, slot)
-    record(buffers, FIRST, block, start, hi - lo)
+    record(buffers, FIRST, block, n_blocks, start, hi - lo)
     restore_denormals(mode)
 
 
@@ -174,7 +174,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
     mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-    start, work = ticks(), 0
+    start, work = begin(n_blocks), 0
     line, address = 0, 0
     if X.shape[1] * X.itemsize < PREFETCH_BYTES or n_rows == 1 or plan.row_splits > 1:
         lo, hi = row_share(buffers, block, n_blocks, ahead.size)
@@ -200,7 +200,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         if lo < hi:
             learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot)
         address = 0
-    record(buffers, SECOND, block, start, work)
+    record(buffers, SECOND, block, n_blocks, start, work)
     restore_denormals(mode)
 
 
