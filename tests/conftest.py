@@ -4,10 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
+from numba import config
 
+import early
 from mnist_files import write_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish(session):
+    if not (config.DISABLE_JIT or session.config.option.collectonly):
+        early.begin({name for item in session.items for name in getattr(item, "fixturenames", ())})
+
+
+def pytest_sessionfinish():
+    early.give_up()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numba import config
 
+import early
 from fastnn import infer, state, threads, train
 from fastnn.core import jit
 from fastnn.core.host import target_features
@@ -185,11 +186,16 @@ def test_any_shares_give_the_same_bits(uneven, case, dtype):
         np.testing.assert_array_equal(outcome(case, dtype, len(shares)), alone, err_msg=f"shares {shares}")
 
 
-@pytest.fixture(scope="module")
-def avx2(tmp_path_factory):
-    """Outcomes of code compiled for a processor with AVX2 and without AVX-512."""
+@early.early
+def avx2(folder):
     host = dict(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
-    return run_script(tmp_path_factory.mktemp("avx2"), "1", "registers", **host)
+    return run_script(folder, "1", "registers", **host)
+
+
+@pytest.fixture(scope="module", name="avx2")
+def avx2_outcomes():
+    """Outcomes of code compiled for a processor with AVX2 and without AVX-512."""
+    return early.result("avx2")
 
 
 @needs_compiler

@@ -12,8 +12,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
+from .arguments import IN, INT, RECORDS, unpack
 from .host import PROCESSOR
-from .jit import kernel
+from .jit import kernel, leaf
 from .microkernel import array_data
 
 PAIR = 2  # rows of a batch stay together in twos
@@ -165,13 +166,13 @@ def measure(speeds, clocks, half):
 
 
 @kernel
-def rebalance(buffers, half, n_blocks):
+def cut_anew(buffers, half, n_blocks):
     """Learn from the last step how fast the blocks are in one of its halves, and cut this anew where it pays.
 
     Writes: speeds, ends of this half. Reads: clocks, loads. Scratch: ends of no half.
     """
     speeds = buffers.speeds[half * n_blocks : (half + 1) * n_blocks]
-    if n_blocks == 1 or not measure(speeds, buffers.clocks, half):
+    if not measure(speeds, buffers.clocks, half):
         return
     ends = buffers.ends[half * n_blocks : (half + 1) * n_blocks]
     others = buffers.ends[2 * n_blocks : 3 * n_blocks]
@@ -185,6 +186,13 @@ def rebalance(buffers, half, n_blocks):
     if slowest(ends, speeds, loads) > TOLERANCE * slowest(others, speeds, loads):
         for block in range(n_blocks):
             ends[block] = others[block]
+
+
+@leaf(RECORDS, IN, INT, INT)
+def rebalance(packed, like, half, n_blocks):
+    """`cut_anew`, for entries: inlined there it took 6 % of a step of 13-64-64-1 with one row on one thread (Zen 3)."""
+    _, _, buffers = unpack(packed, like)
+    cut_anew(buffers, half, n_blocks)
 
 
 @kernel

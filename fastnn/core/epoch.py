@@ -93,6 +93,8 @@ def advance(places, batch_size, n):
 @kernel
 def row_share(buffers, block, n_blocks, n):
     """First of the n rows of the batch that belong to a block in the first half of a step, and the end. Reads: ends."""
+    if n_blocks == 1:
+        return 0, n
     ends = buffers.ends[:n_blocks]
     return cut(ends, block, n, PAIR), cut(ends, block + 1, n, PAIR)
 
@@ -100,6 +102,8 @@ def row_share(buffers, block, n_blocks, n):
 @kernel
 def weight_share(buffers, block, n_blocks, n):
     """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
+    if n_blocks == 1:
+        return 0, n
     ends = buffers.ends[n_blocks : 2 * n_blocks]
     return cut(ends, block, n, GROUP), cut(ends, block + 1, n, GROUP)
 
@@ -242,7 +246,8 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
             locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
-        rebalance(buffers, FIRST, n_blocks)
+        if n_blocks > 1:
+            rebalance(packed, like, FIRST, n_blocks)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -257,7 +262,8 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
             locate(buffers.places, plan.batch_size, X, ahead)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, ready, slot_size)
-        rebalance(buffers, SECOND, n_blocks)
+        if n_blocks > 1:
+            rebalance(packed, like, SECOND, n_blocks)
     return n_batches
 
 
@@ -283,11 +289,13 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
         locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, 0, block, n_blocks, slot_size)
-        rebalance(buffers, FIRST, n_blocks)
+        if n_blocks > 1:
+            rebalance(packed, like, FIRST, n_blocks)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
-        rebalance(buffers, SECOND, n_blocks)
+        if n_blocks > 1:
+            rebalance(packed, like, SECOND, n_blocks)
         alpha = dtype.type(0)
     return loss / weights
 

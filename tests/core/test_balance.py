@@ -31,8 +31,8 @@ class Buffers(NamedTuple):
 
 
 @njit
-def rebalance(ends, speeds, loads, clocks, half, n_blocks):
-    balance.rebalance(Buffers(ends, speeds, loads, clocks), half, n_blocks)
+def cut_anew(ends, speeds, loads, clocks, half, n_blocks):
+    balance.cut_anew(Buffers(ends, speeds, loads, clocks), half, n_blocks)
 
 
 @njit
@@ -86,7 +86,7 @@ def step(buffers, loads, speeds, noise=None):
         spent = work / speed * (1 if noise is None else noise[block])
         buffers.clocks[block * CLOCK + 2 : block * CLOCK + 4] = 1000 * spent, work
         times.append(spent)
-    rebalance(*buffers, 1, len(speeds))
+    cut_anew(*buffers, 1, len(speeds))
     return max(times)
 
 
@@ -167,7 +167,7 @@ def test_without_two_times_nothing_is_learnt(clocks):
     buffers = make_buffers(2, LOADS["rows"])
     buffers.clocks[2:4], buffers.clocks[CLOCK + 2 : CLOCK + 4] = clocks[:2], clocks[2:]
     before = [array.copy() for array in buffers]
-    rebalance(*buffers, 1, 2)
+    cut_anew(*buffers, 1, 2)
     for array, expected in zip(buffers, before, strict=True):
         np.testing.assert_array_equal(array, expected)
 
