@@ -17,6 +17,7 @@ from .host import PROCESSOR
 from .jit import kernel, leaf
 from .microkernel import array_data
 
+FIRST, SECOND = 0, 1  # halves of a step
 PAIR = 2  # rows of a batch stay together in twos
 # int64 of each block in ``marks`` of a prediction, a cache line: how often its rows were claimed, whether it has seen
 # rows that are suspect; the rest unused.
@@ -90,6 +91,15 @@ def cut(ends, block, n, quantum):
 
 
 @kernel
+def share(buffers, half, block, n_blocks, n, quantum):
+    """First of the n items that belong to a block in a half of a step, and the end. Reads: ends."""
+    if n_blocks == 1:
+        return 0, n
+    ends = buffers.ends[half * n_blocks : (half + 1) * n_blocks]
+    return cut(ends, block, n, quantum), cut(ends, block + 1, n, quantum)
+
+
+@kernel
 def unclaimed(marks, n_blocks):
     """Let all rows of all blocks be to do. Writes: marks."""
     for block in range(n_blocks):
@@ -97,19 +107,24 @@ def unclaimed(marks, n_blocks):
 
 
 @kernel
-def next_rows(marks, owner, n_blocks, n, most):
-    """First, and number, of the next rows to do of those that belong to a block: at most ``most`` of its share of n.
+def next_rows(marks, block, n_blocks, n, most):
+    """First, and number, of the next rows of n for a block: of its own while there are, then of others'; at last 0.
 
-    Writes: marks.
+    They come ``most`` at a time, from the front of what belongs to one block. Writes: marks.
     """
-    lo, hi = boundary(owner, n_blocks, n, 8), boundary(owner + 1, n_blocks, n, 8)
-    start = lo + ticket(marks, owner * MARKS) * most
-    return start, min(most, hi - start)
+    start = m = turn = 0
+    while m <= 0 and turn < n_blocks:
+        owner = (block + turn) % n_blocks
+        lo, hi = boundary(owner, n_blocks, n, 8), boundary(owner + 1, n_blocks, n, 8)
+        start = lo + ticket(marks, owner * MARKS) * most
+        m = min(most, hi - start)
+        turn += 1
+    return start, max(m, 0)
 
 
 @kernel
 def begin(n_blocks):
-    """When a block begins its half of a step; reading the clock takes 10 ns, which a block alone need not."""
+    """When a block begins its half of a step; reading the clock takes 11 ns (Zen 3), which a block alone need not."""
     return ticks() if n_blocks > 1 else 0
 
 
@@ -136,6 +151,13 @@ def slowest(ends, speeds, loads):
 
 
 @kernel
+def pace(clocks, half, block):
+    """Work for each tick that a block has recorded in a half of a step; 0 without a time or work. Reads: clocks."""
+    spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
+    return work / spent if spent > 0 and work > 0 else 0.0
+
+
+@kernel
 def measure(speeds, clocks, half):
     """Take what blocks recorded of a half of a step into their speeds; False if there is nothing to learn from.
 
@@ -146,17 +168,17 @@ def measure(speeds, clocks, half):
     """
     mean, n = 0.0, 0
     for block in range(speeds.size):
-        spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
-        if spent > 0 and work > 0:
-            mean += work / spent
-            n += 1
+        seen = pace(clocks, half, block)
+        mean += seen
+        n += seen > 0
     if n < 2:
         return False
     mean /= n
     total = 0.0
     for block in range(speeds.size):
-        spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
-        seen = work / spent / mean if spent > 0 and work > 0 else 1.0
+        seen = pace(clocks, half, block) / mean
+        if seen == 0:
+            seen = 1.0
         seen = min(max(seen, speeds[block] * (1 - LEAP)), speeds[block] * (1 + LEAP))
         speeds[block] += SMOOTH * (seen - speeds[block])
         total += speeds[block]
@@ -176,7 +198,7 @@ def cut_anew(buffers, half, n_blocks):
         return
     ends = buffers.ends[half * n_blocks : (half + 1) * n_blocks]
     others = buffers.ends[2 * n_blocks : 3 * n_blocks]
-    loads = buffers.loads[3:] if half else buffers.loads[:3]
+    loads = buffers.loads[3:] if half == SECOND else buffers.loads[:3]
     total, end = 0.0, 0.0
     for block in range(n_blocks):
         total += speeds[block]

@@ -14,16 +14,18 @@ from numba import prange
 
 from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
 from .balance import (
+    FIRST,
     MARKS,
     PAIR,
+    SECOND,
     SUSPECT,
     are_even,
     begin,
     boundary,
-    cut,
     next_rows,
     rebalance,
     record,
+    share,
     unclaimed,
 )
 from .host import LINE_BYTES
@@ -35,7 +37,6 @@ from .prediction import predict_rows
 from .scalars import flush_denormals, restore_denormals
 from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
 
-FIRST, SECOND = 0, 1  # halves of a step
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
@@ -93,19 +94,13 @@ def advance(places, batch_size, n):
 @kernel
 def row_share(buffers, block, n_blocks, n):
     """First of the n rows of the batch that belong to a block in the first half of a step, and the end. Reads: ends."""
-    if n_blocks == 1:
-        return 0, n
-    ends = buffers.ends[:n_blocks]
-    return cut(ends, block, n, PAIR), cut(ends, block + 1, n, PAIR)
+    return share(buffers, FIRST, block, n_blocks, n, PAIR)
 
 
 @kernel
 def weight_share(buffers, block, n_blocks, n):
     """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
-    if n_blocks == 1:
-        return 0, n
-    ends = buffers.ends[n_blocks : 2 * n_blocks]
-    return cut(ends, block, n, GROUP), cut(ends, block + 1, n, GROUP)
+    return share(buffers, SECOND, block, n_blocks, n, GROUP)
 
 
 @kernel
@@ -121,8 +116,8 @@ def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
     lo, hi = row_share(buffers, block, n_blocks, ahead.size)
     own, _ = weight_share(buffers, block, n_blocks, fan_in)
     k = 0
-    for share in range(n_blocks):
-        column = weight_share(buffers, share, n_blocks, fan_in)[0] - own
+    for other in range(n_blocks):
+        column = weight_share(buffers, other, n_blocks, fan_in)[0] - own
         for r in range(lo, min(hi, lo + offsets.size - k)):
             offsets[k] = (ahead[r] * fan_in + column) * X.itemsize
             k += 1
@@ -190,8 +185,8 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks)
         line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
     if prepare:
-        share = plan.k_splits // n_blocks
-        for split in range(block * share, (block + 1) * share):
+        each = plan.k_splits // n_blocks
+        for split in range(block * each, (block + 1) * each):
             lo, hi = part_bounds(layout, plan, split)
             work += (hi - lo) * layout.units[1]
             learn_weights(packed, X, 0, lo, hi, n_rows, alpha, scale, rate, False, line, address, slot)
@@ -308,13 +303,11 @@ def predict_block(packed, params, X, rows, out, memory, marks, first, block, n_b
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
-    for turn in range(n_blocks):
-        owner = (block + turn) % n_blocks
-        start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
-        while m > 0:
-            flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
-            predict_rows(packed, params, X, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
-            start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
+    flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
+    start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
+    while m > 0:
+        predict_rows(packed, params, X, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
+        start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
 
 
 @entry

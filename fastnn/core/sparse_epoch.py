@@ -121,15 +121,11 @@ def predict_block_sparse(packed, params, csr, rows, out, memory, marks, first, b
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
-    for turn in range(n_blocks):
-        owner = (block + turn) % n_blocks
-        start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
-        while m > 0:
-            flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
-            predict_rows_sparse(
-                packed, params, csr, rows, out[start * n_outputs :], levels, slot, flag, first + start, m
-            )
-            start, m = next_rows(marks, owner, n_blocks, n, sizes.block_rows)
+    flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
+    start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
+    while m > 0:
+        predict_rows_sparse(packed, params, csr, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
+        start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
 
 
 @entry

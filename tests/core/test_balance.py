@@ -46,8 +46,8 @@ def slowest(ends, speeds, loads):
 
 
 @njit
-def next_rows(marks, owner, n_blocks, n, most):
-    return balance.next_rows(marks, owner, n_blocks, n, most)
+def next_rows(marks, block, n_blocks, n, most):
+    return balance.next_rows(marks, block, n_blocks, n, most)
 
 
 @njit
@@ -178,13 +178,26 @@ def test_without_two_times_nothing_is_learnt(clocks):
 def test_rows_are_handed_out_once(n, n_blocks, most):
     marks = np.zeros(n_blocks * MARKS, np.int64)
     done = np.zeros(n, int)
-    for owner in range(n_blocks):
-        start, m = next_rows(marks, owner, n_blocks, n, most)
-        while m > 0:
-            assert m <= most
-            done[start : start + m] += 1
-            start, m = next_rows(marks, owner, n_blocks, n, most)
+    asking, turn = list(range(n_blocks)), 0
+    while asking:  # in turns; who is given nothing asks no more
+        block = asking[turn % len(asking)]
+        start, m = next_rows(marks, block, n_blocks, n, most)
+        assert 0 <= m <= most
+        done[start : start + m] += 1
+        if m == 0:
+            asking.remove(block)
+        turn += 1
     assert (done == 1).all()
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_a_block_does_its_own_rows_first_and_then_all_others(block):
+    """Of 72 rows in three shares, 16 at a time."""
+    marks = np.zeros(3 * MARKS, np.int64)
+    starts = [next_rows(marks, block, 3, 72, 16) for _ in range(7)]
+    order = [24 * ((block + turn) % 3) for turn in range(3)]
+    assert [tuple(pair) for pair in starts[:6]] == [part for lo in order for part in ((lo, 16), (lo + 16, 8))]
+    assert starts[6][1] == 0
 
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python draws one after the other")

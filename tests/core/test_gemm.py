@@ -244,6 +244,15 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
             np.testing.assert_array_equal(owned, np.arange(owned.size))
 
 
+def assert_exact(product_at, problem, strides, table):
+    """A product with these strides and table of A: C is right, and nothing beside it is touched."""
+    m, n, k, c = problem.m, problem.n, problem.k, problem.blank()
+    a, ia, *_ = problem.a
+    product_at(c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 0, *problem.b, m, n, k, *[0] * 7)
+    np.testing.assert_array_equal(problem.result(c), problem.expected, err_msg=f"{m}x{k} {k}x{n}")
+    assert np.isnan(problem.untouched(c)).all()
+
+
 @pytest.mark.nojit
 @by_dtype
 @pytest.mark.parametrize("walk", [gemm.walk_wide, gemm.walk_narrow])
@@ -252,14 +261,9 @@ def test_either_walk_is_exact_on_any_processor(pattern, walk, dtype):
     """As plain Python, so that the walk for other processors than this one is tested too; by strides and by table."""
     for m, n, k in ((3, 9, 40), (34, 25, 140), (40, 7, 300)):
         problem = Problem(pattern, m, n, k, dtype)
-        (a, ia, *own), way = problem.a, by_table(pattern, problem)
+        (_, _, *own), way = problem.a, by_table(pattern, problem)
         for strides, places in ((own, gemm.NOWHERE), way):
-            c = problem.blank()
-            walk(
-                c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, places, 0, *problem.b, m, n, k, *[0] * 7
-            )  # fmt: skip
-            np.testing.assert_array_equal(problem.result(c), problem.expected, err_msg=f"{m}x{k} {k}x{n}")
-            assert np.isnan(problem.untouched(c)).all()
+            assert_exact(walk, problem, strides, places)
 
 
 @compiled_only
@@ -301,10 +305,4 @@ def test_long_sums_and_large_products_are_exact(pattern, dtype):
         )
         for columns in (problem.ldc, whole(n, dtype) + 2):
             problem.ldc = columns
-            (a, ia, *_), (strides, table) = problem.a, by_table(pattern, problem)
-            c = problem.blank()
-            product_at(
-                c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 0, *problem.b, m, n, k, *[0] * 7
-            )  # fmt: skip
-            np.testing.assert_array_equal(problem.result(c), problem.expected, err_msg=f"{m}x{k} {k}x{n}")
-            assert np.isnan(problem.untouched(c)).all()
+            assert_exact(product_at, problem, *by_table(pattern, problem))
