@@ -4,11 +4,9 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 ...; ``coefs`` and ``intercepts`` are views on it, so whoever writes into them writes into the network.
 """
 
-import itertools
-
 import numpy as np
 
-from .core.balance import CLOCK, PAIR
+from .core.balance import CLOCK
 from .core.host import LINE_BYTES, few_registers
 from .core.network import GROUP
 from .core.records import Buffers
@@ -174,11 +172,9 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         offsets=np.zeros(n_threads * batch, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
         lines=lines_of(state, batch),
-        ends=np.tile(np.arange(1, n_threads + 1) / n_threads, 3),
-        speeds=np.ones(2 * n_threads),
-        loads=np.array([(batch, 1, PAIR)] + [(m, n, GROUP) for m, n in itertools.pairwise(layout.units)]).reshape(-1),
+        ends=np.tile(np.arange(1, n_threads + 1) / n_threads, 2),
         clocks=np.zeros(n_threads * CLOCK, np.int64),
-        steps=np.zeros(2, np.int64),
+        steps=np.array([0, 0, 1]),
         scratch=with_room(n_threads * slot_size, dtype, phases["scratch"]),
     )
     return buffers, slot_size

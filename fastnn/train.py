@@ -17,6 +17,7 @@ from .core.records import Examples
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, without_input
+from .shares import Shares
 from .state import State, make_buffers
 from .threads import DOUBTFUL_FLOPS, Faster, runner, threads_for
 
@@ -121,6 +122,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
+    shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
     packed = pack(layout, plan, buffers, source.examples)
     members = members_of(layout, plan)
@@ -150,6 +152,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             stepped = buffers.steps.item(0)
             steps += stepped
             state.step += stepped
+            if shares is not None:
+                shares.follow(stepped)
             if made < n:
                 break
         finite = done == n_batches
@@ -211,8 +215,9 @@ class FullBatch:
         self.gradient = state.moments[0]
         self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
+        self._shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
         self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
-        self._steps = buffers.steps
+        self._steps, self._batch = buffers.steps, chunk
         places = (pack(*self._records), params)
         self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
         weight = data.sample_weight
@@ -230,4 +235,6 @@ class FullBatch:
         for rows in self._parts:
             loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)
             alpha = alpha.dtype.type(0)
+            if self._shares is not None:
+                self._shares.follow(-(-len(rows) // self._batch))
         return loss

@@ -24,7 +24,7 @@ ROAD = """
     parameters encode
     lbfgs evaluation
     train infer
-    state
+    state shares
     plan
     stopping scoring schedules initial
     threads history
@@ -42,7 +42,7 @@ ROAD = """
     core.family
     core.jit core.arguments
     core.host
-    core.cache
+    core.cache core.ingredients
     core.records
 """
 RANK = {

@@ -71,7 +71,7 @@ _COUNTS = (
     "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
     "loss", "solver", "nesterov",
 )  # fmt: skip
-_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "loads", "clocks", "steps")
+_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "steps")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 PASS = _record(
@@ -79,9 +79,7 @@ PASS = _record(
 )
 BUFFERS = _record(
     Buffers,
-    lambda name, real: OUT(
-        types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in ("ends", "speeds") else real
-    ),
+    lambda name, real: OUT(types.int64 if name in _WHOLE_NUMBERS else types.float64 if name == "ends" else real),
 )
 EXAMPLES = _record(Examples, lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real))
 

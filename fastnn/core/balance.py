@@ -3,8 +3,9 @@
 Cores are not equally fast: some processors have fast and slow ones, and a virtual core slows down while its neighbour
 on the same physical core is busy with another guest (two of one Zen 3 server: 444 and 569 us for equal halves of a step
 of 784-100-10, and the other way round a minute later). So the two halves of a training step, which meet at their ends,
-are cut in proportion to how fast each block has lately been, and a block that has predicted its own rows takes over
-from the others. Which rows a block has changes no bit of a result.
+are cut in shares that follow how fast each block has lately been, and a block that has predicted its own rows takes
+over from the others. Which rows a block has changes no bit of a result. Blocks record their times here; who reads them,
+and sets the shares, is ``shares``.
 """
 
 from llvmlite import ir
@@ -12,9 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .arguments import IN, INT, RECORDS, unpack
 from .host import PROCESSOR
-from .jit import kernel, leaf
+from .jit import kernel
 from .microkernel import array_data
 
 FIRST, SECOND = 0, 1  # halves of a step
@@ -23,12 +23,6 @@ PAIR = 2  # rows of a batch stay together in twos
 # rows that are suspect; the rest unused.
 MARKS, SUSPECT = 8, 1
 CLOCK = 8  # int64 of each block in ``clocks``, a cache line: ticks and work of either half, the rest unused
-# A block's speed counts for a share of SMOOTH of what it was measured to be, and within LEAP of what it was believed to
-# be: a thread that is interrupted once in a step moves nothing.
-SMOOTH, LEAP = 0.125, 0.2
-SLOWEST = 0.25  # no block is believed slower than this share of the mean: it would get no rows to be measured by
-TOLERANCE = 1.03  # blocks are cut anew where that promises to save more: weights that change hands change caches
-EVEN = 1.1  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
 
 
 def ticks():
@@ -130,97 +124,10 @@ def begin(n_blocks):
 
 @kernel
 def record(buffers, half, block, n_blocks, start, work):
-    """Keep how long a block has taken for its half of a step, from ``start`` to now. Writes: clocks of the block."""
-    if n_blocks == 1:
-        return
-    buffers.clocks[block * CLOCK + 2 * half] = ticks() - start
-    buffers.clocks[block * CLOCK + 2 * half + 1] = work
+    """Add how long a block has taken for its half of a step, from ``start`` to now, to what was not read yet.
 
-
-@kernel
-def slowest(ends, speeds, loads):
-    """Time of the slowest block for ``loads``, rows of (number of items, work of one, quantum), in whole quanta."""
-    most = 0.0
-    for block in range(ends.size):
-        work = 0
-        for i in range(0, loads.size, 3):
-            n, each, quantum = loads[i], loads[i + 1], loads[i + 2]
-            work += (cut(ends, block + 1, n, quantum) - cut(ends, block, n, quantum)) * each
-        most = max(most, work / speeds[block])
-    return most
-
-
-@kernel
-def pace(clocks, half, block):
-    """Work for each tick that a block has recorded in a half of a step; 0 without a time or work. Reads: clocks."""
-    spent, work = clocks[block * CLOCK + 2 * half], clocks[block * CLOCK + 2 * half + 1]
-    return work / spent if spent > 0 and work > 0 else 0.0
-
-
-@kernel
-def measure(speeds, clocks, half):
-    """Take what blocks recorded of a half of a step into their speeds; False if there is nothing to learn from.
-
-    With w_b done by block b in t_b: v_b <- v_b + SMOOTH (w_b / t_b / mean(w / t) - v_b), scaled to mean one. Without
-    a time or work of its own a block counts as one like all.
-
-    Writes: speeds. Reads: clocks.
+    Writes: clocks of the block.
     """
-    mean, n = 0.0, 0
-    for block in range(speeds.size):
-        seen = pace(clocks, half, block)
-        mean += seen
-        n += seen > 0
-    if n < 2:
-        return False
-    mean /= n
-    total = 0.0
-    for block in range(speeds.size):
-        seen = pace(clocks, half, block) / mean
-        if seen == 0:
-            seen = 1.0
-        seen = min(max(seen, speeds[block] * (1 - LEAP)), speeds[block] * (1 + LEAP))
-        speeds[block] += SMOOTH * (seen - speeds[block])
-        total += speeds[block]
-    for block in range(speeds.size):
-        speeds[block] = max(speeds[block] * speeds.size / total, SLOWEST)
-    return True
-
-
-@kernel
-def cut_anew(buffers, half, n_blocks):
-    """Learn from the last step how fast the blocks are in one of its halves, and cut this anew where it pays.
-
-    Writes: speeds, ends of this half. Reads: clocks, loads. Scratch: ends of no half.
-    """
-    speeds = buffers.speeds[half * n_blocks : (half + 1) * n_blocks]
-    if not measure(speeds, buffers.clocks, half):
-        return
-    ends = buffers.ends[half * n_blocks : (half + 1) * n_blocks]
-    others = buffers.ends[2 * n_blocks : 3 * n_blocks]
-    loads = buffers.loads[3:] if half == SECOND else buffers.loads[:3]
-    total, end = 0.0, 0.0
-    for block in range(n_blocks):
-        total += speeds[block]
-    for block in range(n_blocks):
-        end += speeds[block] / total
-        others[block] = end
-    if slowest(ends, speeds, loads) > TOLERANCE * slowest(others, speeds, loads):
-        for block in range(n_blocks):
-            ends[block] = others[block]
-
-
-@leaf(RECORDS, IN, INT, INT)
-def rebalance(packed, like, half, n_blocks):
-    """`cut_anew`, for entries: inlined there it took 6 % of a step of 13-64-64-1 with one row on one thread (Zen 3)."""
-    _, _, buffers = unpack(packed, like)
-    cut_anew(buffers, half, n_blocks)
-
-
-@kernel
-def are_even(buffers, half, n_blocks):
-    """Whether blocks are so equally fast that equal parts lose little. Reads: speeds."""
-    lowest = 1.0
-    for block in range(n_blocks):
-        lowest = min(lowest, buffers.speeds[half * n_blocks + block])
-    return lowest * EVEN >= 1.0
+    if n_blocks > 1:
+        buffers.clocks[block * CLOCK + 2 * half] += ticks() - start
+        buffers.clocks[block * CLOCK + 2 * half + 1] += work

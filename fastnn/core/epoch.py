@@ -19,11 +19,9 @@ from .balance import (
     PAIR,
     SECOND,
     SUSPECT,
-    are_even,
     begin,
     boundary,
     next_rows,
-    rebalance,
     record,
     share,
     unclaimed,
@@ -241,8 +239,6 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
             locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
-        if n_blocks > 1:
-            rebalance(packed, like, FIRST, n_blocks)
         losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
         if not math.isfinite(losses[batch]):
             return batch
@@ -251,14 +247,11 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
         rate = dtype.type(rates[buffers.steps[0]])
         buffers.steps[0] += 1
         # Blocks of whole parts only: a block may read no weight that another writes in this half.
-        ready = int(plan.k_splits > 1 and plan.k_splits % n_blocks == 0 and ahead.size > 0)
-        ready = int(ready and are_even(buffers, SECOND, n_blocks))
+        ready = int(plan.k_splits > 1 and plan.k_splits % n_blocks == 0 and ahead.size > 0 and buffers.steps[2] != 0)
         if ready:
             locate(buffers.places, plan.batch_size, X, ahead)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, ready, slot_size)
-        if n_blocks > 1:
-            rebalance(packed, like, SECOND, n_blocks)
     return n_batches
 
 
@@ -284,13 +277,9 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
         locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
             learn_row_block(packed, like, X, labels, targets, sample_weight, members, 0, block, n_blocks, slot_size)
-        if n_blocks > 1:
-            rebalance(packed, like, FIRST, n_blocks)
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
-        if n_blocks > 1:
-            rebalance(packed, like, SECOND, n_blocks)
         alpha = dtype.type(0)
     return loss / weights
 

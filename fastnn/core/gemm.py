@@ -212,7 +212,7 @@ def walk_narrow(
                     i_from = 0
                     k_from = width
                 height = HEIGHTS[units - 1]
-                kind = KINDS * (units - 1)
+                kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
                 # Lines of the panel to the left, the next one: as bytes from this panel's.
                 near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
                 i = 0

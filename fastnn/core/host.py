@@ -25,7 +25,9 @@ CROWDED_AVX512, CROWDED_AVX = 10, 8
 # Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
 # 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
 HALVED_AVX512 = (2, 3, 7, 8)
-HALVED_AVX = ()  # 6 rows of 1.5 units are 9 sums, too few: 59 GFLOP/s where 2 units give 71 (Zen 3)
+# 4 rows of 2.5 units are 10 sums. (Zen 3, one core: 784-100-10 with 200 rows 866 us a step without, 858 with it;
+# 784-50-10 with 100 rows 246 and 241.) 6 rows of 1.5 units are 9, too few: 59 GFLOP/s where 2 units give 71.
+HALVED_AVX = (3,)
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
 # without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4

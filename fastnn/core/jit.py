@@ -29,6 +29,7 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from .cache import MachineCodeCache, complain, fingerprint
+from .ingredients import KernelCompiler, LeafCompiler
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
@@ -37,7 +38,7 @@ OPTIONS = {"nogil": True, "error_model": "numpy"}
 # operations for each slice of a buffer), and an allocation in a kernel is a compile error.
 INNER_OPTIONS = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-kernel = njit(**INNER_OPTIONS)
+kernel = njit(pipeline_class=KernelCompiler, **INNER_OPTIONS)
 
 
 # ------------------------------------------------------------------------------------------------- compilation
@@ -127,7 +128,7 @@ if hasattr(os, "register_at_fork"):  # the thread that held the lock does not ex
 
 def compiled_for(function, arguments, real):
     """The dispatcher of ``function``, compiled or loaded for parameters ``arguments`` of a dtype, and its address."""
-    dispatcher = _cached(function, f"leaf_{real}", **INNER_OPTIONS)
+    dispatcher = _cached(function, f"leaf_{real}", pipeline_class=LeafCompiler, **INNER_OPTIONS)
     signature = tuple(argument(real) for argument in arguments)
     dispatcher.compile(signature)
     dispatcher.disable_compile()

@@ -107,9 +107,9 @@ class Buffers(NamedTuple):
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
     lines: np.ndarray  # int64: see `state.lines_of`
-    ends: np.ndarray  # float64 (3, n_blocks): shares of either half of a step up to and with each block; scratch
-    speeds: np.ndarray  # float64 (2, n_blocks): how fast blocks were lately in either half, all being one on average
-    loads: np.ndarray  # int64 (1 + n_layers, 3): what is shared out, in the first half and in the second: `slowest`
-    clocks: np.ndarray  # int64 (n_blocks, CLOCK): what blocks recorded of the last step: `balance.record`
-    steps: np.ndarray  # int64 (2,): steps that the last call made; 1 where `refresh` has seen the weights, else 0
+    ends: np.ndarray  # float64 (2, n_blocks): shares of either half of a step up to and with each block
+    clocks: np.ndarray  # int64 (n_blocks, CLOCK): what blocks recorded since that was last read: `balance.record`
+    # int64 (3,): steps that the last call made; whether `refresh` has seen the weights; whether blocks are about alike
+    # in speed
+    steps: np.ndarray
     scratch: np.ndarray  # slots of equal size, one per block

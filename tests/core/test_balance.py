@@ -1,4 +1,4 @@
-"""Blocks by speed: shares that follow what blocks were measured to do, numbers that are drawn once."""
+"""Shares of blocks: cuts, rows that are handed out once, numbers that are drawn once, the clock."""
 
 import threading
 from typing import NamedTuple
@@ -10,39 +10,14 @@ from llvmlite import ir
 from numba import config, njit
 
 from fastnn.core import balance
-from fastnn.core.balance import CLOCK, MARKS, PAIR, TOLERANCE
+from fastnn.core.balance import CLOCK, FIRST, MARKS, SECOND
 
 pytestmark = pytest.mark.nojit
-GROUP = 8
-# name -> what is shared out in a half of a step: rows of (number of items, work of one, quantum)
-LOADS = {
-    "rows": [(200, 1, PAIR)],
-    "weights": [(784, 100, GROUP), (100, 10, GROUP)],
-    "deep": [(54, 256, GROUP), (256, 256, GROUP), (256, 256, GROUP), (256, 7, GROUP)],
-}
-SPEEDS = {"one slow": (1.0, 0.75), "one fast": (1.4, 1.0), "two kinds": (1.0, 1.0, 0.5, 0.5), "alike": (1.0, 1.0, 1.0)}
-
-
-class Buffers(NamedTuple):
-    ends: np.ndarray
-    speeds: np.ndarray
-    loads: np.ndarray
-    clocks: np.ndarray
-
-
-@njit
-def cut_anew(ends, speeds, loads, clocks, half, n_blocks):
-    balance.cut_anew(Buffers(ends, speeds, loads, clocks), half, n_blocks)
 
 
 @njit
 def cut(ends, block, n, quantum):
     return balance.cut(ends, block, n, quantum)
-
-
-@njit
-def slowest(ends, speeds, loads):
-    return balance.slowest(ends, speeds, loads)
 
 
 @njit
@@ -66,28 +41,13 @@ def ticks():
     return balance.ticks()
 
 
-def make_buffers(n_blocks, loads):
-    """As they are before a first step; the second half shares out ``loads``, the first half rows."""
-    ends = np.tile(np.arange(1, n_blocks + 1) / n_blocks, 3)
-    loads = np.array([(200, 1, PAIR), *loads], dtype=np.int64).reshape(-1)
-    return Buffers(ends, np.ones(2 * n_blocks), loads, np.zeros(n_blocks * CLOCK, np.int64))
+class Clocks(NamedTuple):
+    clocks: np.ndarray
 
 
-def work_of(buffers, loads, block, n_blocks):
-    ends = buffers.ends[n_blocks : 2 * n_blocks]
-    return sum((cut(ends, block + 1, n, q) - cut(ends, block, n, q)) * each for n, each, q in loads)
-
-
-def step(buffers, loads, speeds, noise=None):
-    """One step in which block b does its work at its speed; the time of the slowest."""
-    times = []
-    for block, speed in enumerate(speeds):
-        work = work_of(buffers, loads, block, len(speeds))
-        spent = work / speed * (1 if noise is None else noise[block])
-        buffers.clocks[block * CLOCK + 2 : block * CLOCK + 4] = 1000 * spent, work
-        times.append(spent)
-    cut_anew(*buffers, 1, len(speeds))
-    return max(times)
+@njit
+def record(clocks, half, block, n_blocks, start, work):
+    balance.record(Clocks(clocks), half, block, n_blocks, start, work)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 7])
@@ -108,68 +68,6 @@ def test_any_ends_cut_into_everything_once(n):
         ends = np.cumsum(rng.dirichlet(np.full(n_blocks, 0.3)))
         cuts = [cut(ends, block, n, 2) for block in range(n_blocks + 1)]
         assert cuts[0] == 0 and cuts[-1] == n and (np.diff(cuts) >= 0).all()
-
-
-@pytest.mark.parametrize("speeds", SPEEDS.values(), ids=SPEEDS)
-@pytest.mark.parametrize("loads", LOADS.values(), ids=LOADS)
-def test_shares_follow_speeds(loads, speeds):
-    buffers = make_buffers(len(speeds), loads)
-    first = step(buffers, loads, speeds)
-    for _ in range(60):
-        last = step(buffers, loads, speeds)
-    largest = max(each * quantum for _, each, quantum in loads)
-    best = sum(n * each for n, each, _ in loads) / sum(speeds)
-    assert last <= first
-    assert last <= TOLERANCE * best + largest / min(speeds)
-
-
-@pytest.mark.parametrize("loads", LOADS.values(), ids=LOADS)
-def test_noise_and_single_interruptions_move_nothing(loads):
-    buffers = make_buffers(2, loads)
-    before = buffers.ends[2:4].copy()
-    rng = np.random.default_rng(0)
-    for i in range(300):
-        noise = rng.normal(1, 0.01, 2)
-        if i % 40 == 20:
-            noise[i % 3 % 2] *= 100
-        step(buffers, loads, (1.0, 1.0), noise)
-    np.testing.assert_array_equal(buffers.ends[2:4], before)
-
-
-def test_a_block_that_stood_still_gets_its_share_again():
-    loads = LOADS["rows"]
-    buffers = make_buffers(2, loads)
-    for _ in range(200):
-        step(buffers, loads, (1.0, 0.001))
-    assert 0 < work_of(buffers, loads, 1, 2) < 40
-    for _ in range(200):
-        step(buffers, loads, (1.0, 1.0))
-    assert abs(work_of(buffers, loads, 1, 2) - 100) <= 6
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_shares_too_coarse_for_the_speeds_are_left_alone(seed):
-    """A share is two groups of 8 rows: a third, for a block 3 % faster than others, takes half as long again."""
-    loads = [(256, 256, GROUP)]
-    buffers = make_buffers(16, loads)
-    rng = np.random.default_rng(seed)
-    speeds = rng.uniform(0.95, 1.05, 16)
-    even = step(buffers, loads, speeds)
-    for _ in range(100):
-        assert step(buffers, loads, speeds, rng.normal(1, 0.02, 16)) <= 1.1 * even
-    assert slowest(buffers.ends[16:32], speeds, buffers.loads[3:]) == pytest.approx(even)
-
-
-@pytest.mark.parametrize(
-    "clocks", [(0, 0, 0, 0), (50, 7, 0, 0), (0, 7, 0, 7)], ids=["nothing", "one block", "no clock"]
-)
-def test_without_two_times_nothing_is_learnt(clocks):
-    buffers = make_buffers(2, LOADS["rows"])
-    buffers.clocks[2:4], buffers.clocks[CLOCK + 2 : CLOCK + 4] = clocks[:2], clocks[2:]
-    before = [array.copy() for array in buffers]
-    cut_anew(*buffers, 1, 2)
-    for array, expected in zip(buffers, before, strict=True):
-        np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3])
@@ -237,3 +135,16 @@ def test_the_clock_goes_forward():
     first = ticks()
     sum(range(10_000))
     assert ticks() > first or first == 0
+
+
+def test_times_and_work_add_up_until_they_are_read():
+    clocks = np.zeros(2 * CLOCK, np.int64)
+    for work in (3, 4):
+        record(clocks, SECOND, 1, 2, ticks(), work)
+    record(clocks, FIRST, 0, 1, ticks(), 9)  # a block alone keeps nothing
+    place = CLOCK + 2 * SECOND
+    spent = clocks[place]
+    assert clocks[place + 1] == 7
+    assert spent > 0 or ticks() == 0
+    clocks[place : place + 2] = 0
+    assert not clocks.any()

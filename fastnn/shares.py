@@ -1,0 +1,95 @@
+"""What part of a training step each thread does: more, the faster it has lately been.
+
+The blocks of a step record their times in compiled code, see `core.balance`; between its calls, at most some 0.1 s
+apart, they are read here and the shares are cut anew. No result depends on them.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from .core.balance import CLOCK, FIRST, PAIR, SECOND
+from .core.network import GROUP
+
+STEPS = 16  # steps between two readings: one takes 8 us (two threads, Zen 3)
+# A thread's speed counts for SMOOTH of what it was measured to be, and within LEAP of what it was believed to be.
+SMOOTH, LEAP = 0.5, 0.2
+SLOWEST = 0.25  # no thread is believed slower than this share of the mean: it would get no rows to be measured by
+TOLERANCE = 1.03  # shares are cut anew where that promises to save more: weights that change hands change caches
+EVEN = 1.1  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
+
+
+class Shares:
+    """The shares of one fit's threads in the two halves of a step.
+
+    Parameters
+    ----------
+    layout : Layout
+    plan : TrainPlan
+    buffers : Buffers
+        Whose ``clocks`` are read, and whose ``ends`` and ``steps[2]`` are set.
+    n_threads : int
+
+    Attributes
+    ----------
+    speeds : list of list of float
+        How fast each thread is in either half, one on average.
+    """
+
+    def __init__(self, layout, plan, buffers, n_threads):
+        self._clocks, self._steps = buffers.clocks, buffers.steps
+        self._ends = buffers.ends.reshape(2, n_threads)
+        self._unread = 0
+        units = layout.units.tolist()
+        # Of either half, what is shared out: (number of items, work of one, how many stay together).
+        self._loads = {FIRST: [(int(plan.batch_size), 1, PAIR)], SECOND: [(m, n, GROUP) for m, n in pairwise(units)]}
+        self.speeds = [[1.0] * n_threads for _ in self._loads]
+
+    def follow(self, n_steps):
+        """Take in that ``n_steps`` more steps were made."""
+        self._unread += n_steps
+        if self._unread < STEPS:
+            return
+        self._unread = 0
+        clocks = self._clocks.reshape(-1, CLOCK).tolist()
+        self._clocks[:] = 0
+        for half, loads in self._loads.items():
+            paces = [clock[2 * half + 1] / clock[2 * half] if clock[2 * half] > 0 else 0.0 for clock in clocks]
+            speeds = measured(self.speeds[half], paces)
+            if speeds is not None:
+                self.speeds[half] = speeds
+                total = sum(speeds)
+                ends = np.cumsum([speed / total for speed in speeds]).tolist()
+                if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
+                    self._ends[half] = ends
+        self._steps[2] = min(self.speeds[SECOND]) * EVEN >= 1
+
+
+def measured(speeds, paces):
+    """Speeds of threads that did so much work for each tick, or None if there are no two to be compared.
+
+    v <- v + SMOOTH (pace / mean(pace) - v), scaled to mean one. A thread without a pace counts as one like all.
+    """
+    known = [pace for pace in paces if pace > 0]
+    if len(known) < 2:
+        return None
+    mean = sum(known) / len(known)
+    new = []
+    for speed, pace in zip(speeds, paces, strict=True):
+        seen = min(max(pace / mean if pace > 0 else 1.0, speed * (1 - LEAP)), speed * (1 + LEAP))
+        new.append(speed + SMOOTH * (seen - speed))
+    total = sum(new)
+    return [max(speed * len(new) / total, SLOWEST) for speed in new]
+
+
+def slowest(ends, speeds, loads):
+    """Time of the slowest thread for ``loads``, (number of items, work of one, how many stay together) each.
+
+    Shares are whole groups of items, as `core.balance.share` cuts them.
+    """
+    work = [0] * len(ends)
+    for n, each, together in loads:
+        cuts = [0, *(min(n, int(end * n / together + 0.5) * together) for end in ends[:-1]), n]
+        for thread, (lo, hi) in enumerate(pairwise(cuts)):
+            work[thread] += (hi - lo) * each
+    return max(done / speed for done, speed in zip(work, speeds, strict=True))

@@ -1,0 +1,134 @@
+"""Threads by speed: shares that follow what threads were measured to do."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fastnn.core.balance import CLOCK, FIRST, PAIR, SECOND
+from fastnn.core.network import GROUP
+from fastnn.shares import EVEN, STEPS, TOLERANCE, Shares, slowest
+
+# name -> units of a network; its second half shares out each layer's weight rows
+NETWORKS = {"wide": (784, 100, 10), "deep": (54, 256, 256, 256, 7), "no hidden layer": (64, 10)}
+SPEEDS = {"one slow": (1.0, 0.75), "one fast": (1.4, 1.0), "two kinds": (1.0, 1.0, 0.5, 0.5), "alike": (1.0, 1.0, 1.0)}
+BATCH = 200
+
+
+class Threads:
+    """Threads of given speeds, and the shares that they are given."""
+
+    def __init__(self, units, n):
+        self.ends = np.tile(np.arange(1, n + 1) / n, 2)
+        self.clocks, self.steps = np.zeros(n * CLOCK, np.int64), np.array([0, 0, 1])
+        self.n, self.units = n, units
+        layout, plan = SimpleNamespace(units=np.array(units)), SimpleNamespace(batch_size=np.int64(BATCH))
+        self.shares = Shares(layout, plan, self, n)
+
+    def loads(self, half):
+        return [(BATCH, 1, PAIR)] if half == FIRST else [(m, n, GROUP) for m, n in pairwise(self.units)]
+
+    def time(self, half, speeds):
+        return slowest(self.ends[half * self.n : (half + 1) * self.n], speeds, self.loads(half))
+
+    def work(self, half, thread):
+        """Of one thread: what takes the slowest of them its time, where all others are infinitely fast."""
+        return self.time(half, [1.0 if i == thread else np.inf for i in range(self.n)])
+
+    def run(self, speeds, noise=None, n_steps=STEPS):
+        """So many steps in which each thread does its work at its speed."""
+        for half in (FIRST, SECOND):
+            for thread, speed in enumerate(speeds):
+                work = self.work(half, thread)
+                spent = work / speed * (1 if noise is None else noise[thread])
+                place = thread * CLOCK + 2 * half
+                self.clocks[place : place + 2] += np.array([1000 * n_steps * spent, n_steps * work], np.int64)
+        self.shares.follow(n_steps)
+
+
+@pytest.mark.parametrize("speeds", SPEEDS.values(), ids=SPEEDS)
+@pytest.mark.parametrize("units", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("half", [FIRST, SECOND])
+def test_shares_follow_speeds(half, units, speeds):
+    threads = Threads(units, len(speeds))
+    first = threads.time(half, speeds)
+    for _ in range(12):
+        threads.run(speeds)
+    last = threads.time(half, speeds)
+    loads = threads.loads(half)
+    best = sum(n * each for n, each, _ in loads) / sum(speeds)
+    assert last <= first
+    assert last <= TOLERANCE * best + max(each * together for _, each, together in loads) / min(speeds)
+
+
+def test_equal_parts_are_given_up_while_a_thread_is_slow():
+    threads = Threads(NETWORKS["wide"], 2)
+    slow = (1.0, 1 / (EVEN + 0.2))
+    for speeds, even in (((1.0, 1.0), 1), (slow, 0), ((1.0, 1.0), 1)):
+        for _ in range(12):
+            threads.run(speeds)
+        assert threads.steps.tolist() == [0, 0, even]
+
+
+@pytest.mark.parametrize("units", NETWORKS.values(), ids=NETWORKS)
+def test_noise_moves_nothing(units):
+    threads = Threads(units, 2)
+    before = threads.ends.copy()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        threads.run((1.0, 1.0), rng.normal(1, 0.01, 2))
+    np.testing.assert_array_equal(threads.ends, before)
+
+
+def test_an_interruption_is_forgotten():
+    threads = Threads(NETWORKS["wide"], 2)
+    threads.run((1.0, 1.0), (1.0, 100.0))
+    assert threads.time(FIRST, (1.0, 1.0)) < 1.2 * BATCH / 2
+    for _ in range(8):
+        threads.run((1.0, 1.0))
+    assert threads.time(FIRST, (1.0, 1.0)) <= TOLERANCE * BATCH / 2 + PAIR
+
+
+def test_a_thread_that_stood_still_gets_its_share_again():
+    threads = Threads(NETWORKS["wide"], 2)
+    for _ in range(40):
+        threads.run((1.0, 0.001))
+    assert 0 < threads.work(FIRST, 1) < BATCH / 5
+    for _ in range(40):
+        threads.run((1.0, 1.0))
+    assert abs(threads.work(FIRST, 1) - BATCH / 2) <= 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_too_coarse_for_the_speeds_are_left_alone(seed):
+    """A share is two groups of 8 rows: a third, for a thread 3 % faster than others, takes half as long again."""
+    threads = Threads((256, 256), 16)
+    rng = np.random.default_rng(seed)
+    speeds = rng.uniform(0.95, 1.05, 16)
+    even = threads.time(SECOND, speeds)
+    for _ in range(100):
+        threads.run(speeds, rng.normal(1, 0.02, 16))
+        assert threads.time(SECOND, speeds) <= 1.1 * even
+
+
+@pytest.mark.parametrize(
+    "clocks", [(0, 0, 0, 0), (50, 7, 0, 0), (0, 7, 0, 7)], ids=["nothing", "one thread", "no clock"]
+)
+def test_without_two_times_nothing_is_learnt(clocks):
+    threads = Threads(NETWORKS["wide"], 2)
+    before = threads.ends.copy()
+    threads.clocks[2:4], threads.clocks[CLOCK + 2 : CLOCK + 4] = clocks[:2], clocks[2:]
+    threads.shares.follow(STEPS)
+    np.testing.assert_array_equal(threads.ends, before)
+    assert threads.shares.speeds == [[1.0, 1.0]] * 2
+    assert not threads.clocks.any()
+
+
+def test_few_steps_wait_for_more():
+    threads = Threads(NETWORKS["wide"], 2)
+    for _ in range(STEPS - 1):
+        threads.run((1.0, 0.5), n_steps=1)
+    assert threads.shares.speeds == [[1.0, 1.0]] * 2
+    threads.run((1.0, 0.5), n_steps=1)
+    assert threads.shares.speeds[FIRST][0] > threads.shares.speeds[FIRST][1]
