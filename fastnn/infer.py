@@ -76,9 +76,10 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
     slot_size = output_scratch_size([0 if sparse else units[0], *units[1:]], [*strides[:-1], strides[-1] + 2], height)
     columns = ahead = np.empty(0, np.int64)
     if not (sparse or input_copied) and units[0] * dtype.itemsize >= AHEAD_BYTES and height > AHEAD_ROWS:
-        if not few_registers():  # narrow tiles ask for lines at equal distances, and need no table
+        if not few_registers():  # narrow tiles ask for the next block's rows, at equal distances: they need no table
             columns = dtype.itemsize * np.arange(units[0])
-        ahead = AHEAD_ROWS * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
+        rows_ahead = height if few_registers() else AHEAD_ROWS
+        ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
     counts = (len(units) - 1, by_columns, height, level_size, slot_size)
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)
     return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size, members_of(layout))
