@@ -1,12 +1,15 @@
 """``python -m fastnn warmup``: compile all that a deployment needs, before the first fit. ``cache``: what is where.
 
 Nothing here knows a signature. Tiny fits and predictions call every entry on one thread; the parallel twin of an entry
-takes what its serial twin has taken. So the machine that warms up needs no second core.
+takes what its serial twin has taken. So the machine that warms up needs no second core; where it has one, another
+process compiles for the second dtype meanwhile, and this one then finds that in the cache.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
+import subprocess
 import sys
 import time
 import warnings
@@ -19,6 +22,7 @@ from numba.core import event
 from . import MLPClassifier, MLPRegressor, __version__
 from .core import cache
 from .core.jit import all_members, entries, load_leaves
+from .threads import processors
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
@@ -56,6 +60,25 @@ def jobs(dtypes, sparse):
             yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
 
 
+@contextlib.contextmanager
+def helper(arguments):
+    """A process that warms up for all dtypes but the first while the block runs; None where it would gain nothing.
+
+    It is only quicker so: what it leaves undone is done here. Where the block raises it is ended.
+    """
+    others = arguments.dtype[1:]
+    if not others or processors() < 2 or not sys.executable:
+        yield None
+        return
+    line = [sys.executable, "-m", "fastnn", "warmup", "--dtype", *others, *["--no-sparse"] * (not arguments.sparse)]
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def cache_folder():
     """The folder of the cache, which can be written."""
     if config.DISABLE_JIT:
@@ -91,16 +114,24 @@ def warm_up(arguments):
     place = cache_folder()
     say(f"fastnn {__version__} compiles into {place}")
     start = time.perf_counter()
-    with event.install_recorder("numba:compile") as compiled, warnings.catch_warnings():
+    with (
+        helper(arguments) as other,
+        event.install_recorder("numba:compile") as compiled,
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "fastnn cannot keep")  # it becomes a failure below
-        for name, job in jobs(arguments.dtype, arguments.sparse):
-            began, before = time.perf_counter(), len(compiled.buffer)
-            job()
-            if cache.complaints:
-                raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
-            n = sum(e.is_start for _, e in compiled.buffer[before:])
-            done = f"{n} functions compiled" if n else "found in the cache"
-            say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")
+        for dtype in arguments.dtype:
+            if other is not None and dtype != arguments.dtype[0]:
+                other.wait()
+                say(f"  {dtype + ', by a second process':<30} {time.perf_counter() - start:6.2f} s  since the start")
+            for name, job in jobs([dtype], arguments.sparse):
+                began, before = time.perf_counter(), len(compiled.buffer)
+                job()
+                if cache.complaints:
+                    raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
+                n = sum(e.is_start for _, e in compiled.buffer[before:])
+                done = f"{n} functions compiled" if n else "found in the cache"
+                say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")
     say(f"ready after {time.perf_counter() - start:.1f} s")
     clean(place)
     report(place)

@@ -46,10 +46,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def processors():
+    """Processors that this process is allowed to run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_threads():
     """Threads this process may use: Numba's pool, bounded by the processors it is allowed to run on."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(config.NUMBA_NUM_THREADS, processors))
+    return max(1, min(config.NUMBA_NUM_THREADS, processors()))
 
 
 def resolve_n_jobs(n_jobs):

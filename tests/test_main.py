@@ -258,3 +258,65 @@ def test_ctrl_c_ends_the_warmup(monkeypatch, capsys):
     monkeypatch.setattr(program, "jobs", lambda *_: [("part", press)])
     status, said = main(capsys, "warmup")
     assert (status, said.err.count("\n")) == (130, 1)
+
+
+# ---- the second process ---------------------------------------------------------------------------------------------
+class Helpers:
+    """Stands for ``subprocess.Popen``: processes that would run for a minute, each with the line it was given."""
+
+    def __init__(self):
+        self.lines, self.processes = [], []
+
+    def __call__(self, line, **streams):
+        self.lines.append(line[1:])
+        self.processes.append(START([sys.executable, "-c", "import time; time.sleep(60)"], **streams))
+        return self.processes[-1]
+
+
+START = subprocess.Popen
+# arguments, processors -> what a second process is started with, or None
+HELP = {
+    "both dtypes": ([], 2, ["--dtype", "float64"]),
+    "the other way round, no sparse code": (
+        ["--dtype", "float64", "float32", "--no-sparse"],
+        16,
+        ["--dtype", "float32", "--no-sparse"],
+    ),
+    "one dtype": (["--dtype", "float32"], 2, None),
+    "one processor": ([], 1, None),
+}
+
+
+@pytest.mark.parametrize("case", HELP)
+def test_a_second_process_takes_the_second_dtype(case, monkeypatch):
+    arguments, n_processors, expected = HELP[case]
+    helpers = Helpers()
+    monkeypatch.setattr(subprocess, "Popen", helpers)
+    monkeypatch.setattr(program, "processors", lambda: n_processors)
+    with program.helper(program.parser().parse_args(["warmup", *arguments])) as process:
+        assert (process is None) == (expected is None)
+        if process is not None:
+            assert process.poll() is None
+    assert helpers.lines == ([] if expected is None else [["-m", "fastnn", "warmup", *expected]])
+    assert all(process.poll() is not None for process in helpers.processes)
+
+
+def test_the_second_process_ends_when_the_warmup_fails(monkeypatch, capsys):
+    helpers = Helpers()
+    monkeypatch.setattr(subprocess, "Popen", helpers)
+    monkeypatch.setattr(program, "processors", lambda: 2)
+    monkeypatch.setattr(machine_code, "complaints", [])
+    monkeypatch.setattr(program, "jobs", lambda *_: [("part", lambda: machine_code.complain("No space left"))])
+    status, _ = main(capsys, "warmup")
+    assert status == 1
+    assert [process.poll() is not None for process in helpers.processes] == [True]
+
+
+def test_what_a_second_process_leaves_undone_is_done_here(monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "Popen", lambda line, **streams: START([sys.executable, "-c", ""], **streams))
+    monkeypatch.setattr(program, "processors", lambda: 2)
+    monkeypatch.setattr(program, "clean", lambda place: None)
+    done = []
+    monkeypatch.setattr(program, "jobs", lambda dtypes, sparse: [(dtypes[0], lambda: done.append(dtypes[0]))])
+    assert main(capsys, "warmup")[0] == 0
+    assert done == ["float32", "float64"]
