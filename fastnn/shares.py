@@ -4,14 +4,13 @@ The blocks of a step record their times in compiled code, see `core.balance`; be
 apart, they are read here and the shares are cut anew. No result depends on them.
 """
 
-from itertools import pairwise
-
-import numpy as np
+import math
+from itertools import accumulate, pairwise
 
 from .core.balance import CLOCK, FIRST, PAIR, SECOND
 from .core.network import GROUP
 
-STEPS = 16  # steps between two readings: one takes 8 us (two threads, Zen 3)
+INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two threads, two layers, Zen 3)
 # A thread's speed counts for SMOOTH of what it was measured to be, and within LEAP of what it was believed to be.
 SMOOTH, LEAP = 0.5, 0.2
 SLOWEST = 0.25  # no thread is believed slower than this share of the mean: it would get no rows to be measured by
@@ -39,29 +38,31 @@ class Shares:
     def __init__(self, layout, plan, buffers, n_threads):
         self._clocks, self._steps = buffers.clocks, buffers.steps
         self._ends = buffers.ends.reshape(2, n_threads)
-        self._unread = 0
+        self._read = -math.inf
         units = layout.units.tolist()
         # Of either half, what is shared out: (number of items, work of one, how many stay together).
         self._loads = {FIRST: [(int(plan.batch_size), 1, PAIR)], SECOND: [(m, n, GROUP) for m, n in pairwise(units)]}
+        self._cut = self._ends.tolist()
         self.speeds = [[1.0] * n_threads for _ in self._loads]
 
-    def follow(self, n_steps):
-        """Take in that ``n_steps`` more steps were made."""
-        self._unread += n_steps
-        if self._unread < STEPS:
+    def follow(self, now):
+        """Take in what was recorded up to the time ``now``, in seconds, unless the last reading is recent."""
+        if now - self._read < INTERVAL:
             return
-        self._unread = 0
-        clocks = self._clocks.reshape(-1, CLOCK).tolist()
+        self._read = now
+        clocks = self._clocks.tolist()
         self._clocks[:] = 0
         for half, loads in self._loads.items():
-            paces = [clock[2 * half + 1] / clock[2 * half] if clock[2 * half] > 0 else 0.0 for clock in clocks]
+            times, work = clocks[2 * half :: CLOCK], clocks[2 * half + 1 :: CLOCK]
+            paces = [done / spent if spent > 0 else 0.0 for done, spent in zip(work, times, strict=True)]
             speeds = measured(self.speeds[half], paces)
-            if speeds is not None:
-                self.speeds[half] = speeds
-                total = sum(speeds)
-                ends = np.cumsum([speed / total for speed in speeds]).tolist()
-                if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
-                    self._ends[half] = ends
+            if speeds is None:
+                continue
+            self.speeds[half] = speeds
+            total = sum(speeds)
+            ends = [end / total for end in accumulate(speeds)]
+            if slowest(self._cut[half], speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
+                self._ends[half] = self._cut[half] = ends
         self._steps[2] = min(self.speeds[SECOND]) * EVEN >= 1
 
 

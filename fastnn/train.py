@@ -153,7 +153,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             steps += stepped
             state.step += stepped
             if shares is not None:
-                shares.follow(stepped)
+                shares.follow(time.perf_counter())
             if made < n:
                 break
         finite = done == n_batches
@@ -217,7 +217,7 @@ class FullBatch:
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
         self._shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
         self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
-        self._steps, self._batch = buffers.steps, chunk
+        self._steps = buffers.steps
         places = (pack(*self._records), params)
         self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
         weight = data.sample_weight
@@ -236,5 +236,5 @@ class FullBatch:
             loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)
             alpha = alpha.dtype.type(0)
             if self._shares is not None:
-                self._shares.follow(-(-len(rows) // self._batch))
+                self._shares.follow(time.perf_counter())
         return loss

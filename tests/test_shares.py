@@ -8,7 +8,7 @@ import pytest
 
 from fastnn.core.balance import CLOCK, FIRST, PAIR, SECOND
 from fastnn.core.network import GROUP
-from fastnn.shares import EVEN, STEPS, TOLERANCE, Shares, slowest
+from fastnn.shares import EVEN, INTERVAL, TOLERANCE, Shares, slowest
 
 # name -> units of a network; its second half shares out each layer's weight rows
 NETWORKS = {"wide": (784, 100, 10), "deep": (54, 256, 256, 256, 7), "no hidden layer": (64, 10)}
@@ -22,7 +22,7 @@ class Threads:
     def __init__(self, units, n):
         self.ends = np.tile(np.arange(1, n + 1) / n, 2)
         self.clocks, self.steps = np.zeros(n * CLOCK, np.int64), np.array([0, 0, 1])
-        self.n, self.units = n, units
+        self.n, self.units, self.now = n, units, 0.0
         layout, plan = SimpleNamespace(units=np.array(units)), SimpleNamespace(batch_size=np.int64(BATCH))
         self.shares = Shares(layout, plan, self, n)
 
@@ -36,15 +36,16 @@ class Threads:
         """Of one thread: what takes the slowest of them its time, where all others are infinitely fast."""
         return self.time(half, [1.0 if i == thread else np.inf for i in range(self.n)])
 
-    def run(self, speeds, noise=None, n_steps=STEPS):
-        """So many steps in which each thread does its work at its speed."""
+    def run(self, speeds, noise=None, seconds=INTERVAL):
+        """A call of compiled code, of so many seconds, in which each thread does its work at its speed."""
         for half in (FIRST, SECOND):
             for thread, speed in enumerate(speeds):
                 work = self.work(half, thread)
                 spent = work / speed * (1 if noise is None else noise[thread])
                 place = thread * CLOCK + 2 * half
-                self.clocks[place : place + 2] += np.array([1000 * n_steps * spent, n_steps * work], np.int64)
-        self.shares.follow(n_steps)
+                self.clocks[place : place + 2] += np.array([1000 * spent, work], np.int64)
+        self.now += seconds
+        self.shares.follow(self.now)
 
 
 @pytest.mark.parametrize("speeds", SPEEDS.values(), ids=SPEEDS)
@@ -119,16 +120,18 @@ def test_without_two_times_nothing_is_learnt(clocks):
     threads = Threads(NETWORKS["wide"], 2)
     before = threads.ends.copy()
     threads.clocks[2:4], threads.clocks[CLOCK + 2 : CLOCK + 4] = clocks[:2], clocks[2:]
-    threads.shares.follow(STEPS)
+    threads.shares.follow(INTERVAL)
     np.testing.assert_array_equal(threads.ends, before)
     assert threads.shares.speeds == [[1.0, 1.0]] * 2
     assert not threads.clocks.any()
 
 
-def test_few_steps_wait_for_more():
+def test_soon_after_a_reading_nothing_is_read():
     threads = Threads(NETWORKS["wide"], 2)
-    for _ in range(STEPS - 1):
-        threads.run((1.0, 0.5), n_steps=1)
+    threads.run((1.0, 1.0))
+    for _ in range(3):
+        threads.run((1.0, 0.5), seconds=0.3 * INTERVAL)
     assert threads.shares.speeds == [[1.0, 1.0]] * 2
-    threads.run((1.0, 0.5), n_steps=1)
+    threads.run((1.0, 0.5), seconds=0.3 * INTERVAL)
     assert threads.shares.speeds[FIRST][0] > threads.shares.speeds[FIRST][1]
+    assert not threads.clocks.any()
