@@ -7,6 +7,7 @@ process compiles for the second dtype meanwhile, and this one then finds that in
 
 import argparse
 import contextlib
+import itertools
 import os
 import pathlib
 import subprocess
@@ -79,6 +80,20 @@ def helper(arguments):
         process.wait()
 
 
+def after(process, work, compiled):
+    """The same jobs, begun when a process has ended, if there is one; ended here where nothing was compiled so far.
+
+    Where this process has found everything in the cache, the other one most likely does, and takes seconds to start.
+    """
+    if process is not None and compiled.buffer:
+        began = time.perf_counter()
+        process.wait()
+        say(f"  {'waiting for a second process':<30} {time.perf_counter() - began:6.2f} s")
+    elif process is not None:
+        process.terminate()
+    yield from work
+
+
 def cache_folder():
     """The folder of the cache, which can be written."""
     if config.DISABLE_JIT:
@@ -120,18 +135,15 @@ def warm_up(arguments):
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "fastnn cannot keep")  # it becomes a failure below
-        for dtype in arguments.dtype:
-            if other is not None and dtype != arguments.dtype[0]:
-                other.wait()
-                say(f"  {dtype + ', by a second process':<30} {time.perf_counter() - start:6.2f} s  since the start")
-            for name, job in jobs([dtype], arguments.sparse):
-                began, before = time.perf_counter(), len(compiled.buffer)
-                job()
-                if cache.complaints:
-                    raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
-                n = sum(e.is_start for _, e in compiled.buffer[before:])
-                done = f"{n} functions compiled" if n else "found in the cache"
-                say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")
+        first, others = (jobs(dtypes, arguments.sparse) for dtypes in (arguments.dtype[:1], arguments.dtype[1:]))
+        for name, job in itertools.chain(first, after(other, others, compiled)):
+            began, before = time.perf_counter(), len(compiled.buffer)
+            job()
+            if cache.complaints:
+                raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
+            n = sum(e.is_start for _, e in compiled.buffer[before:])
+            done = f"{n} functions compiled" if n else "found in the cache"
+            say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")
     say(f"ready after {time.perf_counter() - start:.1f} s")
     clean(place)
     report(place)

@@ -42,7 +42,6 @@ class Shares:
         units = layout.units.tolist()
         # Of either half, what is shared out: (number of items, work of one, how many stay together).
         self._loads = {FIRST: [(int(plan.batch_size), 1, PAIR)], SECOND: [(m, n, GROUP) for m, n in pairwise(units)]}
-        self._cut = self._ends.tolist()
         self.speeds = [[1.0] * n_threads for _ in self._loads]
 
     def follow(self, now):
@@ -61,8 +60,8 @@ class Shares:
             self.speeds[half] = speeds
             total = sum(speeds)
             ends = [end / total for end in accumulate(speeds)]
-            if slowest(self._cut[half], speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
-                self._ends[half] = self._cut[half] = ends
+            if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
+                self._ends[half] = ends
         self._steps[2] = min(self.speeds[SECOND]) * EVEN >= 1
 
 

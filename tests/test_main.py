@@ -1,12 +1,13 @@
 """``python -m fastnn``: what a warm-up leaves nothing to do for, what it removes, and what it says when it cannot."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from numba import config
+from numba import config, njit
 
 import early
 from fastnn import __main__ as program
@@ -312,11 +313,30 @@ def test_the_second_process_ends_when_the_warmup_fails(monkeypatch, capsys):
     assert [process.poll() is not None for process in helpers.processes] == [True]
 
 
-def test_what_a_second_process_leaves_undone_is_done_here(monkeypatch, capsys):
-    monkeypatch.setattr(subprocess, "Popen", lambda line, **streams: START([sys.executable, "-c", ""], **streams))
+# seconds that a second process takes, whether the first dtype needs compiling -> how the second process has ended
+ENDS = {"it does its work": (0.5, True, 0), "there is no work": (60, False, -signal.SIGTERM)}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_what_a_second_process_leaves_undone_is_done_here(case, monkeypatch, capsys):
+    """Waited for only where something had to be compiled: a warm-up with a full cache is over before it starts."""
+    seconds, compiles, status = ENDS[case]
+    started, done = [], []
+
+    def start(line, **streams):
+        started.append(START([sys.executable, "-c", f"import time; time.sleep({seconds})"], **streams))
+        return started[-1]
+
+    def job(dtype):
+        if compiles:
+            njit(lambda: dtype)()
+        done.append((dtype, started[0].poll() is None))
+
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(program, "processors", lambda: 2)
     monkeypatch.setattr(program, "clean", lambda place: None)
-    done = []
-    monkeypatch.setattr(program, "jobs", lambda dtypes, sparse: [(dtypes[0], lambda: done.append(dtypes[0]))])
+    monkeypatch.setattr(program, "jobs", lambda dtypes, sparse: [(dtypes[0], lambda: job(dtypes[0]))])
     assert main(capsys, "warmup")[0] == 0
-    assert done == ["float32", "float64"]
+    assert [dtype for dtype, _ in done] == ["float32", "float64"]
+    assert not (compiles and done[1][1])
+    assert started[0].poll() == status

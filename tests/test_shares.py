@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numba import njit
 
+from fastnn.core import balance
 from fastnn.core.balance import CLOCK, FIRST, PAIR, SECOND
 from fastnn.core.network import GROUP
 from fastnn.shares import EVEN, INTERVAL, TOLERANCE, Shares, slowest
@@ -135,3 +137,19 @@ def test_soon_after_a_reading_nothing_is_read():
     threads.run((1.0, 0.5), seconds=0.3 * INTERVAL)
     assert threads.shares.speeds[FIRST][0] > threads.shares.speeds[FIRST][1]
     assert not threads.clocks.any()
+
+
+@njit
+def first_item(ends, thread, n, together):
+    return balance.cut(ends, thread, n, together)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_times_are_those_of_the_shares_that_compiled_code_cuts(seed):
+    rng = np.random.default_rng(seed)
+    for n, together in ((200, PAIR), (7, PAIR), (784, GROUP), (54, GROUP), (10, GROUP)):
+        ends = np.cumsum(rng.dirichlet(np.ones(3)))
+        cuts = [first_item(ends, thread, n, together) for thread in range(4)]
+        for thread in range(3):
+            speeds = [1.0 if i == thread else np.inf for i in range(3)]
+            assert slowest(ends.tolist(), speeds, [(n, 5, together)]) == 5 * (cuts[thread + 1] - cuts[thread])
