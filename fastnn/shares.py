@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 
 from .core.balance import CLOCK, FIRST, PAIR, SECOND
 from .core.network import GROUP
+from .core.records import ALIKE
 
 INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two threads, two layers, Zen 3)
 # A thread's speed counts for SMOOTH of what it was measured to be, and within LEAP of what it was believed to be.
@@ -26,7 +27,7 @@ class Shares:
     layout : Layout
     plan : TrainPlan
     buffers : Buffers
-        Whose ``clocks`` are read, and whose ``ends`` and ``steps[2]`` are set.
+        Whose ``clocks`` are read, and whose ``ends`` and ``progress[ALIKE]`` are set.
     n_threads : int
 
     Attributes
@@ -36,7 +37,7 @@ class Shares:
     """
 
     def __init__(self, layout, plan, buffers, n_threads):
-        self._clocks, self._steps = buffers.clocks, buffers.steps
+        self._clocks, self._progress = buffers.clocks, buffers.progress
         self._ends = buffers.ends.reshape(2, n_threads)
         self._read = -math.inf
         units = layout.units.tolist()
@@ -62,7 +63,7 @@ class Shares:
             ends = [end / total for end in accumulate(speeds)]
             if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
                 self._ends[half] = ends
-        self._steps[2] = min(self.speeds[SECOND]) * EVEN >= 1
+        self._progress[ALIKE] = min(self.speeds[SECOND]) * EVEN >= 1
 
 
 def measured(speeds, paces):

@@ -13,7 +13,7 @@ from .core.epoch import loss_and_gradient, train_epoch
 from .core.network import GROUP
 from .core.random import N_WORDS
 from .core.random import shuffle as shuffle_rows
-from .core.records import Examples
+from .core.records import DERIVED, STEPS, Examples
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, without_input
@@ -149,7 +149,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             call = (packed, state.params, *source.arrays, *some, *own)
             made = run(n, *call) if doubtful else run(*call)
             done += made
-            stepped = buffers.steps.item(0)
+            stepped = buffers.progress.item(STEPS)
             steps += stepped
             state.step += stepped
             if shares is not None:
@@ -217,7 +217,7 @@ class FullBatch:
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
         self._shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
         self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
-        self._steps = buffers.steps
+        self._progress = buffers.progress
         places = (pack(*self._records), params)
         self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
         weight = data.sample_weight
@@ -230,7 +230,7 @@ class FullBatch:
 
     def __call__(self):
         self.gradient[:] = 0
-        self._steps[1] = 0  # weights change between calls
+        self._progress[DERIVED] = 0  # weights change between calls
         loss, alpha = 0.0, self._records[1].alpha
         for rows in self._parts:
             loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)

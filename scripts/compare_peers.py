@@ -22,6 +22,8 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -31,6 +33,9 @@ WORKER = Path(__file__).resolve().parent / "peers" / "worker.py"
 LIBRARIES = {"fastnn": "fastnn", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX"}
 YARDSTICK = "sgemm"
 SGEMM_FLOPS = 2 * 2048**3
+PACE_SECONDS = 0.03  # of either measurement of the cores' pace
+BETWEEN_LOOKS = 0.5  # seconds, while cores are waited for
+WHOLE = 0.9  # of all cores were there: the run was not disturbed
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -96,7 +101,7 @@ def start_children(names: list[str], threads: int) -> tuple[dict[str, Child], di
     return children, missing
 
 
-def time_workload(workload: Workload, children: dict[str, Child], threads: int, options) -> dict:
+def time_workload(workload: Workload, children: dict[str, Child], cores: Cores, options) -> dict:
     """All rounds of one workload at one thread count, as one record of the JSON file."""
     ready, skipped = {}, {}
     least = options.least_epochs if workload.kind == "fit" else 1
@@ -106,37 +111,92 @@ def time_workload(workload: Workload, children: dict[str, Child], threads: int, 
             skipped[name] = reply["skip"]
         else:
             ready[name] = reply
-    times = {name: [] for name in ready}
-    order = list(ready)
-    for _ in range(options.repeats):
-        for name in order:
-            times[name].append(children[name].ask("run")["seconds"])
-        order = order[1:] + order[:1]
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    peak = SGEMM_FLOPS / medians.pop(YARDSTICK) if YARDSTICK in medians else None
-    times.pop(YARDSTICK, None)
-    record = {
+    times, around = time_rounds(ready, children, cores, options.repeats)
+    undisturbed = {
+        name: [seconds for seconds, there in zip(values, around[name], strict=True) if there >= WHOLE * cores.threads]
+        for name, values in times.items()
+    }
+    return {
         "workload": workload.name,
         "job": workload.describe(),
         "n": workload.n,
         "units": list(workload.units),
-        "threads": threads,
-        "seconds": medians,
-        "spread": {name: [min(values), max(values)] for name, values in times.items()},
-        "epochs_per_fit": {name: ready[name]["epochs"] for name in medians},
-        "threads_used": {name: ready[name]["threads"] for name in medians},
+        "threads": cores.threads,
+        "spread": {name: [min(values), max(values)] for name, values in times.items() if name != YARDSTICK},
+        "epochs_per_fit": {name: reply["epochs"] for name, reply in ready.items() if name != YARDSTICK},
+        "threads_used": {name: reply["threads"] for name, reply in ready.items() if name != YARDSTICK},
         "skipped": skipped,
-        "peak_gflops": peak and peak / 1e9,
+        **summary(workload, times),
+        "cores": around,
+        "undisturbed": {
+            "runs": {name: len(values) for name, values in undisturbed.items()},
+            **summary(workload, {name: values for name, values in undisturbed.items() if values}),
+        },
     }
+
+
+class Cores:
+    """How many cores the machine gives, as the yardstick's process finds it.
+
+    Parameters
+    ----------
+    child : Child or None
+        Of the yardstick; None finds nothing.
+    threads : int
+    wait : float
+        Seconds to wait, at most, before a run while not all cores are there.
+    """
+
+    def __init__(self, child: Child | None, threads: int, wait: float):
+        self.child, self.threads, self.wait = child, threads, wait
+        self.fastest = 0.0  # rate of one thread, the best so far
+
+    def look(self) -> float:
+        """Rate of all threads together."""
+        paces = self.child.ask("paces", seconds=PACE_SECONDS)
+        self.fastest = max(self.fastest, paces["one"])
+        return paces["all"]
+
+    def ready(self) -> float:
+        """Rate of all threads together once all cores are there, or after the longest wait."""
+        end = time.monotonic() + self.wait
+        pace = self.look()
+        while pace < WHOLE * self.threads * self.fastest and time.monotonic() < end:
+            time.sleep(BETWEEN_LOOKS)
+            pace = self.look()
+        return pace
+
+
+def time_rounds(
+    names: Iterable[str], children: dict[str, Child], cores: Cores, repeats: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of an epoch in every run of every library, and how many cores there were around it."""
+    order = list(names)
+    times, around = {name: [] for name in order}, {name: [] for name in order}
+    for _ in range(repeats):
+        for name in order:
+            before = cores.child and cores.ready()
+            times[name].append(children[name].ask("run")["seconds"])
+            if cores.child:
+                around[name].append(min(before, cores.look()))
+        order = order[1:] + order[:1]
+    return times, {name: [pace / cores.fastest for pace in paces] for name, paces in around.items()}
+
+
+def summary(workload: Workload, times: dict[str, list[float]]) -> dict:
+    """Medians of the runs, their ratios to fastnn's, and shares of the yardstick's rate."""
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    peak = SGEMM_FLOPS / medians.pop(YARDSTICK) if YARDSTICK in medians else None
+    found = {"seconds": medians, "peak_gflops": peak and peak / 1e9}
     if "fastnn" in medians:
         own = medians["fastnn"]
-        record["ratios"] = {name: value / own for name, value in medians.items() if name != "fastnn"}
+        found["ratios"] = {name: value / own for name, value in medians.items() if name != "fastnn"}
     if peak and workload.data not in ("words", "digits"):  # the products of sparse rows and of searches are not counted
-        record["share_of_peak"] = {name: workload.flops() / value / peak for name, value in medians.items()}
-    return record
+        found["share_of_peak"] = {name: workload.flops() / value / peak for name, value in medians.items()}
+    return found
 
 
-def check_workload(workload: Workload, children: dict[str, Child], threads: int, options) -> dict:
+def check_workload(workload: Workload, children: dict[str, Child], cores: Cores, options) -> dict:
     """The training loss each library reaches in the same number of epochs: they must do the same work."""
     losses = {}
     for name, child in children.items():
@@ -145,7 +205,7 @@ def check_workload(workload: Workload, children: dict[str, Child], threads: int,
         reply = child.ask("prepare", workload=workload.name, n=workload.n, seconds=0.0, least=1)
         if "skip" not in reply:
             losses[name] = child.ask("check", epochs=options.check_epochs)["loss"]
-    return {"workload": workload.name, "job": workload.describe(), "threads": threads, "loss": losses}
+    return {"workload": workload.name, "job": workload.describe(), "threads": cores.threads, "loss": losses}
 
 
 def milliseconds(seconds: float) -> str:
@@ -158,29 +218,42 @@ def print_header(names: list[str], threads: int, check: bool, width: int) -> Non
     print(f"\n{threads} thread{'s' * (threads > 1)}: {what}")
     cells = [f"{LIBRARIES[name]:>16}" for name in names]
     if not check:
-        cells += [f"{'share of peak':>14}", f"{'sgemm GFLOP/s':>14}"]
+        cells += [f"{'share of peak':>14}", f"{'sgemm GFLOP/s':>14}", f"{'cores':>8}"]
     print(f"{'workload':<{width}}" + "".join(cells), flush=True)
 
 
 def print_row(record: dict, names: list[str], width: int) -> None:
+    if "loss" in record:
+        losses = [f"{record['loss'][name]:.5f}" if name in record["loss"] else "-" for name in names]
+        print(f"{record['job']:<{width}}" + "".join(f"{text:>16}" for text in losses), flush=True)
+        return
+    print(f"{record['job']:<{width}}" + cells_of(record, names, record), flush=True)
+    rest = record["undisturbed"]
+    runs = [rest["runs"][name] for name in names if name in rest["runs"]]
+    if any(runs):
+        which = f"  of these, undisturbed: {' '.join(map(str, runs))}"
+        print(f"{which:<{width}}" + cells_of(rest, names, record), flush=True)
+
+
+def cells_of(found: dict, names: list[str], record: dict) -> str:
+    """One line of the table, without its name: what `summary` found in all runs of a record, or in some."""
     cells = []
     for name in names:
-        if "loss" in record:
-            text = f"{record['loss'][name]:.5f}" if name in record["loss"] else "-"
-        elif name not in record["seconds"]:
-            text = "-"
-        else:
-            text = milliseconds(record["seconds"][name])
-            if name in record.get("ratios", {}):
-                text += f" ({record['ratios'][name]:.2f}x)"
+        text = "-"
+        if name in found["seconds"]:
+            text = milliseconds(found["seconds"][name])
+            if name in found.get("ratios", {}):
+                text += f" ({found['ratios'][name]:.2f}x)"
             if name == "torch" and record["threads_used"][name] != record["threads"]:
                 text += "*"
         cells.append(f"{text:>16}")
-    if "loss" not in record:
-        share = record.get("share_of_peak", {}).get("fastnn")
-        cells.append(f"{share:>14.3f}" if share is not None else f"{'-':>14}")
-        cells.append(f"{record['peak_gflops']:>14.1f}" if record["peak_gflops"] else f"{'-':>14}")
-    print(f"{record['job']:<{width}}" + "".join(cells), flush=True)
+    share, peak = found.get("share_of_peak", {}).get("fastnn"), found["peak_gflops"]
+    cells.append(f"{share:>14.3f}" if share is not None else f"{'-':>14}")
+    cells.append(f"{peak:>14.1f}" if peak else f"{'-':>14}")
+    if found is record:
+        there = [value for values in record["cores"].values() for value in values]
+        cells.append(f"{statistics.median(there):>8.2f}" if there else f"{'-':>8}")
+    return "".join(cells)
 
 
 def cpu_name() -> str:
@@ -204,6 +277,13 @@ def read_options(argv: list[str] | None):
     parser.add_argument("--threads", nargs="+", type=int, metavar="N", help="default: 1 and the number of cores")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds, default 7 (3 with --quick)")
     parser.add_argument("--seconds", type=float, metavar="S", help="least time of a fit, default 1 (0.05)")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="wait for all cores before a run, at most S seconds",
+    )
     parser.add_argument("--check", action="store_true", help="compare training losses instead of times")
     parser.add_argument("--check-epochs", type=int, default=5, metavar="N", help="epochs of --check, default 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
@@ -248,11 +328,12 @@ def main(argv: list[str] | None = None) -> int:
         if not results:
             print(", ".join(f"{LIBRARIES.get(name, 'NumPy')} {version}" for name, version in versions.items()))
             for name, reason in missing.items():
-                print(f"missing: {LIBRARIES[name]} ({reason})")
+                print(f"missing: {LIBRARIES.get(name, 'NumPy')} ({reason})")
         names = [name for name in options.peers if name in children]
         print_header(names, threads, options.check, width)
+        cores = Cores(children.get(YARDSTICK), threads, options.wait)
         for workload in workloads:
-            results.append(one_row(workload, children, threads, options))
+            results.append(one_row(workload, children, cores, options))
             print_row(results[-1], names, width)
         for child in children.values():
             child.close()
@@ -264,7 +345,7 @@ def main(argv: list[str] | None = None) -> int:
             "python": platform.python_version(),
             "versions": versions,
             "missing": missing,
-            "settings": {"repeats": options.repeats, "seconds": options.seconds, "quick": options.quick},
+            "settings": {name: getattr(options, name) for name in ("repeats", "seconds", "wait", "quick")},
             "results": results,
         }
         options.json.write_text(json.dumps(report, indent=1) + "\n")

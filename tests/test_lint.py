@@ -35,6 +35,7 @@ ROAD = """
     core.prediction core.weights
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
+    core.meeting
     core.vecmath core.movement core.random core.balance
     core.units
     core.scalars core.reductions

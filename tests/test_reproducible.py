@@ -42,6 +42,7 @@ CASES = {
     "rmsprop": ((46, 64, 64, 7), "relu", "softmax_squared_error", "rmsprop", 50, 210),
     "quadratic cost": ((784, 30, 10), "logistic", "logistic_squared_error", "plain", 10, 65),
 }
+IN_PARTS = ("20-100-1", "rmsprop")  # trained on two threads at most
 SOLVERS = {
     "adam": dict(solver="adam"),
     "rmsprop": dict(solver="rmsprop"),
@@ -146,6 +147,13 @@ def on_threads(tmp_path_factory):
     return run_script(tmp_path_factory.mktemp("threads"), "1,2,4", NUMBA_NUM_THREADS="4")
 
 
+@pytest.fixture(scope="module")
+def too_few_threads(tmp_path_factory):
+    """Outcomes of three and four blocks where OpenMP, if it is what Numba uses, has two threads."""
+    folder = tmp_path_factory.mktemp("limited")
+    return run_script(folder, "3,4", NUMBA_NUM_THREADS="4", OMP_THREAD_LIMIT="2", KMP_DEVICE_THREAD_LIMIT="2")
+
+
 @needs_compiler
 @pytest.mark.parametrize("dtype", [dtype.__name__ for dtype in DTYPES])
 @pytest.mark.parametrize("case", CASES)
@@ -156,6 +164,15 @@ def test_any_number_of_threads_gives_the_same_bits(on_threads, case, dtype):
         np.testing.assert_array_equal(on_threads[f"{case}, {dtype}, {n}"], alone, err_msg=f"{n} threads")
 
 
+@needs_compiler
+@pytest.mark.parametrize("dtype", [dtype.__name__ for dtype in DTYPES])
+@pytest.mark.parametrize("case", CASES)
+def test_threads_that_never_come_change_no_bit(too_few_threads, on_threads, case, dtype):
+    for n in (3, 4):
+        found = too_few_threads[f"{case}, {dtype}, {n}"]
+        np.testing.assert_array_equal(found, on_threads[f"{case}, {dtype}, 1"], err_msg=f"{n} blocks")
+
+
 @pytest.fixture
 def uneven(monkeypatch):
     """A function that lets every training begin with blocks of given shares, which then move towards equal ones."""
@@ -164,15 +181,17 @@ def uneven(monkeypatch):
     monkeypatch.setattr(threads, "_forked", True)  # blocks run one after the other, so that there may be any number
 
     def choose(shares):
+        cut = []
+
         def make_uneven(*args, **kwargs):
             buffers, slot_size = make(*args, **kwargs)
-            n_blocks = buffers.ends.size // 3
-            if n_blocks == len(shares):
-                buffers.ends[:] = np.tile(np.cumsum(shares), 3)
-                buffers.speeds[:] = np.tile(shares, 2) * n_blocks
+            if buffers.ends.size == 2 * len(shares):
+                buffers.ends[:] = np.tile(np.cumsum(shares), 2)
+                cut.append(shares)
             return buffers, slot_size
 
         monkeypatch.setattr(train, "make_buffers", make_uneven)
+        return cut
 
     return choose
 
@@ -182,8 +201,9 @@ def uneven(monkeypatch):
 def test_any_shares_give_the_same_bits(uneven, case, dtype):
     alone = outcome(case, dtype, 1)
     for shares in ((0.5, 0.5), (0.3, 0.7), (0.61, 0.39), (0.2, 0.5, 0.3), (0.05, 0.4, 0.15, 0.4)):
-        uneven(shares)
+        cut = uneven(shares)
         np.testing.assert_array_equal(outcome(case, dtype, len(shares)), alone, err_msg=f"shares {shares}")
+        assert len(cut) == 1 + (case not in IN_PARTS or len(shares) == 2), "the full batch, and training"
 
 
 @early.early

@@ -23,7 +23,7 @@ class Threads:
 
     def __init__(self, units, n):
         self.ends = np.tile(np.arange(1, n + 1) / n, 2)
-        self.clocks, self.steps = np.zeros(n * CLOCK, np.int64), np.array([0, 0, 1])
+        self.clocks, self.progress = np.zeros(n * CLOCK, np.int64), np.array([0, 0, 0, 0, 1])
         self.n, self.units, self.now = n, units, 0.0
         layout, plan = SimpleNamespace(units=np.array(units)), SimpleNamespace(batch_size=np.int64(BATCH))
         self.shares = Shares(layout, plan, self, n)
@@ -71,7 +71,7 @@ def test_equal_parts_are_given_up_while_a_thread_is_slow():
     for speeds, even in (((1.0, 1.0), 1), (slow, 0), ((1.0, 1.0), 1)):
         for _ in range(12):
             threads.run(speeds)
-        assert threads.steps.tolist() == [0, 0, even]
+        assert threads.progress.tolist() == [0, 0, 0, 0, even]
 
 
 @pytest.mark.parametrize("units", NETWORKS.values(), ids=NETWORKS)

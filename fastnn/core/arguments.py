@@ -43,6 +43,11 @@ def INTS(real):
     return types.Array(types.int64, 1, "C")
 
 
+def NUMBERS(real):
+    """A flat array of float64 that the leaf writes, whatever the network's dtype."""
+    return types.Array(types.float64, 1, "C")
+
+
 def INT(real):
     """A count, an offset, a stride or an id."""
     return types.int64
@@ -71,7 +76,8 @@ _COUNTS = (
     "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
     "loss", "solver", "nesterov",
 )  # fmt: skip
-_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "steps")
+_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "meeting", "progress")
+_NUMBERS = ("ends", "factors")
 LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
 PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
 PASS = _record(
@@ -79,7 +85,7 @@ PASS = _record(
 )
 BUFFERS = _record(
     Buffers,
-    lambda name, real: OUT(types.int64 if name in _WHOLE_NUMBERS else types.float64 if name == "ends" else real),
+    lambda name, real: OUT(types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in _NUMBERS else real),
 )
 EXAMPLES = _record(Examples, lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real))
 

@@ -67,7 +67,7 @@ def _type_ticket(context):
 @lower_builtin(ticket, types.Array, types.Integer)
 def _lower_ticket(context, builder, sig, args):
     counter = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
-    return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+    return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "acq_rel")
 
 
 @kernel

@@ -1,7 +1,8 @@
 """The functions that Python calls: an epoch of mini-batches, loss and gradient of the full batch, prediction.
 
-The only parallel loops are here. A training step has two: over blocks of rows, then over blocks of weight rows. How
-many blocks there are changes no bit of the result.
+The only parallel loops are here. A training step has two halves: over blocks of rows, then over blocks of weight rows.
+How many blocks there are changes no bit of the result. The threads of an epoch stay in one loop and meet at the end of
+each half, see `meeting`.
 
 What a block does is a leaf: Numba would compile it anew into the parallel loop and again into the entry around it (a
 first fit took 12.2 s so, 8.9 s with leaves). In parallel entries an assignment to a slice becomes a parallel loop too:
@@ -12,7 +13,21 @@ import math
 
 from numba import prange
 
-from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .arguments import (
+    IN,
+    INT,
+    INTS,
+    LABELS,
+    MATRIX,
+    NUMBERS,
+    OUT,
+    REAL,
+    RECORDS,
+    ROWS,
+    unpack,
+    unpack_all,
+    unpack_pass,
+)
 from .balance import (
     FIRST,
     MARKS,
@@ -28,10 +43,12 @@ from .balance import (
 )
 from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
+from .meeting import OVER, PHASE, all_done, come, convene, look, next_piece, open_phase
 from .microkernel import address_of
 from .movement import prefetch
 from .network import GROUP, first_product, learn_rows, part_bounds
 from .prediction import predict_rows
+from .records import ALIKE, BATCH, DERIVED, READY, STEPS
 from .scalars import flush_denormals, restore_denormals
 from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
 
@@ -133,11 +150,14 @@ def prefetch_rows(X, rows, first, last):
             prefetch(flat, start + column)
 
 
-@leaf(RECORDS, IN, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT)
-def learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size):
+@leaf(RECORDS, IN, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, INT)
+def learn_row_block(
+    packed, like, X, labels, targets, sample_weight, members, ready, block, thread, n_blocks, slot_size
+):
     """First half of a step for one block: its share of the batch's rows, or of the batch's parts.
 
-    With ``ready`` the first layer's sums are there already: see `learn_weight_block`.
+    With ``ready`` the first layer's sums are there already: see `learn_weight_block`. ``thread`` is the block whose
+    thread this is.
     """
     mode = flush_denormals()
     _, plan, buffers = unpack(packed, like)
@@ -157,12 +177,12 @@ def learn_row_block(packed, like, X, labels, targets, sample_weight, members, re
         prefetch_rows(X, members[:lo], first, last)
         prefetch_rows(X, members[hi:], first, last)
     learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, ready, 0, slot)
-    record(buffers, FIRST, block, n_blocks, start, hi - lo)
+    record(buffers, FIRST, thread, n_blocks, start, hi - lo)
     restore_denormals(mode)
 
 
-@leaf(RECORDS, IN, INT, INT, INT, REAL, REAL, REAL, MATRIX, ROWS, INT, INT)
-def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate, X, ahead, prepare, slot_size):
+@leaf(RECORDS, IN, INT, INT, INT, INT, REAL, REAL, REAL, MATRIX, ROWS, INT, INT)
+def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, scale, rate, X, ahead, prepare, slot_size):
     """Second half of a step for one block: its share of the weight rows of every layer.
 
     With ``prepare`` the block then multiplies the next batch, ``ahead``, with its share of the first layer's weights,
@@ -197,7 +217,7 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
         if lo < hi:
             learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot)
         address = 0
-    record(buffers, SECOND, block, n_blocks, start, work)
+    record(buffers, SECOND, thread, n_blocks, start, work)
     restore_denormals(mode)
 
 
@@ -205,10 +225,122 @@ def learn_weight_block(packed, like, block, n_blocks, n_rows, alpha, scale, rate
 def refresh(packed, like):
     """Derive from the weights what training keeps beside them, unless that is there. Writes: transposed, squares."""
     layout, plan, buffers = unpack(packed, like)
-    if buffers.steps[1] == 0:
+    if buffers.progress[DERIVED] == 0:
         for layer in range(plan.n_layers):
             follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
-        buffers.steps[1] = 1
+        buffers.progress[DERIVED] = 1
+
+
+@kernel
+def batch_bounds(plan, n, batch):
+    """First of n rows that belongs to a batch, and the end; twice the end behind the last batch."""
+    return min(batch * plan.batch_size, n), min((batch + 1) * plan.batch_size, n)
+
+
+@kernel
+def begin_batch(packed, like, rows, losses, phase):
+    """Get ready for the next batch whose weights do not sum to zero; the others have loss 0.
+
+    Writes: losses of those; progress, factors, places. Returns ``phase``, or OVER where no batch is left.
+    """
+    _, plan, buffers, (X, _, _, sample_weight) = unpack_all(packed, like)
+    progress = buffers.progress
+    while progress[BATCH] < losses.size:
+        lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
+        members = rows[lo:hi]
+        weights = weight_sum(sample_weight, members)
+        if weights != 0.0:
+            buffers.factors[0] = weights
+            if progress[READY]:
+                advance(buffers.places, plan.batch_size, members.size)
+            else:
+                locate(buffers.places, 0, X, members)
+            return phase
+        losses[progress[BATCH]] = 0.0
+        progress[READY] = 0
+        progress[BATCH] += 1
+    return OVER
+
+
+@kernel
+def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
+    """Take in the loss of the batch, between the halves of its step, and get ready for the second one.
+
+    Writes: losses, progress, factors, places. Returns ``phase``, or OVER where the loss is not finite.
+    """
+    _, plan, buffers, (X, _, _, _) = unpack_all(packed, like)
+    progress, weights = buffers.progress, buffers.factors[0]
+    batch = progress[BATCH]
+    lo, hi = batch_bounds(plan, rows.size, batch)
+    losses[batch] = (rows_loss(buffers, hi - lo) + penalty(buffers, plan.alpha)) / weights
+    if not math.isfinite(losses[batch]):
+        return OVER
+    buffers.factors[1] = rates[progress[STEPS]]
+    progress[STEPS] += 1
+    lo, hi = batch_bounds(plan, rows.size, batch + 1)
+    # Blocks of whole parts only: a block may read no weight that another writes in this half.
+    parts = plan.k_splits > 1 and plan.k_splits % n_blocks == 0
+    progress[READY] = int(parts and lo < hi and progress[ALIKE] != 0)
+    if progress[READY]:
+        locate(buffers.places, plan.batch_size, X, rows[lo:hi])
+    return phase
+
+
+@kernel
+def begin_epoch(packed, like, rows, losses, n_blocks):
+    """Get ready for the first batch. Writes: progress, factors, places, meeting; losses of batches without weight."""
+    _, _, buffers = unpack(packed, like)
+    buffers.progress[BATCH] = buffers.progress[STEPS] = buffers.progress[READY] = 0
+    convene(buffers.meeting, n_blocks, begin_batch(packed, like, rows, losses, 0))
+
+
+@kernel
+def begin_phase(packed, like, rows, rates, losses, n_blocks, done):
+    """Open what follows a phase that is done: even phases are first halves, odd ones second halves of steps.
+
+    Writes: progress, factors, places, losses, meeting. Returns the phase that is open now.
+    """
+    _, _, buffers = unpack(packed, like)
+    if done % 2 == 0:
+        phase = begin_step(packed, like, rows, rates, losses, n_blocks, done + 1)
+    else:
+        buffers.progress[BATCH] += 1
+        phase = begin_batch(packed, like, rows, losses, done + 1)
+    open_phase(buffers.meeting, phase)
+    return phase
+
+
+@leaf(RECORDS, IN, ROWS, NUMBERS, NUMBERS, INT, INT, INT)
+def learn_batches(packed, like, rows, rates, losses, thread, n_blocks, slot_size):
+    """What one thread does of the steps of an epoch: in each half its block, and blocks that nobody else begins.
+
+    Writes: as `train_epoch`. Reads: progress and factors, which stay what they are while a phase is open.
+    """
+    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    meeting, progress, factors = buffers.meeting, buffers.progress, buffers.factors
+    dtype = like.dtype
+    phase = come(meeting, n_blocks)
+    while phase != OVER:
+        block = next_piece(meeting, phase, thread, n_blocks)
+        if block < 0:
+            phase = look(meeting, PHASE)
+            continue
+        ready = progress[READY]
+        lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
+        if phase % 2 == 0:
+            members = rows[lo:hi]
+            learn_row_block(
+                packed, like, X, labels, targets, sample_weight, members, ready, block, thread, n_blocks, slot_size
+            )
+        else:
+            scale, rate = dtype.type(1.0 / factors[0]), dtype.type(factors[1])
+            start, end = batch_bounds(plan, rows.size, progress[BATCH] + 1)
+            ahead = rows[start:end]
+            learn_weight_block(
+                packed, like, block, thread, n_blocks, hi - lo, plan.alpha, scale, rate, X, ahead, ready, slot_size
+            )
+        if all_done(meeting, n_blocks):
+            phase = begin_phase(packed, like, rows, rates, losses, n_blocks, phase)
 
 
 @entry
@@ -220,39 +352,12 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
     Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
     zero makes no step and has loss 0.
     """
-    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, _, buffers = unpack(packed, like)
     refresh(packed, like)
-    dtype, alpha = like.dtype, plan.alpha
-    n_batches = losses.size
-    buffers.steps[0] = ready = 0
-    for batch in range(n_batches):  # ``ready``: whether the first layer's sums of this batch are there
-        members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
-        n = members.size
-        weights = weight_sum(sample_weight, members)
-        losses[batch] = 0.0
-        if weights == 0.0:
-            ready = 0
-            continue
-        if ready:
-            advance(buffers.places, plan.batch_size, n)
-        else:
-            locate(buffers.places, 0, X, members)
-        for block in prange(n_blocks):
-            learn_row_block(packed, like, X, labels, targets, sample_weight, members, ready, block, n_blocks, slot_size)
-        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
-        if not math.isfinite(losses[batch]):
-            return batch
-        ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
-        scale = dtype.type(1.0 / weights)
-        rate = dtype.type(rates[buffers.steps[0]])
-        buffers.steps[0] += 1
-        # Blocks of whole parts only: a block may read no weight that another writes in this half.
-        ready = int(plan.k_splits > 1 and plan.k_splits % n_blocks == 0 and ahead.size > 0 and buffers.steps[2] != 0)
-        if ready:
-            locate(buffers.places, plan.batch_size, X, ahead)
-        for block in prange(n_blocks):
-            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, rate, X, ahead, ready, slot_size)
-    return n_batches
+    begin_epoch(packed, like, rows, losses, n_blocks)
+    for block in prange(n_blocks):
+        learn_batches(packed, like, rows, rates, losses, block, n_blocks, slot_size)
+    return buffers.progress[BATCH]
 
 
 @entry
@@ -276,10 +381,12 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
         n = members.size
         locate(buffers.places, 0, X, members)
         for block in prange(n_blocks):
-            learn_row_block(packed, like, X, labels, targets, sample_weight, members, 0, block, n_blocks, slot_size)
+            learn_row_block(
+                packed, like, X, labels, targets, sample_weight, members, 0, block, block, n_blocks, slot_size
+            )
         loss += rows_loss(buffers, n)
         for block in prange(n_blocks):
-            learn_weight_block(packed, like, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
+            learn_weight_block(packed, like, block, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
         alpha = dtype.type(0)
     return loss / weights
 

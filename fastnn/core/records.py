@@ -90,6 +90,11 @@ class Pass(NamedTuple):
     ahead: np.ndarray  # bytes from a row of X to the lines that are prefetched while it is read; size 0: none are
 
 
+# Of ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's sums of this batch are
+# there; whether what is derived from the weights is there; whether threads are about alike in speed.
+BATCH, STEPS, READY, DERIVED, ALIKE = range(5)
+
+
 class Buffers(NamedTuple):
     """The only arrays that compiled code may write: flat, and of the network's dtype where nothing else is said."""
 
@@ -109,7 +114,7 @@ class Buffers(NamedTuple):
     lines: np.ndarray  # int64: see `state.lines_of`
     ends: np.ndarray  # float64 (2, n_blocks): shares of either half of a step up to and with each block
     clocks: np.ndarray  # int64 (n_blocks, CLOCK): what blocks recorded since that was last read: `balance.record`
-    # int64 (3,): steps that the last call made; whether `refresh` has seen the weights; whether blocks are about alike
-    # in speed
-    steps: np.ndarray
+    meeting: np.ndarray  # int64: where threads meet, see `meeting.convene`
+    progress: np.ndarray  # int64 (5,): where training stands, by the numbers above
+    factors: np.ndarray  # float64 (2,): sum of the weights of the batch's rows, learning rate of its step
     scratch: np.ndarray  # slots of equal size, one per block

@@ -1,18 +1,32 @@
 """``epoch`` for sparse input: the functions that Python calls, with the same loops and the same steps.
 
-Both parallel loops change no bit of the result. The first is balanced by rows, whatever they hold; the blocks of the
-first layer's weight rows come from Python, which knows how full the columns are.
+How many blocks there are changes no bit of the result. First halves are balanced by rows, whatever they hold; the
+blocks of the first layer's weight rows come from Python, which knows how full the columns are.
 """
-
-import math
 
 from numba import prange
 
-from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, unpack, unpack_all, unpack_pass
+from .arguments import (
+    IN,
+    INT,
+    INTS,
+    LABELS,
+    MATRIX,
+    NUMBERS,
+    OUT,
+    REAL,
+    RECORDS,
+    ROWS,
+    unpack,
+    unpack_all,
+    unpack_pass,
+)
 from .balance import MARKS, SUSPECT, boundary, next_rows, unclaimed
-from .epoch import penalty, refresh, rows_loss, weight_sum
+from .epoch import batch_bounds, begin_epoch, begin_phase, penalty, refresh, rows_loss
 from .jit import entry, leaf
+from .meeting import OVER, PHASE, all_done, come, look, next_piece
 from .network import GROUP
+from .records import BATCH
 from .scalars import flush_denormals, restore_denormals
 from .sparse import CSR
 from .sparse_network import learn_rows_sparse, learn_weights_sparse, predict_rows_sparse
@@ -52,40 +66,47 @@ def learn_weight_block_sparse(packed, like, csr, members, bounds, block, n_block
     restore_denormals(mode)
 
 
+@leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, ROWS, INT, INT, INT, group="sparse")
+def learn_batches_sparse(packed, like, csr, rows, rates, losses, bounds, thread, n_blocks, slot_size):
+    """`epoch.learn_batches` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
+    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    meeting, progress, factors = buffers.meeting, buffers.progress, buffers.factors
+    dtype = like.dtype
+    phase = come(meeting, n_blocks)
+    while phase != OVER:
+        block = next_piece(meeting, phase, thread, n_blocks)
+        if block < 0:
+            phase = look(meeting, PHASE)
+            continue
+        lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
+        members = rows[lo:hi]
+        if phase % 2 == 0:
+            start, end = batch_bounds(plan, rows.size, progress[BATCH] + 1)
+            ahead = rows[start:end]
+            learn_row_block_sparse(
+                packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
+            )
+        else:
+            scale, rate = dtype.type(1.0 / factors[0]), dtype.type(factors[1])
+            learn_weight_block_sparse(
+                packed, like, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size
+            )
+        if all_done(meeting, n_blocks):
+            phase = begin_phase(packed, like, rows, rates, losses, n_blocks, phase)
+
+
 @entry
 def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks, slot_size):
     """`epoch.train_epoch` with X in ``csr``.
 
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
-    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, _, buffers = unpack(packed, like)
     refresh(packed, like)
-    dtype, alpha = like.dtype, plan.alpha
-    n_batches = losses.size
-    buffers.steps[0] = 0
-    for batch in range(n_batches):
-        members = rows[batch * plan.batch_size : min((batch + 1) * plan.batch_size, rows.size)]
-        ahead = rows[(batch + 1) * plan.batch_size : min((batch + 2) * plan.batch_size, rows.size)]
-        n = members.size
-        weights = weight_sum(sample_weight, members)
-        losses[batch] = 0.0
-        if weights == 0.0:
-            continue
-        for block in prange(n_blocks):
-            learn_row_block_sparse(
-                packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
-            )
-        losses[batch] = (rows_loss(buffers, n) + penalty(buffers, alpha)) / weights
-        if not math.isfinite(losses[batch]):
-            return batch
-        scale = dtype.type(1.0 / weights)
-        rate = dtype.type(rates[buffers.steps[0]])
-        buffers.steps[0] += 1
-        for block in prange(n_blocks):
-            learn_weight_block_sparse(
-                packed, like, csr, members, bounds, block, n_blocks, alpha, scale, rate, slot_size
-            )
-    return n_batches
+    begin_epoch(packed, like, rows, losses, n_blocks)
+    for block in prange(n_blocks):
+        learn_batches_sparse(packed, like, csr, rows, rates, losses, bounds, block, n_blocks, slot_size)
+    return buffers.progress[BATCH]
 
 
 @entry

@@ -2,7 +2,8 @@
 
 One process per library keeps thread pools and environment variables apart: XLA reads its thread settings once, and
 two OpenMP runtimes in one process disturb each other. The parent lets one child work at a time.
-Requests and answers are lines of JSON: {"do": "prepare" | "run" | "check", ...} -> {...} or {"error"| "skip": text}.
+Requests and answers are lines of JSON: {"do": "prepare" | "run" | "check" | "paces", ...} -> {...}; or {"error": text}
+or {"skip": text}.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ class Timer:
         gc.collect()
         return {"seconds": self.job.run(self.epochs) / self.epochs}
 
+    def paces(self, seconds: float) -> dict:
+        return self.peer.paces(self.threads, seconds)
+
     def check(self, epochs: int) -> dict:
         from peers.workloads import training_loss
 
@@ -77,7 +81,8 @@ def calibrate(job, seconds: float, least: int) -> tuple[int, float]:
 def answer(timer: Timer, request: dict) -> dict:
     do = request.pop("do")
     try:
-        return {"prepare": timer.prepare, "run": timer.run, "check": timer.check}[do](**request)
+        work = {"prepare": timer.prepare, "run": timer.run, "check": timer.check, "paces": timer.paces}
+        return work[do](**request)
     except NotImplementedError as reason:
         return {"skip": str(reason) or "not implemented"}
     except Exception:
