@@ -52,6 +52,7 @@ from .records import ALIKE, BATCH, DERIVED, READY, STEPS
 from .scalars import flush_denormals, restore_denormals
 from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
 
+NOTHING = 1  # the first phase of an epoch: odd, but without work
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
@@ -287,20 +288,25 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
 
 
 @kernel
-def begin_epoch(packed, like, rows, losses, n_blocks):
-    """Get ready for the first batch. Writes: progress, factors, places, meeting; losses of batches without weight."""
-    _, _, buffers = unpack(packed, like)
-    buffers.progress[BATCH] = buffers.progress[STEPS] = buffers.progress[READY] = 0
-    convene(buffers.meeting, n_blocks, begin_batch(packed, like, rows, losses, 0))
+def begin_epoch(buffers, n_blocks):
+    """Let threads meet at the end of a phase without work, behind which the first batch begins: no batch is yet there.
+
+    Writes: progress, meeting.
+    """
+    buffers.progress[BATCH] = -1
+    buffers.progress[STEPS] = buffers.progress[READY] = 0
+    convene(buffers.meeting, n_blocks, NOTHING)
 
 
 @kernel
 def begin_phase(packed, like, rows, rates, losses, n_blocks, done):
     """Open what follows a phase that is done: even phases are first halves, odd ones second halves of steps.
 
-    Writes: progress, factors, places, losses, meeting. Returns the phase that is open now.
+    Writes: progress, factors, places, losses, meeting; transposed, squares. Returns the phase that is open now.
     """
     _, _, buffers = unpack(packed, like)
+    if done == NOTHING:
+        refresh(packed, like)
     if done % 2 == 0:
         phase = begin_step(packed, like, rows, rates, losses, n_blocks, done + 1)
     else:
@@ -332,7 +338,7 @@ def learn_batches(packed, like, rows, rates, losses, thread, n_blocks, slot_size
             learn_row_block(
                 packed, like, X, labels, targets, sample_weight, members, ready, block, thread, n_blocks, slot_size
             )
-        else:
+        elif phase != NOTHING:
             scale, rate = dtype.type(1.0 / factors[0]), dtype.type(factors[1])
             start, end = batch_bounds(plan, rows.size, progress[BATCH] + 1)
             ahead = rows[start:end]
@@ -353,8 +359,7 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
     zero makes no step and has loss 0.
     """
     _, _, buffers = unpack(packed, like)
-    refresh(packed, like)
-    begin_epoch(packed, like, rows, losses, n_blocks)
+    begin_epoch(buffers, n_blocks)
     for block in prange(n_blocks):
         learn_batches(packed, like, rows, rates, losses, block, n_blocks, slot_size)
     return buffers.progress[BATCH]

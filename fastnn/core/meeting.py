@@ -42,11 +42,11 @@ def meeting_size(n_blocks):
 
 @kernel
 def convene(meeting, n_blocks, phase):
-    """Before the parallel loop: ``phase``, 0 or OVER, is open and nobody is here. Writes: meeting."""
+    """Before the parallel loop: ``phase`` is open, all its pieces are free, and nobody is here. Writes: meeting."""
     meeting[DONE] = 0
     meeting[PRESENT] = 0
     for piece in range(n_blocks):
-        meeting[PIECES + piece * LINE] = 0
+        meeting[PIECES + piece * LINE] = phase
     meeting[PHASE] = phase
 
 

@@ -22,7 +22,7 @@ from .arguments import (
     unpack_pass,
 )
 from .balance import MARKS, SUSPECT, boundary, next_rows, unclaimed
-from .epoch import batch_bounds, begin_epoch, begin_phase, penalty, refresh, rows_loss
+from .epoch import NOTHING, batch_bounds, begin_epoch, begin_phase, penalty, refresh, rows_loss
 from .jit import entry, leaf
 from .meeting import OVER, PHASE, all_done, come, look, next_piece
 from .network import GROUP
@@ -86,7 +86,7 @@ def learn_batches_sparse(packed, like, csr, rows, rates, losses, bounds, thread,
             learn_row_block_sparse(
                 packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
             )
-        else:
+        elif phase != NOTHING:
             scale, rate = dtype.type(1.0 / factors[0]), dtype.type(factors[1])
             learn_weight_block_sparse(
                 packed, like, csr, members, bounds, block, n_blocks, plan.alpha, scale, rate, slot_size
@@ -102,8 +102,7 @@ def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks,
     Reads also: bounds (n_blocks + 1,), the first layer's weight rows of each block. Buffers' ``offsets`` hold cursors.
     """
     _, _, buffers = unpack(packed, like)
-    refresh(packed, like)
-    begin_epoch(packed, like, rows, losses, n_blocks)
+    begin_epoch(buffers, n_blocks)
     for block in prange(n_blocks):
         learn_batches_sparse(packed, like, csr, rows, rates, losses, bounds, block, n_blocks, slot_size)
     return buffers.progress[BATCH]
