@@ -20,11 +20,11 @@ from numba import config
 
 from .core.jit import load_leaves
 
-# Work of one step below which a second thread brings nothing, and so a third below half as much again. Two parallel
-# regions cost 2.4 us (2 threads; 3.5 in another machine, 13 on its 16 virtual cores), but half of what a thread reads
-# was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations, takes 31 us on one
-# thread and 32 on two (Zen 4, 2 cores).
-CROSSOVER_FLOPS = 2e6
+# Work of one step below which a second thread brings nothing, and so a third below half as much again. A meeting of two
+# threads takes .1 to .3 us (entering a parallel loop, as a prediction does, 1.5 to 4.8 in the same minutes; Zen 3), but
+# half of what a thread reads was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations,
+# takes about as long on two threads as on one, 128-96-10 with batches of 32, 1.8e6, .89 of the time.
+CROSSOVER_FLOPS = 1.5e6
 PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
 DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.neural_network import MLPClassifier
 
+import compare_peers
 from peers import workloads
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -41,6 +42,48 @@ def test_quick_run_writes_times_ratios_and_share(tmp_path):
         assert row["epochs_per_fit"][name] >= 1 and row["threads_used"][name] == 1
         assert 0 < row["share_of_peak"][name] < 1
     assert row["ratios"] == {"sklearn": pytest.approx(row["seconds"]["sklearn"] / row["seconds"]["fastnn"])}
+    whole = {name: sum(cores >= compare_peers.WHOLE for cores in row["cores"][name]) for name in row["cores"]}
+    assert {name: len(values) for name, values in row["cores"].items()} == dict(sgemm=2, fastnn=2, sklearn=2)
+    assert all(cores > 0 for values in row["cores"].values() for cores in values)
+    assert row["undisturbed"]["runs"] == whole
+    assert set(row["undisturbed"]["seconds"]) == {name for name in ("fastnn", "sklearn") if whole[name]}
+
+
+class Yardstick:
+    """Stands in for the yardstick's process: what it answers when it is asked for paces, one after the other."""
+
+    def __init__(self, *paces):
+        self.paces = list(paces)
+
+    def ask(self, do, seconds):
+        one, together = self.paces.pop(0)
+        return {"one": one, "all": together}
+
+
+@pytest.mark.parametrize(
+    ("paces", "wait", "found", "left"),
+    [
+        ([(10, 19)], 60, 19, 0),  # all are there
+        ([(10, 11), (9, 15), (10, 18), (10, 20)], 60, 18, 1),  # 0.9 of two are enough
+        ([(10, 11), (10, 20)], 0, 11, 1),  # nobody waits
+        ([(8, 16), (10, 20)], 60, 16, 1),  # the best pace of one thread that was seen so far is what counts
+    ],
+)
+def test_waiting_for_all_cores(paces, wait, found, left, monkeypatch):
+    monkeypatch.setattr(compare_peers, "BETWEEN_LOOKS", 0)
+    child = Yardstick(*paces)
+    assert compare_peers.Cores(child, 2, wait).ready() == found
+    assert len(child.paces) == left
+
+
+def test_medians_of_undisturbed_runs_stand_beside_those_of_all():
+    workload = workloads.BY_NAME["mnist-100"]
+    found = compare_peers.summary(workload, {"sgemm": [1.0, 3.0, 2.0], "fastnn": [0.1, 0.3], "jax": [0.6]})
+    assert found["seconds"] == {"fastnn": pytest.approx(0.2), "jax": 0.6} and found["ratios"] == {
+        "jax": pytest.approx(3)
+    }
+    assert found["peak_gflops"] == pytest.approx(compare_peers.SGEMM_FLOPS / 2e9)
+    assert found["share_of_peak"]["jax"] == pytest.approx(workload.flops() / 0.6 / compare_peers.SGEMM_FLOPS * 2)
 
 
 def test_check_finds_the_loss_of_scikit_learn(tmp_path):
