@@ -20,11 +20,13 @@ from numba import config
 
 from .core.jit import load_leaves
 
-# Work of one step below which a second thread brings nothing, and so a third below half as much again. A meeting of two
-# threads takes .1 to .3 us (entering a parallel loop, as a prediction does, 1.5 to 4.8 in the same minutes; Zen 3), but
-# half of what a thread reads was written by the other: 20-100-1 with batches of 200 taken whole, 1.7e6 operations,
-# takes about as long on two threads as on one, 128-96-10 with batches of 32, 1.8e6, .89 of the time.
-CROSSOVER_FLOPS = 1.5e6
+# Work of a parallel call below which a second thread brings nothing, and so a third below half as much again: entering
+# the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a
+# thread reads was written by the other. (Predictions of 1.75e6 operations take 1.04 to 1.17 of the time on two.)
+CROSSOVER_FLOPS = 2e6
+# The same, as a share of it, for the steps of an epoch, whose threads stay in one loop and meet in .1 to .3 us.
+# (128-96-10 with batches of 32, 1.8e6 operations, .89 of the time on two; 784-30-10 with batches of 10, 1e6, 1.02.)
+STEP = 0.75
 PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
 DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`
 
@@ -84,14 +86,15 @@ def resolve_n_jobs(n_jobs):
     return min(n_jobs, pool) if n_jobs > 0 else max(1, pool + 1 + n_jobs)
 
 
-def threads_for(flops, limit, parts=1):
+def threads_for(flops, limit, parts=0):
     """Threads worth using, at most ``limit``, for parallel calls of ``flops`` floating-point operations each.
 
-    ``parts`` is that of the batch in training: more than one are what threads can share.
+    ``parts`` is that of the batch, if they are the steps of an epoch: more than one are what threads can share. It is 0
+    for calls that each enter a parallel loop.
     """
     if parts > 1:
         return min(parts, limit) if flops >= PARTS_CROSSOVER_FLOPS else 1
-    each = CROSSOVER_FLOPS / 2
+    each = CROSSOVER_FLOPS / 2 * (STEP if parts else 1)
     return limit if flops >= limit * each else max(1, int(flops // each))
 
 

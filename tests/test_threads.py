@@ -48,8 +48,9 @@ def test_other_n_jobs_are_refused_by_name(kind, n_jobs):
     [(0.99, 16, 1), (1, 16, 2), (1.6, 16, 3), (7.9, 16, 15), (8, 16, 16), (500, 16, 16), (1, 2, 2), (500, 1, 1)],
 )
 def test_every_thread_has_its_share_of_work(work, limit, expected):
-    """``work`` in units of what two threads are worth."""
+    """``work`` in units of what two threads are worth, which is less where threads stay in one loop."""
     assert threads.threads_for(work * threads.CROSSOVER_FLOPS, limit) == expected
+    assert threads.threads_for(work * threads.CROSSOVER_FLOPS * threads.STEP, limit, parts=1) == expected
 
 
 # ---- parallel work in processes of its own --------------------------------------------------------------------------

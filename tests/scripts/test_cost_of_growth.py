@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import cost_of_growth as growth
-from fastnn.threads import CROSSOVER_FLOPS
+from fastnn.threads import CROSSOVER_FLOPS, STEP
 
 
 def test_quick_run_measures_and_draws_panel_by_panel(tmp_path, capsys):
@@ -34,7 +34,7 @@ def test_quick_run_measures_and_draws_panel_by_panel(tmp_path, capsys):
 
 
 def test_marks_stand_where_an_amount_reaches_its_limit(monkeypatch):
-    assert growth.THREADED_FLOPS == CROSSOVER_FLOPS
+    assert growth.THREADED_FLOPS == STEP * CROSSOVER_FLOPS
     assert growth.crossing((1, 2, 4), (10, 20, 40), 20) == pytest.approx(2)
     assert growth.crossing((1, 4), (10, 40), 20) == pytest.approx(2)
     assert growth.crossing((1, 2), (10, 20), 5) is None
