@@ -148,7 +148,7 @@ def make_plan(
         n_params=np.int64(n_params(layout)),
         moment_stride=np.int64(moment_stride(n_params(layout))),
         batch_size=np.int64(batch_size),
-        k_splits=np.int64(1 if solver == "lbfgs" else k_splits(units)),
+        k_splits=np.int64(1 if solver == "lbfgs" else k_splits(units, batch_size)),
         row_splits=np.int64(1 if solver == "lbfgs" else row_splits(layout, batch_size)),
         gradient_stride=np.int64(gradient_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
@@ -192,24 +192,29 @@ def moment_stride(n):
     return n + (336 - n) % 1024
 
 
-MANY_FEATURES, MANY_WEIGHTS = 128, 1 << 16  # of a first layer whose sums over the features are split
+# Of a first layer whose sums over the features are split: features, weights, weights times rows of a batch. Networks
+# with fewer weights learn a batch in parts, see `row_splits`; steps of less work go to one thread.
+SPLIT_FEATURES, SPLIT_WEIGHTS, SPLIT_WORK = 32, 1 << 13, 350_000
+FOUR_WEIGHTS = 1 << 18  # weights from which on there are four parts
 
 
-def k_splits(units):
+def k_splits(units, batch_size):
     """Parts into which a first layer's sums over the features are split; one where it is small or the only layer.
 
-    In training, the core that has updated the weight rows of a part multiplies the next batch by them at once. (Epochs
-    of 784-100-10 on two cores of Zen 4, in parts against whole sums: batches of 32 in 21.4 and 23.3 ms, of 200 in 111
-    and 115; on one core 35.4 and 35.7, 207 and 206. Of 784-30-10, batches of 10: 33.9 and 32.4.) More parts let more
-    threads do so, but are more to add up.
+    In training, the core that has updated the weight rows of a part multiplies the next batch by them at once: neither
+    these weights nor the columns of X that go with them are needed on another core. (Epochs on two threads, in parts
+    against whole sums: Zen 3, medians of 25 to 40 pairs, 784-50-10 with batches of 100 in .88 of the time, 128-96-10
+    with 32 in .85 to .93, 101-77-53-3 with 100 in .96 to 1.02, 100-200-1 with 200 in .98; Zen 4, 784-100-10 with 32 in
+    21.4 and 23.3 ms, with 200 in 111 and 115. On one thread they take 0 to 2 % longer.) More parts let more threads do
+    so, but are more to add up.
     """
     weights = units[0] * units[1]
-    if len(units) == 2 or units[0] < MANY_FEATURES or weights < MANY_WEIGHTS:
+    if len(units) == 2 or units[0] < SPLIT_FEATURES or weights < SPLIT_WEIGHTS or weights * batch_size < SPLIT_WORK:
         return 1
-    return 2 if weights < 4 * MANY_WEIGHTS else 4
+    return 2 if weights < FOUR_WEIGHTS else 4
 
 
-FEW_WEIGHTS, MUCH_WORK, PART_ROWS = 1 << 13, 1 << 18, 200
+FEW_WEIGHTS, MUCH_WORK, PART_ROWS = SPLIT_WEIGHTS, 1 << 18, 200
 
 
 def row_splits(layout, batch_size):

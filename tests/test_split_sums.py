@@ -60,7 +60,7 @@ def test_large_layers_walk_the_reference_trajectory(batch, solver, monkeypatch):
     options = dict(SOLVERS[solver], batch_size=batch)
     for n_threads in (1, 2):
         problem = split_problem(None, 130, monkeypatch, hidden=(1100, 130), **options)
-        assert problem.plan.k_splits == 2
+        assert problem.plan.k_splits == (2 if batch > 1 else 1)
         assert min(a * b for a, b in pairwise(problem.units[:3])) > LARGE_LAYER
         losses = [record.loss for record in problem.train(2, 0.001, n_threads=n_threads)]
         check_trajectory(problem, losses, 0.001, options)
@@ -79,10 +79,22 @@ def test_split_sums_of_a_batch_behind_one_without_weight(skipped, monkeypatch):
     np.testing.assert_array_equal(found[2], found[1])
 
 
-@pytest.mark.parametrize("units", [(784, 100, 10), (784, 512, 512, 10), (784, 30, 10), (54, 2000, 7), (100000, 3)])
-def test_large_first_layers_have_split_sums(units):
+@pytest.mark.parametrize(
+    ("units", "batch_size", "parts"),
+    [
+        ((784, 100, 10), 200, 2),
+        ((784, 100, 10), 4, 1),  # too few rows to share
+        ((784, 512, 512, 10), 128, 4),
+        ((784, 50, 10), 100, 2),
+        ((784, 30, 10), 10, 1),
+        ((784, 10), 200, 1),  # no layer behind it
+        ((54, 2000, 7), 200, 2),
+        ((31, 2000, 7), 200, 1),
+        ((80, 100, 3), 1000, 1),  # learns in parts of the batch
+    ],
+)
+def test_first_layers_with_enough_work_have_split_sums(units, batch_size, parts):
     names = dict(hidden_activation="relu", out_activation="softmax", loss="log_loss")
-    _, plan = make_plan(units=units, solver="adam", **names)
-    assert plan.k_splits == {(784, 100): 2, (784, 512): 4}.get(units[:2], 1)
-    _, plan = make_plan(units=units, solver="lbfgs", **names)
-    assert plan.k_splits == 1
+    _, plan = make_plan(units=units, batch_size=batch_size, solver="adam", **names)
+    assert plan.k_splits == parts
+    assert make_plan(units=units, batch_size=batch_size, solver="lbfgs", **names)[1].k_splits == 1
