@@ -1,14 +1,15 @@
 """What compiled functions are handed: the kinds of parameters that `leaf` takes, and records packed into one array."""
 
 import functools
-import itertools
 
 import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
+from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed
-from numba.extending import lower_builtin, type_callable
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import infer_getattr, lower_builtin, lower_getattr_generic, register_model, type_callable
 
 from .records import Buffers, Examples, Layout, Pass, TrainPlan
 
@@ -58,17 +59,8 @@ def REAL(real):
     return real
 
 
-def _record(cls, field):
-    """The type of a NamedTuple whose field ``name`` has the type ``field(name, real)``."""
-    return lambda real: types.BaseTuple.from_types([field(name, real) for name in cls._fields], cls)
-
-
 def RECORDS(real):
-    """What `pack` made of records; the leaf takes them out with `unpack`, `unpack_pass` or `unpack_layout`.
-
-    As parameters of their own they would be 250 words, pushed at each call. Kernels, too, take this array where LLVM
-    may not inline them. (Epochs of 2-3-1 take 8 % less so, of 13-64-64-1 with batches of one 10 %; Zen 4.)
-    """
+    """What `pack` made of records; the leaf takes them out with `unpack`, `unpack_pass` or `unpack_layout`."""
     return INTS(real)
 
 
@@ -78,16 +70,100 @@ _COUNTS = (
 )  # fmt: skip
 _WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "meeting", "progress")
 _NUMBERS = ("ends", "factors")
-LAYOUT = _record(Layout, lambda name, real: types.Array(types.int64, 1, "C"))
-PLAN = _record(TrainPlan, lambda name, real: types.int64 if name in _COUNTS else real)
-PASS = _record(
-    Pass, lambda name, real: types.Array(types.int64, 1, "C") if name in ("columns", "ahead") else types.int64
-)
-BUFFERS = _record(
-    Buffers,
-    lambda name, real: OUT(types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in _NUMBERS else real),
-)
-EXAMPLES = _record(Examples, lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real))
+_FIELDS = {  # the type of a record's field ``name`` for a dtype
+    Layout: lambda name, real: INTS(real),
+    TrainPlan: lambda name, real: INT(real) if name in _COUNTS else real,
+    Pass: lambda name, real: INTS(real) if name in ("columns", "ahead") else INT(real),
+    Buffers: lambda name, real: OUT(
+        types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in _NUMBERS else real
+    ),
+    Examples: lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real),
+}
+
+
+class View(types.Type):
+    """A record inside the array that `pack` has made: each field is read from there, where it is asked for.
+
+    To compiled code it is one address. (As tuples of all their fields, 250 words, records took 1 to 2 of the 12 s that
+    the leaves of a first fit compiled in slow minutes of Zen 3, and 5 to 9 % of an epoch of 13-64-64-1 row by row or of
+    2-3-1.)
+
+    Parameters
+    ----------
+    cls : NamedTuple class
+    real : Numba's type of the network's dtype
+    start : int
+        Words in front of the record.
+
+    Attributes
+    ----------
+    places : dict
+        Type and first word of each field, by its name.
+    end : int
+        Words up to the end of the record.
+    """
+
+    def __init__(self, cls, real, start):
+        self.places, self.end = {}, start
+        for name in cls._fields:
+            kind = _FIELDS[cls](name, real)
+            self.places[name] = (kind, self.end)
+            self.end += 1 + kind.ndim if isinstance(kind, types.Array) else 1  # an array: its address and shape
+        super().__init__(f"View({cls.__name__}, {real}, {start})")
+
+
+def _views(real, *records):
+    """Views of records that lie one behind the other."""
+    views = []
+    for cls in records:
+        views.append(View(cls, real, views[-1].end if views else 0))
+    return views
+
+
+@register_model(View)
+class _ViewModel(models.PrimitiveModel):
+    def __init__(self, manager, view):
+        super().__init__(manager, view, ir.IntType(64).as_pointer())
+
+
+@infer_getattr
+class _ViewFields(AttributeTemplate):
+    key = View
+
+    def generic_resolve(self, view, name):
+        return view.places[name][0] if name in view.places else None
+
+
+@lower_getattr_generic(View)
+def _lower_field(context, builder, view, words, name):
+    kind, place = view.places[name]
+
+    def word(i):
+        value = builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), place + i)]))
+        # Nobody changes records while compiled code runs: LLVM may read once what is used often, stores or not.
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
+    if isinstance(kind, types.Integer):
+        return word(0)
+    if isinstance(kind, types.Float):
+        return context.cast(builder, builder.bitcast(word(0), ir.DoubleType()), types.float64, kind)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    shape, strides = [word(1 + axis) for axis in range(kind.ndim)], [itemsize]
+    for length in shape[:0:-1]:
+        strides.insert(0, builder.mul(length, strides[0]))
+    values = {
+        "data": builder.inttoptr(word(0), context.get_data_type(kind.dtype).as_pointer()),
+        "shape": cgutils.pack_array(builder, shape),
+        "strides": cgutils.pack_array(builder, strides),
+        "itemsize": itemsize,
+        "nitems": functools.reduce(builder.mul, shape),
+    }
+    # Value by value: Numba's own way goes through memory, which takes longer to compile.
+    model, array = context.data_model_manager[kind], ir.Constant(context.get_value_type(kind), None)
+    for part, value in values.items():
+        array = builder.insert_value(array, value, model.get_field_position(part))
+    return array
 
 
 def as_read(array):
@@ -142,56 +218,24 @@ def unpack_layout(packed, like):
     return packed[0]
 
 
-def _unpacks(function, *kinds):
-    """Compile ``function`` to code that makes records of these kinds out of packed words."""
+def _unpacks(function, *records):
+    """Compile ``function`` to code that gives a `View` of each of these records."""
 
     @type_callable(function)
     def type_function(context):
         def typer(packed, like):
-            records = [kind(like.dtype) for kind in kinds]
-            return types.Tuple(records) if len(kinds) > 1 else records[0]
+            views = _views(like.dtype, *records)
+            return types.Tuple(views) if len(views) > 1 else views[0]
 
         return typer
 
     @lower_builtin(function, types.Array, types.Array)
     def lower_function(context, builder, sig, args):
         words = context.make_array(sig.args[0])(context, builder, args[0]).data
-        positions = itertools.count()
-
-        def next_word():
-            return builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), next(positions))]))
-
-        def make(kind):
-            if isinstance(kind, types.Integer):
-                return next_word()
-            if isinstance(kind, types.Float):
-                return context.cast(builder, builder.bitcast(next_word(), ir.DoubleType()), types.float64, kind)
-            itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-            data, shape, strides = next_word(), [next_word() for _ in range(kind.ndim)], [itemsize]
-            for length in shape[:0:-1]:
-                strides.insert(0, builder.mul(length, strides[0]))
-            fields = {
-                "data": builder.inttoptr(data, context.get_data_type(kind.dtype).as_pointer()),
-                "shape": cgutils.pack_array(builder, shape),
-                "strides": cgutils.pack_array(builder, strides),
-                "itemsize": itemsize,
-                "nitems": functools.reduce(builder.mul, shape),
-            }
-            # Value by value: Numba's own way goes through memory, and each of fifteen `unpack` took .04 s to compile.
-            model, array = context.data_model_manager[kind], ir.Constant(context.get_value_type(kind), None)
-            for name, value in fields.items():
-                array = builder.insert_value(array, value, model.get_field_position(name))
-            return array
-
-        def record(kind):
-            return context.make_tuple(builder, kind, [make(field) for field in kind])
-
-        if len(kinds) == 1:
-            return record(sig.return_type)
-        return context.make_tuple(builder, sig.return_type, [record(kind) for kind in sig.return_type])
+        return context.make_tuple(builder, sig.return_type, [words] * len(records)) if len(records) > 1 else words
 
 
-_unpacks(unpack, LAYOUT, PLAN, BUFFERS)
-_unpacks(unpack_all, LAYOUT, PLAN, BUFFERS, EXAMPLES)
-_unpacks(unpack_pass, LAYOUT, PASS)
-_unpacks(unpack_layout, LAYOUT)
+_unpacks(unpack, Layout, TrainPlan, Buffers)
+_unpacks(unpack_all, Layout, TrainPlan, Buffers, Examples)
+_unpacks(unpack_pass, Layout, Pass)
+_unpacks(unpack_layout, Layout)

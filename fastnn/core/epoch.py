@@ -244,18 +244,18 @@ def begin_batch(packed, like, rows, losses, phase):
 
     Writes: losses of those; progress, factors, places. Returns ``phase``, or OVER where no batch is left.
     """
-    _, plan, buffers, (X, _, _, sample_weight) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
     progress = buffers.progress
     while progress[BATCH] < losses.size:
         lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
         members = rows[lo:hi]
-        weights = weight_sum(sample_weight, members)
+        weights = weight_sum(examples.sample_weight, members)
         if weights != 0.0:
             buffers.factors[0] = weights
             if progress[READY]:
                 advance(buffers.places, plan.batch_size, members.size)
             else:
-                locate(buffers.places, 0, X, members)
+                locate(buffers.places, 0, examples.X, members)
             return phase
         losses[progress[BATCH]] = 0.0
         progress[READY] = 0
@@ -269,7 +269,7 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
 
     Writes: losses, progress, factors, places. Returns ``phase``, or OVER where the loss is not finite.
     """
-    _, plan, buffers, (X, _, _, _) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
     progress, weights = buffers.progress, buffers.factors[0]
     batch = progress[BATCH]
     lo, hi = batch_bounds(plan, rows.size, batch)
@@ -283,7 +283,7 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
     parts = plan.k_splits > 1 and plan.k_splits % n_blocks == 0
     progress[READY] = int(parts and lo < hi and progress[ALIKE] != 0)
     if progress[READY]:
-        locate(buffers.places, plan.batch_size, X, rows[lo:hi])
+        locate(buffers.places, plan.batch_size, examples.X, rows[lo:hi])
     return phase
 
 
@@ -322,7 +322,8 @@ def learn_batches(packed, like, rows, rates, losses, thread, n_blocks, slot_size
 
     Writes: as `train_epoch`. Reads: progress and factors, which stay what they are while a phase is open.
     """
-    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
+    X, labels, targets, sample_weight = examples.X, examples.labels, examples.targets, examples.sample_weight
     meeting, progress, factors = buffers.meeting, buffers.progress, buffers.factors
     dtype = like.dtype
     phase = come(meeting, n_blocks)
@@ -375,7 +376,8 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
     Writes: moments, to which the gradient is added; activations, deltas, row_loss, scratch.
     Reads: params, transposed, squares; the examples ``rows``.
     """
-    _, plan, buffers, (X, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
+    X, labels, targets, sample_weight = examples.X, examples.labels, examples.targets, examples.sample_weight
     refresh(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)

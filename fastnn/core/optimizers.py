@@ -9,7 +9,7 @@ rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction) a
 import math
 from typing import NamedTuple
 
-from .arguments import IN, INT, OUT, PLAN, REAL
+from .arguments import IN, INT, OUT, REAL, RECORDS, unpack
 from .family import family
 from .scalars import fma
 
@@ -36,24 +36,25 @@ OPTIMIZERS = {
 # Update one slice of parameters w (n,) by its summed gradient g (n,).
 step = family(
     "step",
-    ("plan", PLAN), ("w", OUT), ("g", IN), ("moments", OUT), ("offset", INT),
+    ("packed", RECORDS), ("w", OUT), ("g", IN), ("moments", OUT), ("offset", INT),
     ("alpha", REAL), ("scale", REAL), ("rate", REAL),
 )  # fmt: skip
 
 
 @step.member(GRADIENT)
-def gather_gradient(plan, w, g, moments, offset, alpha, scale, rate):
+def gather_gradient(packed, w, g, moments, offset, alpha, scale, rate):
     """No step: ``moments`` gathers (g + alpha w) scale. Writes: moments. Reads: w, g."""
     for i in range(w.size):
         moments[offset + i] += fma(alpha, w[i], g[i]) * scale
 
 
 @step.member(SGD)
-def sgd(plan, w, g, moments, offset, alpha, scale, rate):
+def sgd(packed, w, g, moments, offset, alpha, scale, rate):
     """v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's momentum.
 
     Without momentum v is not kept (size 0). Writes: w, moments. Reads: g.
     """
+    plan = unpack(packed, w)[1]
     momentum = plan.momentum
     v = moments[offset : min(offset + w.size, moments.size)]
     if v.size == 0:
@@ -71,12 +72,13 @@ def sgd(plan, w, g, moments, offset, alpha, scale, rate):
 
 
 @step.member(ADAM)
-def adam(plan, w, g, moments, offset, alpha, scale, rate):
+def adam(packed, w, g, moments, offset, alpha, scale, rate):
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - rate m / (sqrt(v) + epsilon).
 
     ``rate`` is lr sqrt(1 - b2^t) / (1 - b1^t), the "epsilon hat" form of Kingma & Ba, section 2.
     Writes: w, moments. Reads: g.
     """
+    plan = unpack(packed, w)[1]
     beta_1, beta_2, rest_1, rest_2, epsilon = plan.beta_1, plan.beta_2, plan.rest_1, plan.rest_2, plan.epsilon
     second = plan.moment_stride + offset
     m, v = moments[offset : offset + w.size], moments[second : second + w.size]
@@ -88,12 +90,13 @@ def adam(plan, w, g, moments, offset, alpha, scale, rate):
 
 
 @step.member(RMSPROP)
-def rmsprop(plan, w, g, moments, offset, alpha, scale, rate):
+def rmsprop(packed, w, g, moments, offset, alpha, scale, rate):
     """v <- rho v + (1 - rho) g^2;  w <- w - rate g / (sqrt(v) + epsilon).
 
     Tieleman & Hinton 2012; they have no epsilon. It stands outside of the root, as in Keras 2 and PyTorch.
     Writes: w, moments. Reads: g.
     """
+    plan = unpack(packed, w)[1]
     rho, rest_rho, epsilon = plan.rho, plan.rest_rho, plan.epsilon
     v = moments[offset : offset + w.size]
     for i in range(w.size):

@@ -69,7 +69,8 @@ def learn_weight_block_sparse(packed, like, csr, members, bounds, block, n_block
 @leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, ROWS, INT, INT, INT, group="sparse")
 def learn_batches_sparse(packed, like, csr, rows, rates, losses, bounds, thread, n_blocks, slot_size):
     """`epoch.learn_batches` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
-    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
+    labels, targets, sample_weight = examples.labels, examples.targets, examples.sample_weight
     meeting, progress, factors = buffers.meeting, buffers.progress, buffers.factors
     dtype = like.dtype
     phase = come(meeting, n_blocks)
@@ -111,7 +112,8 @@ def train_epoch_sparse(packed, like, csr, rows, rates, losses, bounds, n_blocks,
 @entry
 def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_blocks, slot_size):
     """`epoch.loss_and_gradient` with X in ``csr``; ``bounds`` as in `train_epoch_sparse`."""
-    _, plan, buffers, (_, labels, targets, sample_weight) = unpack_all(packed, like)
+    _, plan, buffers, examples = unpack_all(packed, like)
+    labels, targets, sample_weight = examples.labels, examples.targets, examples.sample_weight
     refresh(packed, like)
     dtype = like.dtype
     scale = dtype.type(1.0 / weights)

@@ -116,7 +116,7 @@ def learn_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate,
         )  # fmt: skip
         offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
-        step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        step(plan.solver, packed, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
             follow_weights(packed, buffers.params, 0, i0, n)
     if hi == fan_in:  # no weight rows are left for it: the bias alone

@@ -240,7 +240,7 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
         else:
             strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], ld, slot[room:])
         w = buffers.params[offset : offset + size]
-        step(plan.solver, plan, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        step(plan.solver, packed, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
             follow_weights(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
@@ -250,7 +250,7 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
             first, above = layout.delta[layer + 1], layout.stride[layer + 1]
             column_sums(slot, buffers.deltas, buffers.one, first, above, n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
-        step(plan.solver, plan, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
+        step(plan.solver, packed, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 
 
 def scratch_size(units, strides):

@@ -16,6 +16,7 @@ from numba import config, njit
 
 import reference
 from fastnn.core import activations, losses, optimizers, reductions
+from fastnn.core.arguments import pack
 from fastnn.core.jit import callable_leaf
 from fastnn.plan import make_plan
 
@@ -188,7 +189,8 @@ def optimizer_case(case, size, dtype):
     options = OPTIMIZER_CASES[case]
     units = (size, 9, 1)  # more parameters than the slice
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
-    plan = make_plan(units=units, dtype=dtype, **names, **options)[1]
+    layout, plan = make_plan(units=units, dtype=dtype, **names, **options)
+    packed = pack(layout, plan)
     offset = 4
     n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
     moments = np.full((n_moments, int(plan.moment_stride)), np.nan, dtype)
@@ -199,7 +201,7 @@ def optimizer_case(case, size, dtype):
     for rate in RATES:
         g = rng.normal(0, 1, size).astype(dtype)
         reals = [dtype(x) for x in (ALPHA, SCALE, rate)]
-        compiled(optimizers.step, dtype)(plan.solver, plan, w, read_only(g), moments.reshape(-1), offset, *reals)
+        compiled(optimizers.step, dtype)(plan.solver, packed, w, read_only(g), moments.reshape(-1), offset, *reals)
         exact, exact_moments = expected_step(case, exact, exact_moments, g.astype(float), rate)
     results = {"w": (w, exact, 16)}
     for i in range(n_moments):
@@ -404,11 +406,12 @@ def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
 @pytest.mark.parametrize("case", OPTIMIZER_CASES)
 def test_nan_gradient_is_visible_in_its_parameter(case, dtype):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
-    plan = make_plan(units=(40, 1), dtype=dtype, **names, **OPTIMIZER_CASES[case])[1]
+    layout, plan = make_plan(units=(40, 1), dtype=dtype, **names, **OPTIMIZER_CASES[case])
+    packed = pack(layout, plan)
     n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
     w, g, moments = np.ones(40, dtype), np.ones(40, dtype), np.zeros((n_moments, int(plan.moment_stride)), dtype)
     g[13] = np.nan
-    compiled(optimizers.step, dtype)(plan.solver, plan, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
+    compiled(optimizers.step, dtype)(plan.solver, packed, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
     learned = moments[0, :40] if case == "gradient" else w
     np.testing.assert_array_equal(np.isnan(learned), np.arange(40) == 13)
 
