@@ -1,8 +1,9 @@
 #!/bin/sh
 # Runs the checks and the tests: sh scripts/test.sh [--all] [pytest arguments]
-# The first run makes .venv and installs what is needed; later runs start at once. Tests marked slow are
-# left out. --all runs them too, then repeats the other tests under AVX2, with bounds checks, without the
-# compiler (tests marked nojit), on each threading layer and on the oldest supported versions.
+# The first run makes .venv and installs what is needed; later runs start at once. Two processes share the tests
+# (-n 0: one has them all). Tests marked slow are left out. --all runs them too, then repeats the other tests under
+# AVX2, with bounds checks, without the compiler (tests marked nojit), on each threading layer and on the oldest
+# supported versions.
 # Ends with pytest's closing line (--all: one for each mode); the exit status is pytest's, or ruff's if only ruff fails.
 set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -15,6 +16,10 @@ if [ "${1:-}" = --all ]; then
     shift
 fi
 use_venv "$root/.venv" test,plot || exit 1
+
+# Two processes, each with whole files of tests: much of the time goes to compiling and to children, one core at a time.
+PYTEST_ADDOPTS="--numprocesses=2 --dist=loadfile ${PYTEST_ADDOPTS:-}"
+export PYTEST_ADDOPTS
 
 status=0
 "$python" -m ruff check . || status=$?

@@ -1,24 +1,23 @@
 """Where the tests find data: the real sets where a machine has them, else a small MNIST written on the spot."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from numba import config
 
-import early
 from mnist_files import write_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_finish(session):
-    if not (config.DISABLE_JIT or session.config.option.collectonly):
-        early.begin({name for item in session.items for name in getattr(item, "fixturenames", ())})
-
-
-def pytest_sessionfinish():
-    early.give_up()
+def pytest_sessionstart(session):
+    """Compile everything before pytest-xdist starts its workers, each of which would compile it for itself."""
+    option = session.config.option
+    if getattr(option, "numprocesses", None) and not (config.DISABLE_JIT or option.collectonly):
+        subprocess.run([sys.executable, "-m", "fastnn", "warmup"], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
 
 
 @pytest.fixture(scope="session")

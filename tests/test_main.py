@@ -9,7 +9,6 @@ import time
 import pytest
 from numba import config, njit
 
-import early
 from fastnn import __main__ as program
 from fastnn.core import cache as machine_code
 from processes import ROOT, files, run
@@ -59,15 +58,11 @@ def command(cache, *arguments, **environment):
     return done.stdout
 
 
-@early.early
-def warm(cache):
-    return cache, command(cache, "warmup", "--dtype", "float32", NUMBA_NUM_THREADS="1")
-
-
-@pytest.fixture(scope="module", name="warm")
-def warm_cache():
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
     """The cache that a warm-up for float32 has filled, and what the warm-up said."""
-    return early.result("warm")
+    cache = tmp_path_factory.mktemp("warm")
+    return cache, command(cache, "warmup", "--dtype", "float32", NUMBA_NUM_THREADS="1")
 
 
 def test_after_a_warmup_nothing_is_compiled(warm):

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from numba import config
 
-import early
 from fastnn import infer, state, threads, train
 from fastnn.core import jit
 from fastnn.core.host import target_features
@@ -206,16 +205,11 @@ def test_any_shares_give_the_same_bits(uneven, case, dtype):
         assert len(cut) == 1 + (case not in IN_PARTS or len(shares) == 2), "the full batch, and training"
 
 
-@early.early
-def avx2(folder):
-    host = dict(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
-    return run_script(folder, "1", "registers", **host)
-
-
-@pytest.fixture(scope="module", name="avx2")
-def avx2_outcomes():
+@pytest.fixture(scope="module")
+def avx2(tmp_path_factory):
     """Outcomes of code compiled for a processor with AVX2 and without AVX-512."""
-    return early.result("avx2")
+    host = dict(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
+    return run_script(tmp_path_factory.mktemp("avx2"), "1", "registers", **host)
 
 
 @needs_compiler
