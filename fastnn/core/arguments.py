@@ -85,7 +85,7 @@ class View(types.Type):
     """A record inside the array that `pack` has made: each field is read from there, where it is asked for.
 
     To compiled code it is one address. (As tuples of all their fields, 250 words, records took 1 to 2 of the 12 s that
-    the leaves of a first fit compiled in slow minutes of Zen 3, and 5 to 9 % of an epoch of 13-64-64-1 row by row or of
+    the leaves of a first fit compiled in slow minutes of Zen 3, and 2 to 9 % of an epoch of 13-64-64-1 row by row or of
     2-3-1.)
 
     Parameters
