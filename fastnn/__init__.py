@@ -3,9 +3,18 @@
 Importing compiles nothing and starts no thread: kernels are compiled, or loaded from Numba's cache, when first used.
 """
 
-from . import interop as _interop
-from ._classifier import MLPClassifier
-from ._regressor import MLPRegressor
+import gc as _gc
+
+# Numba makes so many objects that Python would look for garbage among all of scikit-learn's: .1 of .38 s (Zen 3).
+_collecting = _gc.isenabled()
+_gc.disable()
+try:
+    from . import interop as _interop
+    from ._classifier import MLPClassifier
+    from ._regressor import MLPRegressor
+finally:
+    if _collecting:
+        _gc.enable()
 
 __all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
 __version__ = "0.1.0.dev0"

@@ -77,6 +77,34 @@ def test_after_a_warmup_nothing_is_compiled(warm):
     assert {path: path.stat().st_mtime_ns for path in files(cache)} == before
 
 
+LOADED = """
+import scipy.sparse as sp
+from fastnn import MLPClassifier
+warnings.simplefilter("ignore")
+X = np.random.RandomState(0).standard_normal((600, 130))
+for n_jobs in (1, 2):
+    for solver in ("adam", "lbfgs"):
+        for data in (X, sp.csr_array(X * (X > 1))):
+            model = MLPClassifier((120,), solver=solver, max_iter=2, n_jobs=n_jobs, batch_size=500)
+            model.fit(data, X[:, 0] > 0).predict(data)
+out["modules"] = sorted(sys.modules)
+"""
+
+
+def test_loading_does_not_get_numba_ready_to_compile(warm):
+    """What it would import takes longer than to load all machine code of a fit."""
+    done = run(ROOT, warm[0], LOADED, NUMBA_NUM_THREADS="2", **FAST)
+    assert (done["compiled"], done["warnings"]) == (0, [])
+    assert "numba.core.dispatcher" in done["modules"]
+    assert "numba.np.arrayobj" not in done["modules"]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_importing_leaves_the_garbage_collector_as_it_was(collecting, tmp_path):
+    script = f"import gc\n(gc.enable if {collecting} else gc.disable)()\nimport fastnn\nout['after'] = gc.isenabled()"
+    assert run(ROOT, tmp_path, script)["after"] == collecting
+
+
 def test_the_second_warmup_finds_everything_and_says_where(warm):
     cache, first = warm
     kept = files(cache)

@@ -22,6 +22,7 @@ import numpy as np
 from numba import config
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 
 # What `jit` names: module.function_kind_dtype_fingerprint, then Numba's line number, Python version and file number.
 # A name with an end behind it is a file that some process is writing, or was when it was killed.
@@ -53,8 +54,14 @@ class MachineCodeCache(FunctionCache):
     """Numba's file cache that never fails the user's call: a bad file is compiled anew, a failed save warns once."""
 
     def load_overload(self, sig, target_context):
+        """As Numba's, but whoever loads does not get all of Numba ready to compile; whoever compiles does that anyway.
+
+        (A first fit with a warm cache took .30 s of processor time with it, .17 without, Zen 3.)
+        """
         try:
-            return super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)  # what machine code that Python calls refers to
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except Exception:  # whatever a damaged pickle or a foreign file raises; the cure is the same
             self._remove_index()
             return None

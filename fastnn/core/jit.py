@@ -29,7 +29,7 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from .cache import MachineCodeCache, complain, fingerprint
-from .ingredients import KernelCompiler, LeafCompiler
+from .ingredients import EntryCompiler, KernelCompiler, LeafCompiler
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
@@ -264,7 +264,8 @@ class Entry:
         key = (np.dtype(dtype).name, parallel)
         if key not in self.twins:
             suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
-            self.twins[key] = _cached(self.py_func, suffix, **OPTIONS, **({"parallel": True} if parallel else {}))
+            options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
+            self.twins[key] = _cached(self.py_func, suffix, pipeline_class=EntryCompiler, **options)
         self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]
 
