@@ -16,7 +16,7 @@ INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two 
 SMOOTH, LEAP = 0.5, 0.2
 SLOWEST = 0.25  # no thread is believed slower than this share of the mean: it would get no rows to be measured by
 TOLERANCE = 1.03  # shares are cut anew where that promises to save more: weights that change hands change caches
-EVEN = 1.1  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
+EVEN = 1.3  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
 
 
 class Shares:

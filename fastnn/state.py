@@ -7,6 +7,7 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 import numpy as np
 
 from .core.balance import CLOCK
+from .core.claims import claims_size
 from .core.host import LINE_BYTES, few_registers
 from .core.meeting import meeting_size
 from .core.network import GROUP
@@ -177,6 +178,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         lines=lines_of(state, batch),
         ends=np.tile(np.arange(1, n_threads + 1) / n_threads, 2),
         clocks=np.zeros(n_threads * CLOCK, np.int64),
+        claims=np.zeros(claims_size(n_threads, n_partial), np.int64),
         meeting=np.zeros(meeting_size(n_threads), np.int64),
         progress=progress,
         factors=np.zeros(2),

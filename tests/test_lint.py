@@ -31,7 +31,7 @@ ROAD = """
     core
     core.sparse_epoch
     core.epoch
-    core.sparse_network
+    core.claims core.sparse_network
     core.prediction core.weights
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers

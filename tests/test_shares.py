@@ -67,7 +67,7 @@ def test_shares_follow_speeds(half, units, speeds):
 
 def test_equal_parts_are_given_up_while_a_thread_is_slow():
     threads = Threads(NETWORKS["wide"], 2)
-    slow = (1.0, 1 / (EVEN + 0.2))
+    slow = (1.0, 0.9 / (2 * EVEN - 1))  # 1 / EVEN of the mean, and some
     for speeds, even in (((1.0, 1.0), 1), (slow, 0), ((1.0, 1.0), 1)):
         for _ in range(12):
             threads.run(speeds)

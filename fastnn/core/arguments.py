@@ -68,7 +68,7 @@ _COUNTS = (
     "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
     "loss", "solver", "nesterov",
 )  # fmt: skip
-_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "meeting", "progress")
+_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "claims", "meeting", "progress")
 _NUMBERS = ("ends", "factors")
 _FIELDS = {  # the type of a record's field ``name`` for a dtype
     Layout: lambda name, real: INTS(real),

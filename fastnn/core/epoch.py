@@ -41,12 +41,13 @@ from .balance import (
     share,
     unclaimed,
 )
+from .claims import is_open, next_rows_of, next_strip, offer, unclaim, weight_share
 from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
 from .meeting import OVER, PHASE, all_done, come, convene, look, next_piece, open_phase
 from .microkernel import address_of
 from .movement import prefetch
-from .network import GROUP, first_product, learn_rows, part_bounds
+from .network import first_product, learn_rows, part_bounds
 from .prediction import predict_rows
 from .records import ALIKE, BATCH, DERIVED, READY, STEPS
 from .scalars import flush_denormals, restore_denormals
@@ -114,12 +115,6 @@ def row_share(buffers, block, n_blocks, n):
 
 
 @kernel
-def weight_share(buffers, block, n_blocks, n):
-    """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
-    return share(buffers, SECOND, block, n_blocks, n, GROUP)
-
-
-@kernel
 def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
     """Where in X the rows lie that this block will read in the next step, as bytes from the block's own columns.
 
@@ -182,12 +177,29 @@ def learn_row_block(
     restore_denormals(mode)
 
 
+@kernel
+def multiply_part(packed, X, split, n, n_blocks):
+    """Multiply those of the next batch's n rows with a part of the first layer's weights that nobody has claimed.
+
+    Writes: partial_sums, claims. Reads: params, X, places. Returns the work done: that of all n is one for each weight.
+    """
+    layout, plan, buffers = unpack(packed, X)
+    lo, hi = part_bounds(layout, plan, split)
+    done = 0
+    start, rows = next_rows_of(buffers.claims, n_blocks, split, n)
+    while rows > 0:
+        first_product(packed, X, split, start, rows, plan.batch_size)
+        done += rows
+        start, rows = next_rows_of(buffers.claims, n_blocks, split, n)
+    return done * (hi - lo) * layout.units[1] // n
+
+
 @leaf(RECORDS, IN, INT, INT, INT, INT, REAL, REAL, REAL, MATRIX, ROWS, INT, INT)
 def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, scale, rate, X, ahead, prepare, slot_size):
-    """Second half of a step for one block: its share of the weight rows of every layer.
+    """Second half of a step for one block: its share of the weight rows of every layer, then what others have left.
 
     With ``prepare`` the block then multiplies the next batch, ``ahead``, with its share of the first layer's weights,
-    part by part while they are in this core's cache: no other core ever reads them.
+    part by part while they are in this core's cache: other cores read them only to help.
     """
     mode = flush_denormals()
     layout, plan, buffers = unpack(packed, like)
@@ -207,17 +219,21 @@ def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, sca
         each = plan.k_splits // n_blocks
         for split in range(block * each, (block + 1) * each):
             lo, hi = part_bounds(layout, plan, split)
-            work += (hi - lo) * layout.units[1]
             learn_weights(packed, X, 0, lo, hi, n_rows, alpha, scale, rate, False, line, address, slot)
-            first_product(packed, X, split, 0, ahead.size, plan.batch_size)
-        address = 0
-    for layer in range(prepare, plan.n_layers):
-        fan_in = layout.units[layer]
-        lo, hi = weight_share(buffers, block, n_blocks, fan_in)
-        work += (hi - lo) * layout.units[layer + 1]
-        if lo < hi:
-            learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, n_blocks > 1, line, address, slot)
-        address = 0
+            offer(buffers.claims, n_blocks, split)
+            work += (hi - lo) * layout.units[1] + multiply_part(packed, X, split, ahead.size, n_blocks)
+    for turn in range(n_blocks):
+        owner, strips = (block + turn) % n_blocks, 0
+        layer, i0, n = next_strip(layout, plan, buffers, prepare, owner, n_blocks, strips)
+        while n > 0:
+            named = address if layer == 0 and turn == 0 else 0
+            learn_weights(packed, X, layer, i0, i0 + n, n_rows, alpha, scale, rate, n_blocks > 1, line, named, slot)
+            work += n * layout.units[layer + 1]
+            strips += 1
+            layer, i0, n = next_strip(layout, plan, buffers, prepare, owner, n_blocks, strips)
+    for split in range(plan.k_splits if prepare and n_blocks > 1 else 0):
+        if is_open(buffers.claims, n_blocks + split):
+            work += multiply_part(packed, X, split, ahead.size, n_blocks)
     record(buffers, SECOND, thread, n_blocks, start, work)
     restore_denormals(mode)
 
@@ -267,7 +283,7 @@ def begin_batch(packed, like, rows, losses, phase):
 def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
     """Take in the loss of the batch, between the halves of its step, and get ready for the second one.
 
-    Writes: losses, progress, factors, places. Returns ``phase``, or OVER where the loss is not finite.
+    Writes: losses, progress, factors, places, claims. Returns ``phase``, or OVER where the loss is not finite.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
     progress, weights = buffers.progress, buffers.factors[0]
@@ -278,6 +294,7 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
         return OVER
     buffers.factors[1] = rates[progress[STEPS]]
     progress[STEPS] += 1
+    unclaim(buffers.claims, n_blocks)
     lo, hi = batch_bounds(plan, rows.size, batch + 1)
     # Blocks of whole parts only: a block may read no weight that another writes in this half.
     parts = plan.k_splits > 1 and plan.k_splits % n_blocks == 0
@@ -302,7 +319,7 @@ def begin_epoch(buffers, n_blocks):
 def begin_phase(packed, like, rows, rates, losses, n_blocks, done):
     """Open what follows a phase that is done: even phases are first halves, odd ones second halves of steps.
 
-    Writes: progress, factors, places, losses, meeting; transposed, squares. Returns the phase that is open now.
+    Writes: progress, factors, places, claims, losses, meeting; transposed, squares. Returns the phase that is open now.
     """
     _, _, buffers = unpack(packed, like)
     if done == NOTHING:
@@ -392,6 +409,7 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
                 packed, like, X, labels, targets, sample_weight, members, 0, block, block, n_blocks, slot_size
             )
         loss += rows_loss(buffers, n)
+        unclaim(buffers.claims, n_blocks)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)
         alpha = dtype.type(0)

@@ -114,6 +114,7 @@ class Buffers(NamedTuple):
     lines: np.ndarray  # int64: see `state.lines_of`
     ends: np.ndarray  # float64 (2, n_blocks): shares of either half of a step up to and with each block
     clocks: np.ndarray  # int64 (n_blocks, CLOCK): what blocks recorded since that was last read: `balance.record`
+    claims: np.ndarray  # int64: which pieces of a second half have somebody who does them, see `claims`
     meeting: np.ndarray  # int64: where threads meet, see `meeting.convene`
     progress: np.ndarray  # int64 (5,): where training stands, by the numbers above
     factors: np.ndarray  # float64 (2,): sum of the weights of the batch's rows, learning rate of its step

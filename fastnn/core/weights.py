@@ -213,6 +213,13 @@ def follow_weights(packed, params, layer, i0, n):
         transpose(buffers.transposed, first, layout.stride[layer], params, offset, fan_out, n, fan_out)
 
 
+@kernel
+def strip_height(fan_out, itemsize):
+    """Weight rows of one strip of a layer with so many outputs."""
+    elements = STRIP_ELEMENTS if fan_out <= STRIP_OUTPUTS else WIDE_ELEMENTS
+    return max(1, elements // (STRIP * whole_units(fan_out, itemsize))) * STRIP
+
+
 @leaf(RECORDS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
 def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
@@ -228,8 +235,7 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
     fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
     weight, bias = layout.weight[layer], layout.bias[layer]
     whole = whole_units(fan_out, slot.itemsize)
-    elements = STRIP_ELEMENTS if fan_out <= STRIP_OUTPUTS else WIDE_ELEMENTS
-    height = max(1, elements // (STRIP * whole)) * STRIP
+    height = strip_height(fan_out, slot.itemsize)
     room = height * whole + LANES
     ld = whole if FEW_REGISTERS and n_rows > LONGEST_DOWN else fan_out
     for i0 in range(lo, hi, height):
