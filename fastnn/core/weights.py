@@ -115,11 +115,19 @@ def close_rows(g, width, ld, n):
 def column_sums(sums, deltas, one, first, stride, n_rows, width):
     """Sums of the columns of D (n_rows, width): four partial sums, row r in number r % 4, then what is left in order.
 
-    The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one.
+    The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one. One
+    to three rows need none. (13-64-64-1 row by row takes .82 to .86 of the time that it took with it, Zen 3.)
 
     Writes: sums (width,), 4 stride in all as scratch. Reads: deltas from ``first`` on; one (1,), which is one.
     """
     quarter = n_rows // 4
+    if quarter == 0 and n_rows > 0:
+        for j in range(0, width, UNIT_BYTES // sums.itemsize):
+            total = load_unit(deltas, first + j)
+            for r in range(1, n_rows):
+                total = total + load_unit(deltas, first + r * stride + j)
+            store_unit(sums, j, total)
+        return
     product(sums, 0, 0, sums, 0, NO_C0, one, 0, 0, 0, deltas, first, 4 * stride, 1, 4 * stride, quarter)
     for j in range(0, width, UNIT_BYTES // sums.itemsize):
         pair = load_unit(sums, j) + load_unit(sums, stride + j)
