@@ -93,8 +93,10 @@ def offer(claims, n_blocks, part):
 def next_rows_of(claims, n_blocks, part, n):
     """First and number of the next of n rows that nobody has multiplied with a part's weights; 0 rows at the end.
 
-    Each time half of what is left is taken, of little all. Writes: claims.
+    Each time half of what is left is taken, of little all; nothing of a part that is not on offer. Writes: claims.
     """
+    if not is_open(claims, n_blocks + part):
+        return n, 0
     turn = ticket(claims, (n_blocks + part) * LINE + TAKEN)
     start = 0
     while start < n:

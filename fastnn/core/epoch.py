@@ -41,7 +41,7 @@ from .balance import (
     share,
     unclaimed,
 )
-from .claims import is_open, next_rows_of, next_strip, offer, unclaim, weight_share
+from .claims import next_rows_of, next_strip, offer, unclaim, weight_share
 from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
 from .meeting import OVER, PHASE, all_done, come, convene, look, next_piece, open_phase
@@ -231,9 +231,8 @@ def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, sca
             work += n * layout.units[layer + 1]
             strips += 1
             layer, i0, n = next_strip(layout, plan, buffers, prepare, owner, n_blocks, strips)
-    for split in range(plan.k_splits if prepare and n_blocks > 1 else 0):
-        if is_open(buffers.claims, n_blocks + split):
-            work += multiply_part(packed, X, split, ahead.size, n_blocks)
+    for split in range(plan.k_splits if prepare else 0):
+        work += multiply_part(packed, X, split, ahead.size, n_blocks)
     record(buffers, SECOND, thread, n_blocks, start, work)
     restore_denormals(mode)
 
@@ -296,7 +295,7 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
     progress[STEPS] += 1
     unclaim(buffers.claims, n_blocks)
     lo, hi = batch_bounds(plan, rows.size, batch + 1)
-    # Blocks of whole parts only: a block may read no weight that another writes in this half.
+    # Blocks of whole parts only: a part is on offer, and may be read, once one block has updated all of it.
     parts = plan.k_splits > 1 and plan.k_splits % n_blocks == 0
     progress[READY] = int(parts and lo < hi and progress[ALIKE] != 0)
     if progress[READY]:

@@ -129,7 +129,9 @@ def test_each_row_of_the_next_batch_is_claimed_once(n, n_blocks):
     assert not is_open(words, n_blocks + 1) and not is_open(words, n_blocks)
     assert (len(pieces) > 1) == (n_blocks > 1 and n >= 128)
     assert len(pieces) == 1 or min(pieces) >= 48
-    assert next_rows_of(words, n_blocks, 0, n)[0] == 0  # the other part is as it was
+    assert next_rows_of(words, n_blocks, 0, n)[1] == 0  # the other part is not on offer
+    offer(words, n_blocks, 0)
+    assert next_rows_of(words, n_blocks, 0, n)[0] == 0  # and as it was
 
 
 def test_parts_are_open_only_while_they_are_on_offer():
