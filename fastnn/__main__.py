@@ -24,6 +24,7 @@ from . import MLPClassifier, MLPRegressor, __version__
 from .core import cache
 from .core.jit import all_members, entries, load_leaves
 from .threads import processors
+from .train import orders
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
@@ -50,6 +51,11 @@ def compile_parallel(dtype):
         if entry.loops:
             for signature in entry.twin(dtype).signatures:
                 entry.twin(dtype, parallel=True).compile(signature)
+
+
+def shuffle_rows():
+    """Draw a permutation as long training does, whatever its dtype."""
+    next(orders(np.arange(8), np.random.RandomState(0), quick=True))
 
 
 def jobs(dtypes, sparse):
@@ -136,7 +142,7 @@ def warm_up(arguments):
     ):
         warnings.filterwarnings("ignore", "fastnn cannot keep")  # it becomes a failure below
         first, others = (jobs(dtypes, arguments.sparse) for dtypes in (arguments.dtype[:1], arguments.dtype[1:]))
-        for name, job in itertools.chain(first, after(other, others, compiled)):
+        for name, job in itertools.chain([("shuffles", shuffle_rows)], first, after(other, others, compiled)):
             began, before = time.perf_counter(), len(compiled.buffer)
             job()
             if cache.complaints:

@@ -137,7 +137,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     # The order of rows within one batch is rounding: a generator that is ours alone need not draw it (3 us of 10).
     shuffle = shuffle and not (private_rng and n_batches == 1)
     quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
-    for _, order in zip(range(max_epochs), _orders(rows, rng if shuffle else None, quick), strict=False):
+    for _, order in zip(range(max_epochs), orders(rows, rng if shuffle else None, quick), strict=False):
         start = time.perf_counter()
         rates = schedule.rates(state.step, n_batches)
         done = steps = 0
@@ -163,7 +163,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             return
 
 
-def _orders(rows, rng, quick):
+def orders(rows, rng, quick):
     """Yield ``rows`` epoch after epoch, shuffled in place by ``rng`` if there is one.
 
     With ``quick`` compiled code draws from a copy of the generator's state, and the generator stays where it was.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numba import config
 
+from fastnn.core import cache as machine_code
 from processes import ROOT, copy_package, files, finish, run, start
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
@@ -237,6 +238,15 @@ def test_a_second_process_fits_without_compiling(fitted):
     assert contents(cache) == before
     assert (again["tanh"], again["relu"], again["warnings"]) == (first["tanh"], first["relu"], [])
     np.testing.assert_allclose(first["relu"]["outputs"], numpy_outputs(first["relu"], 0.0), rtol=1e-4, atol=1e-5)
+
+
+def test_all_files_of_a_fit_are_known_as_fastnns(fitted):
+    """Those of the entry that shuffles int64 too: what is not known is never removed."""
+    _, cache, _ = fitted
+    place = next(iter(files(cache))).parent
+    known = machine_code.cache_files(place)
+    assert {file.path for file in known} == set(files(cache))
+    assert all(file.path.name.startswith("random.") == ("int64" in file.path.name) for file in known)
 
 
 def replace(path, pattern, new):

@@ -43,6 +43,7 @@ for form, X in forms.items():
                 out["fits"] += 1
         weighted = MLPRegressor(hidden_layer_sizes=(120,), max_iter=2, n_jobs=n_jobs, shuffle=False, dtype="float32")
         weighted.partial_fit(X, values).partial_fit(X, values).fit(X, values, sample_weight=weights)
+MLPClassifier((3,), max_iter=20, batch_size=100, random_state=0).fit(forms["float32"], labels)  # long enough to shuffle
 entries = [value for module in (epoch, sparse_epoch) for value in vars(module).values() if isinstance(value, Entry)]
 twins = [twin for entry in set(entries) for (_, parallel), twin in entry.twins.items() if parallel]
 out["parallel"] = sum(bool(twin.signatures) for twin in twins)
@@ -85,7 +86,8 @@ X = np.random.RandomState(0).standard_normal((600, 130))
 for n_jobs in (1, 2):
     for solver in ("adam", "lbfgs"):
         for data in (X, sp.csr_array(X * (X > 1))):
-            model = MLPClassifier((120,), solver=solver, max_iter=2, n_jobs=n_jobs, batch_size=500)
+            options = dict(solver=solver, max_iter=20, n_jobs=n_jobs, batch_size=500, random_state=0)
+            model = MLPClassifier((120,), **options)
             model.fit(data, X[:, 0] > 0).predict(data)
 out["modules"] = sorted(sys.modules)
 """

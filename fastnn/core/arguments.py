@@ -148,12 +148,19 @@ def _lower_field(context, builder, view, words, name):
         return word(0)
     if isinstance(kind, types.Float):
         return context.cast(builder, builder.bitcast(word(0), ir.DoubleType()), types.float64, kind)
+    pointer = context.get_data_type(kind.dtype).as_pointer()
+    shape = [word(1 + axis) for axis in range(kind.ndim)]
+    return _contiguous(context, builder, kind, builder.inttoptr(word(0), pointer), shape)
+
+
+def _contiguous(context, builder, kind, data, shape):
+    """Emit the value of a C-contiguous array of a type, of which these are the address and the shape."""
     itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-    shape, strides = [word(1 + axis) for axis in range(kind.ndim)], [itemsize]
+    strides = [itemsize]
     for length in shape[:0:-1]:
         strides.insert(0, builder.mul(length, strides[0]))
     values = {
-        "data": builder.inttoptr(word(0), context.get_data_type(kind.dtype).as_pointer()),
+        "data": data,
         "shape": cgutils.pack_array(builder, shape),
         "strides": cgutils.pack_array(builder, strides),
         "itemsize": itemsize,
@@ -164,6 +171,22 @@ def _lower_field(context, builder, view, words, name):
     for part, value in values.items():
         array = builder.insert_value(array, value, model.get_field_position(part))
     return array
+
+
+def as_flat(array):
+    """The elements of a C-contiguous array, row behind row. (To compile Numba's `reshape` takes .03 s a call.)"""
+    return array.reshape(-1)
+
+
+@type_callable(as_flat)
+def _type_as_flat(context):
+    return lambda array: types.Array(array.dtype, 1, "C", readonly=not array.mutable)
+
+
+@lower_builtin(as_flat, types.Array)
+def _lower_as_flat(context, builder, sig, args):
+    array = context.make_array(sig.args[0])(context, builder, args[0])
+    return _contiguous(context, builder, sig.return_type, array.data, [array.nitems])
 
 
 def as_read(array):

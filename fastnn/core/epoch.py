@@ -24,6 +24,7 @@ from .arguments import (
     REAL,
     RECORDS,
     ROWS,
+    as_flat,
     unpack,
     unpack_all,
     unpack_pass,
@@ -138,7 +139,7 @@ def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
 @kernel
 def prefetch_rows(X, rows, first, last):
     """Ask for columns first .. last of ``rows``."""
-    flat = X.reshape(-1)
+    flat = as_flat(X)
     line = LINE_BYTES // X.itemsize
     for r in range(rows.size):
         start = rows[r] * X.shape[1]
@@ -210,11 +211,11 @@ def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, sca
         lo, hi = row_share(buffers, block, n_blocks, ahead.size)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
     elif prepare:
-        line, address = address_of(X.reshape(-1), 0), address_of(buffers.places, plan.batch_size)
+        line, address = address_of(as_flat(X), 0), address_of(buffers.places, plan.batch_size)
     elif ahead.size > 0:
         offsets = buffers.offsets[block * plan.batch_size : block * plan.batch_size + n_rows]
         prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks)
-        line, address = address_of(X.reshape(-1), 0), address_of(offsets, 0)
+        line, address = address_of(as_flat(X), 0), address_of(offsets, 0)
     if prepare:
         each = plan.k_splits // n_blocks
         for split in range(block * each, (block + 1) * each):
@@ -437,7 +438,7 @@ def forward(packed, params, X, rows, out, memory, marks, first, n_blocks):
     Writes: out (n, n_outputs); marks (n_blocks, MARKS), SUSPECT of a block where X may hold NaN or inf. Reads: params,
     X, rows. Scratch: memory (n_blocks * (level_size + slot_size)).
     """
-    flat = out.reshape(-1)
+    flat = as_flat(out)
     unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
         predict_block(packed, params, X, rows, flat, memory, marks, first, block, n_blocks)

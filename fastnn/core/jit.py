@@ -205,7 +205,7 @@ def load_leaves(dtype, sparse=False, members=frozenset()):
     if (sparse, members, real) in _loaded:
         return
     groups = [need for need in members if isinstance(need, str)]
-    with _loading:
+    with _loading, _collecting_seldom():
         for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
             if (group, real) not in _loaded:
                 for load in _leaves[group]:

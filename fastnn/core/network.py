@@ -8,7 +8,7 @@ ldr), where ldr is n rounded up to whole vectors.
 """
 
 from .activations import activate, activate_output, backward_from_one, differentiate
-from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack, unpack_layout
+from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
 from .balance import boundary
 from .family import family
 from .gemm import NO_C0, product, product_at
@@ -47,7 +47,7 @@ def gather_rows(out, ld_out, X, rows, n):
     Writes: out (n, ld_out), first n_features columns. Reads: X, rows.
     """
     n_features = X.shape[1]
-    flat = X.reshape(-1)
+    flat = as_flat(X)
     line = LINE_BYTES // X.itemsize
     distance = max(1, AHEAD_BYTES // (n_features * X.itemsize))
     if n_features < line:
@@ -232,7 +232,7 @@ def first_product(packed, X, split, lo, n, at):
         z, top, ldc0 = buffers.activations, layout.level[1] + lo * stride, 0
     product_at(
         z, top, stride, buffers.params, layout.bias[0], ldc0,
-        X.reshape(-1), first, 0, 1, buffers.places, at + lo,
+        as_flat(X), first, 0, 1, buffers.places, at + lo,
         buffers.params, layout.weight[0] + first * fan_out, fan_out, n, fan_out, end - first,
         0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The forward pass of prediction: rows of X go through the network a block at a time. Called by ``epoch``."""
 
 from .activations import activate
-from .arguments import IN, INT, INTS, MATRIX, OUT, RECORDS, ROWS, as_read, unpack_pass
+from .arguments import IN, INT, INTS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack_pass
 from .gemm import product_at
 from .jit import kernel, leaf
 from .microkernel import address_of
@@ -33,7 +33,7 @@ def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
     n_layers = sizes.n_layers
     n_outputs = layout.units[n_layers]
     ldr = padded(n)
-    a, ia, lda = X.reshape(-1), start * X.shape[1], X.shape[1]
+    a, ia, lda = as_flat(X), start * X.shape[1], X.shape[1]
     line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
     if rows.size > 0:
         gather(ALL_COLUMNS, levels, layout.stride[0], X, rows[start:], n)

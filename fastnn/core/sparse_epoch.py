@@ -17,6 +17,7 @@ from .arguments import (
     REAL,
     RECORDS,
     ROWS,
+    as_flat,
     unpack,
     unpack_all,
     unpack_pass,
@@ -153,7 +154,7 @@ def predict_block_sparse(packed, params, csr, rows, out, memory, marks, first, b
 @entry
 def forward_sparse(packed, params, csr, rows, out, memory, marks, first, n_blocks):
     """`epoch.forward` with X in ``csr``."""
-    flat = out.reshape(-1)
+    flat = as_flat(out)
     unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
         predict_block_sparse(packed, params, csr, rows, flat, memory, marks, first, block, n_blocks)

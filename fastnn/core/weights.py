@@ -3,7 +3,7 @@
 The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
 """
 
-from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack
+from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_flat, as_read, unpack
 from .family import family
 from .gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from .host import LONGEST_DOWN, UNIT_BYTES
@@ -80,7 +80,7 @@ def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g
     if n_rows == 1:
         a, ia = as_read(activations), level
         if layer == 0 and plan.n_layers > 1:
-            a, ia = X.reshape(-1), buffers.places[r0] // g.itemsize + i0
+            a, ia = as_flat(X), buffers.places[r0] // g.itemsize + i0
         outer_product(g, a, ia, deltas, delta, n, fan_out)
     elif layer == plan.n_layers - 1 and fan_out <= (NARROW_GRADIENT if n_rows >= MANY_ROWS else NARROW):
         ldr = padded(n)
@@ -88,7 +88,7 @@ def strip_gradient(packed, X, layer, i0, n, r0, n_rows, shared, line, offsets, g
         transpose(g, 0, fan_out, slot, 0, ldr, fan_out, n)
     elif layer == 0 and plan.n_layers > 1:
         product_at(
-            g, 0, ld, g, 0, NO_C0, X.reshape(-1), i0, 1, 0, buffers.places, r0,
+            g, 0, ld, g, 0, NO_C0, as_flat(X), i0, 1, 0, buffers.places, r0,
             deltas, delta, above, n, fan_out, n_rows, line + i0 * g.itemsize, g.itemsize, offsets,
             own, shared, lines, reach,
         )  # fmt: skip
