@@ -6,7 +6,9 @@ A time is that of a whole fit divided by its epochs; a fit has at least three ep
 All libraries get the same float32 data, network, batch, rate, momentum and L2, and reshuffle in every epoch:
 scikit-learn and fastnn as estimators, PyTorch with tensors made once, batches by index, fused optimizers and the
 better of one thread and all, JAX with one jit per epoch. The share of the peak is the arithmetic of the products
-alone, divided by the time and by the rate of a 2048^3 sgemm (NumPy's BLAS) in the same rounds.
+alone, divided by the time and by the rate of a 2048^3 sgemm (NumPy's BLAS) in the same rounds. "products alone" is no
+library: fastnn's kernels do the products of the same steps, and Adam's pass, on what lies in the nearest caches, and
+no thread waits for another. No epoch of fastnn's can be shorter.
 
     python scripts/compare_peers.py --quick
     python scripts/compare_peers.py --workload mnist-100 boston --threads 1 --json times.json
@@ -30,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers.workloads import BY_NAME, GROUPS, QUICK, WORKLOADS, Workload
 
 WORKER = Path(__file__).resolve().parent / "peers" / "worker.py"
-LIBRARIES = {"fastnn": "fastnn", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX"}
+LIBRARIES = {"fastnn": "fastnn", "sklearn": "scikit-learn", "torch": "PyTorch", "jax": "JAX", "limit": "products alone"}
+LIMIT = "limit"  # no library: what its steps take at best, see peers/limit_peer.py
 YARDSTICK = "sgemm"
 SGEMM_FLOPS = 2 * 2048**3
 PACE_SECONDS = 0.03  # of either measurement of the cores' pace
@@ -322,7 +325,8 @@ def main(argv: list[str] | None = None) -> int:
     results, versions, missing = [], {}, {}
     one_row = check_workload if options.check else time_workload
     for threads in options.threads:
-        wanted = options.peers if options.check else [YARDSTICK, *options.peers]
+        trained = [name for name in options.peers if name != LIMIT]
+        wanted = trained if options.check else [YARDSTICK, *options.peers]
         children, missing = start_children(wanted, threads)
         versions = {name: child.version for name, child in children.items()}
         if not results:

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import config
 from sklearn.neural_network import MLPClassifier
 
 import compare_peers
@@ -142,3 +144,41 @@ def test_initial_weights_and_loss_are_those_of_scikit_learn():
     for ours, theirs in zip(coefs + intercepts, peer.coefs_ + peer.intercepts_, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert workloads.training_loss(workload, X, y, coefs, intercepts) == pytest.approx(peer.loss_, rel=1e-5)
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="multiplies by compiled kernels")
+@pytest.mark.parametrize("name", ["mnist-100", "covertype"])
+def test_the_limit_does_the_products_of_a_step(name):
+    """All but those of ten outputs or fewer, each correctly."""
+    from peers import limit_peer
+
+    workload = workloads.BY_NAME[name].shrunk(512)
+    job = limit_peer.make_job(workload, None, None, 2)
+    assert job.run(1) > 0
+    for one in job.jobs:
+        counted = 0
+        for (c, ldc, a, a_row, a_k, at, b, b_k, m, n, n_k), per_step in one.products:
+            rows, columns = np.arange(m) * a_row, np.arange(n_k) * a_k
+            if at.size and a_row == 0:
+                rows = at[:m] // 4
+            elif at.size:
+                columns = at[:n_k] // 4
+            factor = a[rows[:, None] + columns].astype(np.float64)
+            product = factor @ b[np.arange(n_k)[:, None] * b_k + np.arange(n)]
+            found = c[np.arange(m)[:, None] * ldc + np.arange(n)]
+            np.testing.assert_allclose(found, product, rtol=1e-4)
+            counted += 2 * m * n * n_k * per_step
+        wide = [i * o for i, o in pairwise(workload.units) if o >= limit_peer.FEWEST_OUTPUTS]
+        flops = 2 * workload.batch_rows * (2 * sum(wide) + sum(wide[1:]))
+        assert counted == pytest.approx(flops / 2, rel=1e-6)
+        assert sum(w.size for w in one.moments) == pytest.approx(
+            2 * sum(i * o for i, o in pairwise(workload.units)), rel=1e-3
+        )
+
+
+@pytest.mark.parametrize("name", ["moons", "imdb", "predict", "search-1"])
+def test_no_limit_is_given_where_other_work_counts(name):
+    from peers import limit_peer
+
+    with pytest.raises(NotImplementedError):
+        limit_peer.make_job(workloads.BY_NAME[name], None, None, 1)
