@@ -8,7 +8,7 @@ import numpy as np
 
 from .core.activations import ACTIVATIONS, activate, activate_output, backward_from_one, differentiate
 from .core.losses import LOSSES, loss_of_rows
-from .core.network import ALL_COLUMNS, GROUP, gather
+from .core.network import ALL_COLUMNS, GROUP, TURNED_WEIGHTS, gather
 from .core.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 from .core.weights import FORTH_AND_BACK, learn_part
@@ -50,8 +50,6 @@ def make_layout(units, dtype, n_rows):
     weight = ends - (fan_in * fan_out + fan_out)
     levels = _starts(strides[:-1] * n_rows)
     deltas = _starts(strides[1:] * n_rows)
-    copies = strides[:-1] * fan_out
-    copies[0] = 0
     return Layout(
         units=units,
         stride=strides,
@@ -60,9 +58,17 @@ def make_layout(units, dtype, n_rows):
         activation=np.zeros(len(fan_in), dtype=np.int64),
         level=np.append(levels, 0),
         delta=np.append(0, deltas),
-        transposed=_starts(copies),
+        transposed=_starts(copies(units, strides)),
         squares=_starts(-(-fan_in // GROUP)),
     )
+
+
+def copies(units, strides):
+    """Elements of each layer's transposed copy; 0 where it has none, see `network.keeps_copy`."""
+    sizes = strides[:-1] * units[1:]
+    sizes[units[:-1] * units[1:] >= TURNED_WEIGHTS] = 0
+    sizes[0] = 0
+    return sizes
 
 
 def without_input(layout):

@@ -4,7 +4,7 @@
 
     forward   Z (rows, out)  = b + A W      a = activations, b = W
     gradient  G (in, out)    = A' D         a = activations read down their columns, b = deltas
-    backward  D (rows, in)   = D W'         a = deltas, b = W', which a layer keeps as a second copy
+    backward  D (rows, in)   = D W'         a = deltas, b = W', a second copy or turned when it is needed
 
 The last two have no C0: with ``ldc0 = NO_C0`` a tile starts at zero. (The gradient of 784 x 30 weights over 10 rows,
 Zen 4: 5.5 us; 6.1 when the tiles load zeros.)

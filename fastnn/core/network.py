@@ -11,8 +11,8 @@ from .activations import activate, activate_output, backward_from_one, different
 from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
 from .balance import boundary
 from .family import family
-from .gemm import NO_C0, product, product_at
-from .host import LINE_BYTES
+from .gemm import FEW_REGISTERS, MAX_UNITS, NO_C0, product, product_at
+from .host import LINE_BYTES, UNIT_BYTES
 from .jit import kernel, leaf
 from .losses import loss_and_delta
 from .movement import prefetch, transpose
@@ -23,6 +23,11 @@ BLOCK_ROWS = 256  # most rows that go through the network at once
 LARGE_BLOCK_ROWS = 128  # the same in training more than SMALL_WEIGHTS: activations stay in the second cache
 SMALL_WEIGHTS = 1 << 14  # (64-100-10, batches of 200: 45 us in blocks of 24 rows, 41 in blocks of 128, 40 all at once)
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
+
+# Weights of a layer from which on `backward` turns a panel of W at a time instead of keeping all of W' as a copy, where
+# panels are packed anyway. (784-512-512-10 with 128 rows, Zen 3: following the weights of the second layer took 183 us
+# of a step of 6100; whole fits take .95 and .96 of the time so, of 54-256-256-256-7 .86, .96 and 1.01.)
+TURNED_WEIGHTS = 1 << 16 if FEW_REGISTERS else 1 << 62
 
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
@@ -122,13 +127,30 @@ def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
 
 @kernel
-def keeps_copy(plan, fan_out):
+def keeps_copy(plan, fan_in, fan_out):
     """Whether a layer keeps W' as well as W for `backward`.
 
     A single row is multiplied with the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
-    without (Zen 4). A single column is its own transpose.
+    without (Zen 4). A single column is its own transpose. Many weights are turned when they are needed.
     """
-    return plan.batch_size > 1 and fan_out > 1
+    return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < TURNED_WEIGHTS
+
+
+@kernel
+def multiply_turned(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, slot):
+    """C (n, fan_in) = D (n, fan_out) W', a panel of W' at a time.
+
+    Writes: c[ic + r*ldc + i], i < fan_in rounded up to whole units. Reads: d, w. Scratch: slot (width, fan_out).
+    """
+    unit = UNIT_BYTES // slot.itemsize
+    width = MAX_UNITS * unit
+    n_units = (fan_in + unit - 1) // unit
+    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    for panel in range(n_panels):
+        first = panel * n_units // n_panels * unit
+        columns = min((panel + 1) * n_units // n_panels * unit, fan_in) - first
+        transpose(slot, 0, width, w, iw + first * fan_out, fan_out, columns, fan_out)
+        product(c, ic + first, ldc, c, 0, NO_C0, d, i_d, ldd, 1, slot, 0, width, n, columns, fan_out)
 
 
 @kernel
@@ -145,11 +167,11 @@ def one_output_sums(layout, plan, part):
 
 
 @kernel
-def backward(packed, lo, n, sums):
+def backward(packed, lo, n, sums, slot):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
     Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output to sums (2, stride) is added. Reads:
-    deltas of level n_layers, activations, transposed or params.
+    deltas of level n_layers, activations, transposed or params. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, sums)
     params, deltas = buffers.params, buffers.deltas
@@ -166,9 +188,11 @@ def backward(packed, lo, n, sums):
         if plan.batch_size == 1:
             for i in range(fan_in):
                 d[i] = dot(params, weight + i * fan_out, deltas, source, fan_out)
+        elif fan_out > 1 and not keeps_copy(plan, fan_in, fan_out):
+            multiply_turned(deltas, first, stride, deltas, source, above, params, weight, n, fan_in, fan_out, slot)
         else:
             copy, start = params, weight
-            if keeps_copy(plan, fan_out):
+            if fan_out > 1:
                 copy, start = buffers.transposed, layout.transposed[layer]
             product(
                 deltas, first, stride, deltas, 0, NO_C0,
@@ -206,7 +230,7 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
     if plan.row_splits > 1:
         begin, end = one_output_sums(layout, plan, part)
         sums = buffers.part_gradients[begin:end]
-    backward(packed, start, n, sums)
+    backward(packed, start, n, sums, slot)
 
 
 @kernel

@@ -216,7 +216,7 @@ def follow_weights(packed, params, layer, i0, n):
         start = offset + group * GROUP * fan_out
         rows = params[start : min(start + GROUP * fan_out, end)]
         buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
-    if layer > 0 and keeps_copy(plan, fan_out):
+    if layer > 0 and keeps_copy(plan, layout.units[layer], fan_out):
         first = layout.transposed[layer] + i0
         transpose(buffers.transposed, first, layout.stride[layer], params, offset, fan_out, n, fan_out)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 import fastnn
-from fastnn.core.gemm import NO_C0, NOWHERE, product_at
+from fastnn.core.gemm import NO_C0, product_at
 from fastnn.core.jit import load_leaves
 from fastnn.core.weights import STRIP, STRIP_ELEMENTS, STRIP_OUTPUTS, WIDE_ELEMENTS
 from fastnn.plan import padded_stride
@@ -83,15 +83,15 @@ class LimitJob:
                 continue
             below, above = i if layer == 0 else padded_stride(i, 4), padded_stride(o, 4)
             a, w, d = (matrix(rng, size) for size in (batch * below, i * o, batch * above))
-            places = (np.arange(batch) * below * 4).astype(np.int64) if layer == 0 else NOWHERE
-            places.setflags(write=False)
             stride = 0 if layer == 0 else below  # rows of X are read where a table says
+            places = np.arange(0 if stride else batch, dtype=np.int64) * below * 4
+            places.setflags(write=False)
             self.add(rng, above, a, stride, 1, places, w, o, rows, o, i)
             strip = strip_of(math.ceil(i / threads), o)
             self.add(rng, above, a, 1, stride, places, d, above, strip, o, batch, i / threads / strip)
             if layer > 0:
                 copy = matrix(rng, o * below)
-                self.add(rng, below, d, above, 1, NOWHERE, copy, below, rows, i, o)
+                self.add(rng, below, d, above, 1, places, copy, below, rows, i, o)
         size = sum(i * o for i, o in itertools.pairwise(units)) // threads
         self.moments = [matrix(rng, size, False)[:size] for _ in range(4)] if workload.solver == "adam" else None
 
