@@ -7,12 +7,15 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 import numpy as np
 
 from .core.activations import ACTIVATIONS, activate, activate_output, backward_from_one, differentiate
+from .core.host import few_registers
 from .core.losses import LOSSES, loss_of_rows
-from .core.network import ALL_COLUMNS, GROUP, TURNED_WEIGHTS, gather
+from .core.network import ALL_COLUMNS, GROUP, gather
 from .core.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 from .core.weights import FORTH_AND_BACK, learn_part
 
+MANY_WEIGHTS, TURNING_THREADS = 1 << 16, 3
+NO_LAYER = 1 << 62  # more weights than any has
 ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
 UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
 CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the first cache: one more line between them
@@ -50,6 +53,8 @@ def make_layout(units, dtype, n_rows):
     weight = ends - (fan_in * fan_out + fan_out)
     levels = _starts(strides[:-1] * n_rows)
     deltas = _starts(strides[1:] * n_rows)
+    copies = strides[:-1] * fan_out
+    copies[0] = 0
     return Layout(
         units=units,
         stride=strides,
@@ -58,17 +63,9 @@ def make_layout(units, dtype, n_rows):
         activation=np.zeros(len(fan_in), dtype=np.int64),
         level=np.append(levels, 0),
         delta=np.append(0, deltas),
-        transposed=_starts(copies(units, strides)),
+        transposed=_starts(copies),
         squares=_starts(-(-fan_in // GROUP)),
     )
-
-
-def copies(units, strides):
-    """Elements of each layer's transposed copy; 0 where it has none, see `network.keeps_copy`."""
-    sizes = strides[:-1] * units[1:]
-    sizes[units[:-1] * units[1:] >= TURNED_WEIGHTS] = 0
-    sizes[0] = 0
-    return sizes
 
 
 def without_input(layout):
@@ -154,6 +151,7 @@ def make_plan(
         n_params=np.int64(n_params(layout)),
         moment_stride=np.int64(moment_stride(n_params(layout))),
         batch_size=np.int64(batch_size),
+        turned_weights=np.int64(NO_LAYER),
         k_splits=np.int64(1 if solver == "lbfgs" else k_splits(units, batch_size)),
         row_splits=np.int64(1 if solver == "lbfgs" else row_splits(layout, batch_size)),
         gradient_stride=np.int64(gradient_stride(layout)),
@@ -203,6 +201,17 @@ def moment_stride(n):
 # 1.4e6) `threads_for` gives a step to one thread.
 SPLIT_FEATURES, SPLIT_WEIGHTS, SPLIT_WORK = 32, 1 << 13, 350_000
 FOUR_WEIGHTS = 1 << 18  # weights from which on there are four parts
+
+
+def turned_weights(n_threads):
+    """Weights of a layer from which on the backward pass turns a panel of W at a time, instead of keeping W' as a copy.
+
+    Where tiles are narrow panels are packed anyway, and a large copy would be written to the third cache in each step.
+    But each thread turns all of W for its rows. (784-512-512-10 with 128 rows, Zen 3: following the weights of the
+    second layer took 183 us of a step of 6100; whole fits on one and two threads take .95 and .96 of the time so, of
+    54-256-256-256-7 .86, .96 and 1.01. To turn 512 x 512 weights takes some 40 us a thread.)
+    """
+    return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TURNING_THREADS else NO_LAYER)
 
 
 def k_splits(units, batch_size):

@@ -14,7 +14,7 @@ from .core.network import GROUP
 from .core.records import ALIKE, Buffers
 from .core.sparse_network import sparse_scratch_size
 from .core.weights import LARGE_LAYER, scratch_size
-from .plan import ROOM, copies, moment_stride, n_moments, n_params
+from .plan import ROOM, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
 
@@ -164,7 +164,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
-        transposed=with_room(int(copies(layout.units, strides).sum()), dtype),
+        transposed=with_room(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
         activations=with_room(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
         deltas=with_room(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
         row_loss=np.zeros(batch, dtype),

@@ -16,7 +16,7 @@ from .core.random import shuffle as shuffle_rows
 from .core.records import DERIVED, STEPS, Examples
 from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
-from .plan import make_layout, members_of, without_input
+from .plan import make_layout, members_of, turned_weights, without_input
 from .shares import Shares
 from .state import State, make_buffers
 from .threads import DOUBTFUL_FLOPS, Faster, runner, threads_for
@@ -119,6 +119,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         plan = plan._replace(k_splits=np.int64(1), row_splits=np.int64(1))
     flops = step_flops(layout, batch, source.csr)
     n_threads = threads_for(flops, n_threads, int(plan.row_splits))
+    plan = plan._replace(turned_weights=turned_weights(n_threads))
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch

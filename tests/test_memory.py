@@ -9,7 +9,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.core.network import BLOCK_ROWS, TURNED_WEIGHTS
+from fastnn.core.network import BLOCK_ROWS
 
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2
@@ -50,8 +50,7 @@ def stated(itemsize, copies, X_copied, predicts):
     inputs, outputs = sum(UNITS[:-1]), sum(UNITS[1:])
     n_params = sum(a * b + b for a, b in pairwise(UNITS))
     scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + STRIP
-    turned = sum(a * b for a, b in pairwise(UNITS[1:]) if a * b >= TURNED_WEIGHTS)  # these keep no transposed copy
-    numbers = n_params * (2 + copies) - turned + BATCH * (inputs + outputs) + N_JOBS * scratch
+    numbers = n_params * (2 + copies) + BATCH * (inputs + outputs) + N_JOBS * scratch
     numbers += N_JOBS * (BLOCK_ROWS * inputs + scratch) * predicts  # the held-out rows pass through in blocks
     return itemsize * (numbers + X_copied * N * UNITS[0]) + ROW_BYTES * N
 

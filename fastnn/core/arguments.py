@@ -65,8 +65,8 @@ def RECORDS(real):
 
 
 _COUNTS = (
-    "n_layers", "n_params", "moment_stride", "batch_size", "k_splits", "row_splits", "gradient_stride",
-    "loss", "solver", "nesterov",
+    "n_layers", "n_params", "moment_stride", "batch_size", "turned_weights", "k_splits", "row_splits",
+    "gradient_stride", "loss", "solver", "nesterov",
 )  # fmt: skip
 _WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "claims", "meeting", "progress")
 _NUMBERS = ("ends", "factors")

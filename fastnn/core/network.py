@@ -11,7 +11,7 @@ from .activations import activate, activate_output, backward_from_one, different
 from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
 from .balance import boundary
 from .family import family
-from .gemm import FEW_REGISTERS, MAX_UNITS, NO_C0, product, product_at
+from .gemm import NO_C0, product, product_at
 from .host import LINE_BYTES, UNIT_BYTES
 from .jit import kernel, leaf
 from .losses import loss_and_delta
@@ -24,11 +24,7 @@ LARGE_BLOCK_ROWS = 128  # the same in training more than SMALL_WEIGHTS: activati
 SMALL_WEIGHTS = 1 << 14  # (64-100-10, batches of 200: 45 us in blocks of 24 rows, 41 in blocks of 128, 40 all at once)
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
 
-# Weights of a layer from which on `backward` turns a panel of W at a time instead of keeping all of W' as a copy, where
-# panels are packed anyway. (784-512-512-10 with 128 rows, Zen 3: following the weights of the second layer took 183 us
-# of a step of 6100; whole fits take .95 and .96 of the time so, of 54-256-256-256-7 .86, .96 and 1.01.)
-TURNED_WEIGHTS = 1 << 16 if FEW_REGISTERS else 1 << 62
-
+TURNED_UNITS = 3  # units of columns of a panel of W' in `backward`: the widest tile where registers are few
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
 
@@ -133,7 +129,7 @@ def keeps_copy(plan, fan_in, fan_out):
     A single row is multiplied with the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
     without (Zen 4). A single column is its own transpose. Many weights are turned when they are needed.
     """
-    return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < TURNED_WEIGHTS
+    return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < plan.turned_weights
 
 
 @kernel
@@ -143,9 +139,9 @@ def multiply_turned(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, slot):
     Writes: c[ic + r*ldc + i], i < fan_in rounded up to whole units. Reads: d, w. Scratch: slot (width, fan_out).
     """
     unit = UNIT_BYTES // slot.itemsize
-    width = MAX_UNITS * unit
+    width = TURNED_UNITS * unit
     n_units = (fan_in + unit - 1) // unit
-    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    n_panels = (n_units + TURNED_UNITS - 1) // TURNED_UNITS
     for panel in range(n_panels):
         first = panel * n_units // n_panels * unit
         columns = min((panel + 1) * n_units // n_panels * unit, fan_in) - first

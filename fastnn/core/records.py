@@ -61,6 +61,7 @@ class TrainPlan(NamedTuple):
     n_params: np.int64
     moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
+    turned_weights: np.int64  # layers of fewer keep a copy W', see `plan.turned_weights`
     k_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.k_splits`
     row_splits: np.int64  # parts of a batch whose gradients are computed apart: see `plan.row_splits`
     gradient_stride: np.int64  # elements from one part's gradient to the next
