@@ -14,8 +14,6 @@ from .core.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 from .core.weights import FORTH_AND_BACK, learn_part
 
-MANY_WEIGHTS, TURNING_THREADS = 1 << 16, 3
-NO_LAYER = 1 << 62  # more weights than any has
 ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
 UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
 CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the first cache: one more line between them
@@ -203,13 +201,17 @@ SPLIT_FEATURES, SPLIT_WEIGHTS, SPLIT_WORK = 32, 1 << 13, 350_000
 FOUR_WEIGHTS = 1 << 18  # weights from which on there are four parts
 
 
+MANY_WEIGHTS, TURNING_THREADS = 1 << 16, 3
+NO_LAYER = 1 << 62  # more weights than any has
+
+
 def turned_weights(n_threads):
     """Weights of a layer from which on the backward pass turns a panel of W at a time, instead of keeping W' as a copy.
 
     Where tiles are narrow panels are packed anyway, and a large copy would be written to the third cache in each step.
     But each thread turns all of W for its rows. (784-512-512-10 with 128 rows, Zen 3: following the weights of the
     second layer took 183 us of a step of 6100; whole fits on one and two threads take .95 and .96 of the time so, of
-    54-256-256-256-7 .86, .96 and 1.01. To turn 512 x 512 weights takes some 40 us a thread.)
+    54-256-256-256-7 .86, .96 and 1.01. Not measured on more threads.)
     """
     return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TURNING_THREADS else NO_LAYER)
 

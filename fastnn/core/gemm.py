@@ -37,8 +37,7 @@ from .host import (
     halved_units,
     tile_rows,
 )
-from .ingredients import KernelCompiler
-from .jit import INNER_OPTIONS, kernel, leaf
+from .jit import KERNEL_OPTIONS, kernel, leaf
 from .microkernel import address_of, claim, panel_room, tile, word_at
 from .units import load_unit, store_unit
 
@@ -54,7 +53,7 @@ NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
 
 
-@register_jitable(pipeline_class=KernelCompiler, **INNER_OPTIONS)  # `product_at` calls it as plain Python too
+@register_jitable(**KERNEL_OPTIONS)  # `product_at` calls it as plain Python too
 def pack_rows(out, width, a, ia, lda, at, i_at, n, n_k):
     """Rows of n elements one behind the other: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
 

@@ -38,7 +38,9 @@ OPTIONS = {"nogil": True, "error_model": "numpy"}
 # operations for each slice of a buffer), and an allocation in a kernel is a compile error.
 INNER_OPTIONS = {**OPTIONS, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-kernel = njit(pipeline_class=KernelCompiler, **INNER_OPTIONS)
+KERNEL_OPTIONS = {**INNER_OPTIONS, "pipeline_class": KernelCompiler}
+
+kernel = njit(**KERNEL_OPTIONS)
 
 
 # ------------------------------------------------------------------------------------------------- compilation

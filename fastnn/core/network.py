@@ -181,19 +181,20 @@ def backward(packed, lo, n, sums, slot):
             outer, weights = deltas[source:], params[weight : weight + stride]
             backward_from_one(layout.activation[layer - 1], a, d, outer, above, weights, n, stride, sums)
             continue
+        copied = keeps_copy(plan, fan_in, fan_out)
         if plan.batch_size == 1:
             for i in range(fan_in):
                 d[i] = dot(params, weight + i * fan_out, deltas, source, fan_out)
-        elif fan_out > 1 and not keeps_copy(plan, fan_in, fan_out):
-            multiply_turned(deltas, first, stride, deltas, source, above, params, weight, n, fan_in, fan_out, slot)
-        else:
+        elif copied or fan_out == 1:
             copy, start = params, weight
-            if fan_out > 1:
+            if copied:
                 copy, start = buffers.transposed, layout.transposed[layer]
             product(
                 deltas, first, stride, deltas, 0, NO_C0,
                 deltas, source, above, 1, copy, start, stride, n, fan_in, fan_out,
             )  # fmt: skip
+        else:
+            multiply_turned(deltas, first, stride, deltas, source, above, params, weight, n, fan_in, fan_out, slot)
         differentiate(layout.activation[layer - 1], a, d)
 
 

@@ -17,7 +17,7 @@ from numba import njit
 import fastnn
 from fastnn.core.gemm import NO_C0, product_at
 from fastnn.core.jit import load_leaves
-from fastnn.core.weights import STRIP, STRIP_ELEMENTS, STRIP_OUTPUTS, WIDE_ELEMENTS
+from fastnn.core.weights import strip_height
 from fastnn.plan import padded_stride
 from peers.workloads import BETA_1, BETA_2, EPSILON
 
@@ -56,11 +56,10 @@ def matrix(rng, n: int, read_only: bool = True) -> np.ndarray:
     return memory
 
 
-def strip_of(rows: int, outputs: int) -> int:
+@njit
+def strip_of(rows, outputs):
     """Weight rows of which training holds the gradient at a time, of so many that a thread has."""
-    whole = padded_stride(outputs, 4)
-    elements = STRIP_ELEMENTS if outputs <= STRIP_OUTPUTS else WIDE_ELEMENTS
-    return min(rows, max(1, elements // (STRIP * whole)) * STRIP)
+    return min(rows, strip_height(outputs, 4))
 
 
 class LimitJob:
