@@ -11,8 +11,8 @@ from .core.host import few_registers
 from .core.losses import LOSSES, loss_of_rows
 from .core.network import ALL_COLUMNS, GROUP, gather
 from .core.optimizers import OPTIMIZERS, step
+from .core.parts import STEP_AND_LEARN, learn_in_parts
 from .core.records import Layout, TrainPlan
-from .core.weights import FORTH_AND_BACK, learn_part
 
 ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
 UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
@@ -179,7 +179,7 @@ def members_of(layout, plan=None):
         needed |= {(differentiate, ident) for ident in hidden}
         needed |= {(backward_from_one, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}
-        needed |= {(learn_part, FORTH_AND_BACK)} if plan.row_splits > 1 else set()
+        needed |= {(learn_in_parts, STEP_AND_LEARN)} if plan.row_splits > 1 else set()
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
 

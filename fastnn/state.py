@@ -9,7 +9,7 @@ import numpy as np
 from .core.balance import CLOCK
 from .core.claims import claims_size
 from .core.host import LINE_BYTES, few_registers
-from .core.meeting import meeting_size
+from .core.meeting import LINE, meeting_size
 from .core.network import GROUP
 from .core.records import ALIKE, Buffers
 from .core.sparse_network import sparse_scratch_size
@@ -161,6 +161,8 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     progress = np.zeros(5, np.int64)
     progress[ALIKE] = 1
+    factors = with_room((1 + int(plan.row_splits)) * LINE, np.float64)
+    factors[:] = 1
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
@@ -171,7 +173,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         one=np.ones(1, dtype),
         partial_sums=with_room(batch * int(strides[1]) * n_partial, dtype),
-        part_gradients=with_room(int(plan.row_splits * plan.gradient_stride) if plan.row_splits > 1 else 0, dtype),
+        part_gradients=with_room(int(2 * plan.row_splits * plan.gradient_stride) if plan.row_splits > 1 else 0, dtype),
         places=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
@@ -181,10 +183,28 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         claims=np.zeros(claims_size(n_threads, n_partial), np.int64),
         meeting=np.zeros(meeting_size(n_threads), np.int64),
         progress=progress,
-        factors=np.zeros(2),
+        factors=factors,
         scratch=with_room(n_threads * slot_size, dtype, phases["scratch"]),
     )
     return buffers, slot_size
+
+
+def own_weights(layout, plan, buffers, n_threads):
+    """The buffers of each thread that learns parts of a batch: weights, and what belongs to them, are its own.
+
+    Returns
+    -------
+    list of Buffers
+        The first is ``buffers``; where no batch is learned in parts it is the only one.
+    """
+    if plan.row_splits == 1:
+        return [buffers]
+    shared = {name: getattr(buffers, name) for name in ("part_gradients", "meeting", "progress", "factors")}
+    sets = [buffers]
+    for _ in range(1, n_threads):
+        own, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
+        sets.append(own._replace(**shared))
+    return sets
 
 
 def lines_of(state, n):

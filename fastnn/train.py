@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core.arguments import pack
+from .core.arguments import pack, pack_sets
 from .core.epoch import loss_and_gradient, train_epoch
 from .core.network import GROUP
 from .core.random import N_WORDS
@@ -18,7 +18,7 @@ from .core.sparse import as_csr
 from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, turned_weights, without_input
 from .shares import Shares
-from .state import State, make_buffers
+from .state import State, make_buffers, own_weights
 from .threads import DOUBTFUL_FLOPS, Faster, runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
@@ -123,14 +123,21 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
-    shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
+    shared = n_threads > 1 and not sparse and plan.row_splits == 1
+    shares = Shares(layout, plan, buffers, n_threads) if shared else None
     own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
-    packed = pack(layout, plan, buffers, source.examples)
+    if sparse:
+        packed = pack(layout, plan, buffers, source.examples)
+    else:
+        sets = [(layout, plan, own, source.examples) for own in own_weights(layout, plan, buffers, n_threads)]
+        packed = pack_sets(sets)
     members = members_of(layout, plan)
     run = runner(entry, state.params.dtype, n_threads, sparse, members)
     doubtful = n_threads > 1 and flops < DOUBTFUL_FLOPS
     if doubtful:
-        run = Faster(run, runner(entry, state.params.dtype, 1, sparse, members))
+        alone = (*source.bounds(layout, batch, 1), 1, slot_size)
+        run = Faster(_followed_by(run, own), _followed_by(runner(entry, state.params.dtype, 1, sparse, members), alone))
+        own = ()
     per_call = max(1, int(CALL_FLOPS / flops))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
@@ -162,6 +169,11 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
         if not finite:
             return
+
+
+def _followed_by(run, last):
+    """A function that calls ``run`` with its arguments and these behind them."""
+    return lambda *args: run(*args, *last)
 
 
 def orders(rows, rng, quick):

@@ -31,7 +31,8 @@ ROAD = """
     core
     core.sparse_epoch
     core.epoch
-    core.claims core.sparse_network
+    core.parts core.claims core.sparse_network
+    core.batches
     core.prediction core.weights
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numba import config
 
-from fastnn import threads
-from fastnn.core.weights import FORTH_AND_BACK, learn_part
+from fastnn import threads, train
+from fastnn.core.parts import STEP_AND_LEARN, learn_in_parts
 from fastnn.plan import make_plan, members_of
+from fastnn.state import make_buffers, new_state, own_weights
 from fastnn.threads import PARTS_CROSSOVER_FLOPS, threads_for
 from test_engine import BATCHES, N_ROWS, SOLVERS
 from test_split_sums import check_trajectory, split_problem
@@ -41,6 +42,48 @@ def test_parts_walk_the_reference_trajectory_on_any_number_of_threads(
     check_trajectory(problem, found[0][0], 0.01, options)
 
 
+@pytest.mark.parametrize("solver", ["adam", "plain"])
+def test_each_thread_has_weights_of_its_own_and_takes_over_what_others_made_of_them(solver, monkeypatch):
+    """Calls on several threads and on one take turns, and an epoch is cut into several calls: always the same bits."""
+    found = []
+    for n_threads, doubtful, per_call in ((1, 0, 1e9), (2, np.inf, 1e9), (2, np.inf, 1), (4, 0, 1)):
+        monkeypatch.setattr(threads, "_forked", n_threads > config.NUMBA_NUM_THREADS)
+        monkeypatch.setattr(threads, "PARTS_CROSSOVER_FLOPS", 0)
+        problem = split_problem(None, 6, monkeypatch, hidden=(20, 9), batch_size=10, **SOLVERS[solver])
+        monkeypatch.setattr(train, "DOUBTFUL_FLOPS", doubtful)
+        monkeypatch.setattr(train, "CALL_FLOPS", per_call)
+        problem.plan = problem.plan._replace(row_splits=np.int64(4 if n_threads == 4 else 2))
+        losses = [record.loss for record in problem.train(9, 0.02, n_threads=n_threads)]
+        found.append((losses, problem.state.params.tobytes(), problem.state.moments.tobytes()))
+    assert found[1] == found[0] and found[2] == found[0]
+    np.testing.assert_allclose(found[3][0], found[0][0], rtol=1e-12)  # four parts are added in another order
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 4])
+def test_what_threads_share_where_a_batch_is_learned_in_parts(n_threads):
+    names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error", batch_size=1000)
+    layout, plan = make_plan(units=(20, 100, 1), solver="adam", **names)
+    state = new_state(layout, plan)
+    buffers, _ = make_buffers(layout, plan, state, n_threads)
+    sets = own_weights(layout, plan, buffers, n_threads)
+    assert len(sets) == n_threads and sets[0] is buffers
+    for i, own in enumerate(sets):
+        for other in sets[:i]:
+            shared = {name for name, array in own._asdict().items() if np.shares_memory(array, getattr(other, name))}
+            assert shared == {"part_gradients", "meeting", "progress", "factors"}
+    assert own_weights(layout, plan._replace(row_splits=np.int64(1)), buffers, n_threads) == [buffers]
+
+
+def test_a_loss_that_is_not_finite_ends_the_call_before_its_step(monkeypatch):
+    for n_threads in (1, 2):
+        problem = split_problem(None, 6, monkeypatch, hidden=(20,), batch_size=10, **SOLVERS["plain"])
+        problem.plan = problem.plan._replace(row_splits=np.int64(2))
+        problem.X[15] = np.inf
+        records = list(problem.train(3, 0.01, shuffle=False, n_threads=n_threads))
+        assert [(r.n_steps, r.finite) for r in records] == [(1, False)]
+        assert np.isfinite(problem.state.params).all()
+
+
 @pytest.mark.parametrize("skipped", [0, 2, 5])
 def test_parts_of_a_batch_behind_one_without_weight(skipped, monkeypatch):
     found = []
@@ -70,7 +113,7 @@ def test_small_networks_learn_large_batches_in_parts(units, batch_size, parts):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error", batch_size=batch_size)
     layout, plan = make_plan(units=units, solver="adam", **names)
     assert plan.row_splits == parts
-    assert ((learn_part, FORTH_AND_BACK) in members_of(layout, plan)) == (parts > 1)
+    assert ((learn_in_parts, STEP_AND_LEARN) in members_of(layout, plan)) == (parts > 1)
     assert make_plan(units=units, solver="lbfgs", **names)[1].row_splits == 1
 
 

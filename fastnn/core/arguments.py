@@ -64,6 +64,11 @@ def RECORDS(real):
     return INTS(real)
 
 
+def RECORD_SETS(real):
+    """What `pack_sets` made of several sets of records, each of which is what `RECORDS` stands for."""
+    return types.Array(types.int64, 2, "C")
+
+
 _COUNTS = (
     "n_layers", "n_params", "moment_stride", "batch_size", "turned_weights", "k_splits", "row_splits",
     "gradient_stride", "loss", "solver", "nesterov",
@@ -219,6 +224,12 @@ def pack(*records):
         else:
             words.append(np.float64(value).view(np.int64) if isinstance(value, np.floating) else value)
     return np.array(words, dtype=np.int64)
+
+
+def pack_sets(sets):
+    """Put several sets of the same kinds of records into one array, as `pack` does with each, to be told by index."""
+    packed = [pack(*records) for records in sets]
+    return packed if config.DISABLE_JIT else np.stack(packed)
 
 
 def unpack(packed, like):

@@ -45,13 +45,13 @@ def weight_share(buffers, block, n_blocks, n):
 
 
 @kernel
-def strips_of(layout, plan, buffers, layer, owner, n_blocks):
+def strips_of(layout, buffers, layer, owner, n_blocks):
     """A block's share of a layer's weight rows, first and end, and the rows of its strips.
 
-    A block alone takes its share at once, and so does one that only adds up parts of a gradient. Reads: ends.
+    A block alone takes its share at once. Reads: ends.
     """
     lo, hi = weight_share(buffers, owner, n_blocks, layout.units[layer])
-    if n_blocks == 1 or plan.row_splits > 1:
+    if n_blocks == 1:
         return lo, hi, max(hi - lo, 1)
     few = (hi - lo + STRIPS * STRIP - 1) // (STRIPS * STRIP) * STRIP
     return lo, hi, max(min(few, strip_height(layout.units[layer + 1], buffers.params.itemsize)), STRIP)
@@ -73,7 +73,7 @@ def next_strip(layout, plan, buffers, first_layer, owner, n_blocks, done):
         return 0, 0, 0
     strip = ticket(buffers.claims, owner * LINE + TAKEN) if n_blocks > 1 else done
     for layer in range(first_layer, plan.n_layers):
-        lo, hi, height = strips_of(layout, plan, buffers, layer, owner, n_blocks)
+        lo, hi, height = strips_of(layout, buffers, layer, owner, n_blocks)
         n_strips = (hi - lo + height - 1) // height
         if strip < n_strips:
             i0 = lo + strip * height

@@ -36,70 +36,24 @@ from .balance import (
     SECOND,
     SUSPECT,
     begin,
-    boundary,
     next_rows,
     record,
     share,
     unclaimed,
 )
+from .batches import NOTHING, batch_bounds, begin_epoch, find_batch, locate, penalty, prefetch_rows, refresh, rows_loss
 from .claims import next_rows_of, next_strip, offer, unclaim, weight_share
-from .host import LINE_BYTES
 from .jit import entry, kernel, leaf
-from .meeting import OVER, PHASE, all_done, come, convene, look, next_piece, open_phase
+from .meeting import OVER, PHASE, all_done, come, look, next_piece, open_phase
 from .microkernel import address_of
-from .movement import prefetch
 from .network import first_product, learn_rows, part_bounds
+from .parts import STEP_AND_LEARN, learn_in_parts
 from .prediction import predict_rows
-from .records import ALIKE, BATCH, DERIVED, READY, STEPS
+from .records import ALIKE, BATCH, READY, STEPS
 from .scalars import flush_denormals, restore_denormals
-from .weights import FORTH_AND_BACK, follow_weights, learn_part, learn_weights
+from .weights import learn_weights
 
-NOTHING = 1  # the first phase of an epoch: odd, but without work
 PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
-
-
-@kernel
-def rows_loss(buffers, n):
-    """Sum of the losses of the first n rows in float64: four partial sums, then what is left. Reads: row_loss."""
-    loss = buffers.row_loss
-    a = b = c = d = 0.0
-    for r in range(0, n - 3, 4):
-        a += loss[r]
-        b += loss[r + 1]
-        c += loss[r + 2]
-        d += loss[r + 3]
-    for r in range(n - n % 4, n):
-        a += loss[r]
-    return (a + b) + (c + d)
-
-
-@kernel
-def penalty(buffers, alpha):
-    """scikit-learn's L2 term, ``alpha / 2 sum W^2`` over all weights, biases excepted. Reads: squares."""
-    total = 0.0
-    if alpha > 0:
-        for i in range(buffers.squares.size):
-            total += buffers.squares[i]
-    return 0.5 * alpha * total
-
-
-@kernel
-def weight_sum(sample_weight, rows):
-    """Sum of the weights of a batch, or its number of rows when all are one. Reads: sample_weight, rows."""
-    if sample_weight.size == 0:
-        return float(rows.size)
-    total = 0.0
-    for r in range(rows.size):
-        total += sample_weight[rows[r]]
-    return total
-
-
-@kernel
-def locate(places, start, X, members):
-    """places[start + r] <- how many bytes row members[r] lies behind the first of X. Writes: places. Reads: members."""
-    row = X.shape[1] * X.itemsize
-    for r in range(members.size):
-        places[start + r] = members[r] * row
 
 
 @kernel
@@ -136,36 +90,18 @@ def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
     offsets[k:] = 0
 
 
-@kernel
-def prefetch_rows(X, rows, first, last):
-    """Ask for columns first .. last of ``rows``."""
-    flat = as_flat(X)
-    line = LINE_BYTES // X.itemsize
-    for r in range(rows.size):
-        start = rows[r] * X.shape[1]
-        for column in range(first, last, line):
-            prefetch(flat, start + column)
-
-
 @leaf(RECORDS, IN, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, INT)
 def learn_row_block(
     packed, like, X, labels, targets, sample_weight, members, ready, block, thread, n_blocks, slot_size
 ):
-    """First half of a step for one block: its share of the batch's rows, or of the batch's parts.
+    """First half of a step for one block: its share of the batch's rows.
 
     With ``ready`` the first layer's sums are there already: see `learn_weight_block`. ``thread`` is the block whose
     thread this is.
     """
     mode = flush_denormals()
-    _, plan, buffers = unpack(packed, like)
+    _, _, buffers = unpack(packed, like)
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
-    parts = plan.row_splits
-    if parts > 1:
-        for part in range(boundary(block, n_blocks, parts, 1), boundary(block + 1, n_blocks, parts, 1)):
-            lo, hi = boundary(part, parts, members.size, 4), boundary(part + 1, parts, members.size, 4)
-            learn_part(FORTH_AND_BACK, packed, X, labels, targets, sample_weight, members, part, lo, hi, slot)
-        restore_denormals(mode)
-        return
     start = begin(n_blocks)
     lo, hi = row_share(buffers, block, n_blocks, members.size)
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
@@ -207,7 +143,7 @@ def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, sca
     slot = buffers.scratch[block * slot_size : (block + 1) * slot_size]
     start, work = begin(n_blocks), 0
     line, address = 0, 0
-    if X.shape[1] * X.itemsize < PREFETCH_BYTES or n_rows == 1 or plan.row_splits > 1:
+    if X.shape[1] * X.itemsize < PREFETCH_BYTES or n_rows == 1:
         lo, hi = row_share(buffers, block, n_blocks, ahead.size)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
     elif prepare:
@@ -239,44 +175,20 @@ def learn_weight_block(packed, like, block, thread, n_blocks, n_rows, alpha, sca
 
 
 @kernel
-def refresh(packed, like):
-    """Derive from the weights what training keeps beside them, unless that is there. Writes: transposed, squares."""
-    layout, plan, buffers = unpack(packed, like)
-    if buffers.progress[DERIVED] == 0:
-        for layer in range(plan.n_layers):
-            follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
-        buffers.progress[DERIVED] = 1
-
-
-@kernel
-def batch_bounds(plan, n, batch):
-    """First of n rows that belongs to a batch, and the end; twice the end behind the last batch."""
-    return min(batch * plan.batch_size, n), min((batch + 1) * plan.batch_size, n)
-
-
-@kernel
 def begin_batch(packed, like, rows, losses, phase):
     """Get ready for the next batch whose weights do not sum to zero; the others have loss 0.
 
     Writes: losses of those; progress, factors, places. Returns ``phase``, or OVER where no batch is left.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
-    progress = buffers.progress
-    while progress[BATCH] < losses.size:
-        lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
-        members = rows[lo:hi]
-        weights = weight_sum(examples.sample_weight, members)
-        if weights != 0.0:
-            buffers.factors[0] = weights
-            if progress[READY]:
-                advance(buffers.places, plan.batch_size, members.size)
-            else:
-                locate(buffers.places, 0, examples.X, members)
-            return phase
-        losses[progress[BATCH]] = 0.0
-        progress[READY] = 0
-        progress[BATCH] += 1
-    return OVER
+    if not find_batch(plan, buffers, examples, rows, losses):
+        return OVER
+    lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH])
+    if buffers.progress[READY]:
+        advance(buffers.places, plan.batch_size, hi - lo)
+    else:
+        locate(buffers.places, 0, examples.X, rows[lo:hi])
+    return phase
 
 
 @kernel
@@ -289,7 +201,7 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
     progress, weights = buffers.progress, buffers.factors[0]
     batch = progress[BATCH]
     lo, hi = batch_bounds(plan, rows.size, batch)
-    losses[batch] = (rows_loss(buffers, hi - lo) + penalty(buffers, plan.alpha)) / weights
+    losses[batch] = (rows_loss(buffers, 0, hi - lo) + penalty(buffers, plan.alpha)) / weights
     if not math.isfinite(losses[batch]):
         return OVER
     buffers.factors[1] = rates[progress[STEPS]]
@@ -302,17 +214,6 @@ def begin_step(packed, like, rows, rates, losses, n_blocks, phase):
     if progress[READY]:
         locate(buffers.places, plan.batch_size, examples.X, rows[lo:hi])
     return phase
-
-
-@kernel
-def begin_epoch(buffers, n_blocks):
-    """Let threads meet at the end of a phase without work, behind which the first batch begins: no batch is yet there.
-
-    Writes: progress, meeting.
-    """
-    buffers.progress[BATCH] = -1
-    buffers.progress[STEPS] = buffers.progress[READY] = 0
-    convene(buffers.meeting, n_blocks, NOTHING)
 
 
 @kernel
@@ -376,10 +277,14 @@ def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
     Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
     zero makes no step and has loss 0.
     """
-    _, _, buffers = unpack(packed, like)
+    first = packed[0]
+    _, plan, buffers = unpack(first, like)
     begin_epoch(buffers, n_blocks)
     for block in prange(n_blocks):
-        learn_batches(packed, like, rows, rates, losses, block, n_blocks, slot_size)
+        if plan.row_splits > 1:
+            learn_in_parts(STEP_AND_LEARN, packed, like, rows, rates, losses, block, n_blocks, slot_size)
+        else:
+            learn_batches(first, like, rows, rates, losses, block, n_blocks, slot_size)
     return buffers.progress[BATCH]
 
 
@@ -408,7 +313,7 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
             learn_row_block(
                 packed, like, X, labels, targets, sample_weight, members, 0, block, block, n_blocks, slot_size
             )
-        loss += rows_loss(buffers, n)
+        loss += rows_loss(buffers, 0, n)
         unclaim(buffers.claims, n_blocks)
         for block in prange(n_blocks):
             learn_weight_block(packed, like, block, block, n_blocks, n, alpha, scale, scale, X, ahead, 0, slot_size)

@@ -108,7 +108,7 @@ class Buffers(NamedTuple):
     squares: np.ndarray  # sum of squares of each group of rows of each W
     one: np.ndarray  # (1,): a one
     partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
-    part_gradients: np.ndarray  # (row_splits, gradient_stride), where there are several: parameters, `one_output_sums`
+    part_gradients: np.ndarray  # (2, row_splits, gradient_stride), where there are parts: parameters, `one_output_sums`
     places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
@@ -118,5 +118,5 @@ class Buffers(NamedTuple):
     claims: np.ndarray  # int64: which pieces of a second half have somebody who does them, see `claims`
     meeting: np.ndarray  # int64: where threads meet, see `meeting.convene`
     progress: np.ndarray  # int64 (5,): where training stands, by the numbers above
-    factors: np.ndarray  # float64 (2,): sum of the weights of the batch's rows, learning rate of its step
+    factors: np.ndarray  # float64 (3,): the sum of the weights of a batch's rows, and what its step takes: rate, sum
     scratch: np.ndarray  # slots of equal size, one per block

@@ -23,7 +23,8 @@ from .arguments import (
     unpack_pass,
 )
 from .balance import MARKS, SUSPECT, boundary, next_rows, unclaimed
-from .epoch import NOTHING, batch_bounds, begin_epoch, begin_phase, penalty, refresh, rows_loss
+from .batches import NOTHING, batch_bounds, begin_epoch, penalty, refresh, rows_loss
+from .epoch import begin_phase
 from .jit import entry, leaf
 from .meeting import OVER, PHASE, all_done, come, look, next_piece
 from .network import GROUP
@@ -127,7 +128,7 @@ def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_
             learn_row_block_sparse(
                 packed, like, csr, labels, targets, sample_weight, members, ahead, block, n_blocks, slot_size
             )
-        loss += rows_loss(buffers, n)
+        loss += rows_loss(buffers, 0, n)
         for block in prange(n_blocks):
             learn_weight_block_sparse(
                 packed, like, csr, members, bounds, block, n_blocks, alpha, scale, scale, slot_size

@@ -3,8 +3,7 @@
 The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
 """
 
-from .arguments import IN, INT, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_flat, as_read, unpack
-from .family import family
+from .arguments import IN, INT, MATRIX, OUT, REAL, RECORDS, as_flat, as_read, unpack
 from .gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from .host import LONGEST_DOWN, UNIT_BYTES
 from .jit import kernel, leaf
@@ -15,10 +14,7 @@ from .network import (
     GROUP,
     LANES,
     NARROW,
-    from_one,
     keeps_copy,
-    learn_rows,
-    one_output_sums,
     output_scratch_size,
     padded,
 )
@@ -137,71 +133,6 @@ def column_sums(sums, deltas, one, first, stride, n_rows, width):
         store_unit(sums, j, total)
 
 
-@kernel
-def copy(out, a, ia, n):
-    """out[i] <- a[ia + i] for i < n. Writes: out. Reads: a."""
-    for i in range(n):
-        out[i] = a[ia + i]
-
-
-# Few networks need it: those that learn a batch in parts.
-learn_part = family(
-    "learn_part",
-    ("packed", RECORDS), ("X", MATRIX), ("labels", LABELS), ("targets", MATRIX), ("sample_weight", IN),
-    ("members", ROWS), ("part", INT), ("lo", INT), ("hi", INT), ("slot", OUT),
-)  # fmt: skip
-FORTH_AND_BACK = 0
-
-
-@learn_part.member(FORTH_AND_BACK)
-def learn_one_part(packed, X, labels, targets, sample_weight, members, part, lo, hi, slot):
-    """First half of a step for a part of the batch, its rows lo .. hi, and the gradient of all parameters over them.
-
-    Writes: part_gradients of the part, one unit behind it; activations, deltas, row_loss at these rows. Reads: params,
-    transposed, places, data at ``members``. Scratch: slot.
-    """
-    learn_rows(packed, X, labels, targets, sample_weight, members, lo, hi, 0, part, slot)
-    layout, plan, buffers = unpack(packed, slot)
-    gradient = buffers.part_gradients[part * plan.gradient_stride : (part + 1) * plan.gradient_stride]
-    begin, end = one_output_sums(layout, plan, part)
-    sums = buffers.part_gradients[begin:end]
-    last, n = plan.n_layers - 1, hi - lo
-    single = from_one(layout.units[last], layout.units[last + 1])
-    # In order: what a layer's products write behind its end is where the next one writes.
-    for layer in range(plan.n_layers):
-        fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
-        weights, biases = gradient[layout.weight[layer] :], gradient[layout.bias[layer] :]
-        if single and layer == last:
-            copy(weights, sums, 0, fan_in)
-        else:
-            strip_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, weights, fan_out, slot)
-        if single and layer == last - 1:
-            copy(biases, sums, layout.stride[last], fan_out)
-        else:
-            above = layout.stride[layer + 1]
-            first = layout.delta[layer + 1] + lo * above
-            column_sums(slot, buffers.deltas, buffers.one, first, above, n, fan_out)
-            copy(biases, slot, 0, fan_out)
-
-
-@kernel
-def add_part_gradients(plan, buffers, start, g):
-    """g <- sum over the parts of their gradients of g.size parameters from ``start`` on, in this order.
-
-    Writes: g. Reads: part_gradients.
-    """
-    for part in range(0, plan.row_splits, 2):
-        first = part * plan.gradient_stride + start
-        second = first + plan.gradient_stride
-        a, b = buffers.part_gradients[first : first + g.size], buffers.part_gradients[second : second + g.size]
-        if part == 0:
-            for i in range(g.size):
-                g[i] = a[i] + b[i]
-        else:
-            for i in range(g.size):
-                g[i] = (g[i] + a[i]) + b[i]
-
-
 @leaf(RECORDS, IN, INT, INT, INT)
 def follow_weights(packed, params, layer, i0, n):
     """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
@@ -232,8 +163,7 @@ def strip_height(fan_out, itemsize):
 def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, slot):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
-    Where ``plan.row_splits`` says so the gradient's parts are there and are only added. ``shared`` says whether other
-    threads read these weights.
+    ``shared`` says whether other threads read these weights.
     With ``offsets != 0`` the gradient's product prefetches, for weight row i, the line at ``line + i * itemsize`` of
     each of the rows whose byte offsets are the n_rows int64 at address ``offsets``.
 
@@ -249,20 +179,14 @@ def learn_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, 
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
         offset, size = weight + i0 * fan_out, n * fan_out
-        if plan.row_splits > 1:
-            add_part_gradients(plan, buffers, offset, slot[:size])
-        else:
-            strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], ld, slot[room:])
+        strip_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, slot[:room], ld, slot[room:])
         w = buffers.params[offset : offset + size]
         step(plan.solver, packed, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
             follow_weights(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
-        if plan.row_splits > 1:
-            add_part_gradients(plan, buffers, bias, slot[:fan_out])
-        else:
-            first, above = layout.delta[layer + 1], layout.stride[layer + 1]
-            column_sums(slot, buffers.deltas, buffers.one, first, above, n_rows, fan_out)
+        first, above = layout.delta[layer + 1], layout.stride[layer + 1]
+        column_sums(slot, buffers.deltas, buffers.one, first, above, n_rows, fan_out)
         b = buffers.params[bias : bias + fan_out]
         step(plan.solver, packed, b, slot[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
 

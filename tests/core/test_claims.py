@@ -19,7 +19,6 @@ class Layout(NamedTuple):
 
 class Plan(NamedTuple):
     n_layers: int
-    row_splits: int
 
 
 class Shared(NamedTuple):
@@ -29,11 +28,9 @@ class Shared(NamedTuple):
 
 
 @njit
-def next_strip(units, row_splits, params, ends, words, first_layer, owner, n_blocks, done):
+def next_strip(units, params, ends, words, first_layer, owner, n_blocks, done):
     shared = Shared(params, ends, words)
-    return claims.next_strip(
-        Layout(units), Plan(units.size - 1, row_splits), shared, first_layer, owner, n_blocks, done
-    )
+    return claims.next_strip(Layout(units), Plan(units.size - 1), shared, first_layer, owner, n_blocks, done)
 
 
 @njit
@@ -64,8 +61,8 @@ def strip_height(fan_out, itemsize):
 class Step:
     """The second half of a step of a network, without the work."""
 
-    def __init__(self, units, n_blocks, row_splits=1, ends=None):
-        self.units, self.n_blocks, self.row_splits = np.array(units), n_blocks, row_splits
+    def __init__(self, units, n_blocks, ends=None):
+        self.units, self.n_blocks = np.array(units), n_blocks
         self.ends = np.tile(np.arange(1, n_blocks + 1) / n_blocks if ends is None else ends, 2)
         self.params = np.zeros(1, np.float32)
         self.claims = np.full(claims_size(n_blocks, 4), 99)
@@ -73,7 +70,7 @@ class Step:
         unclaim(self.claims, n_blocks)
 
     def claim(self, owner, first_layer=0):
-        given = self.units, self.row_splits, self.params, self.ends, self.claims
+        given = self.units, self.params, self.ends, self.claims
         strip = next_strip(*given, first_layer, owner, self.n_blocks, self.had[owner])
         self.had[owner] += 1
         return strip
@@ -106,7 +103,6 @@ def test_each_weight_row_is_claimed_once_whoever_asks(units, n_blocks, first_lay
 def test_a_share_is_claimed_in_strips_only_where_somebody_could_help():
     units = (784, 100, 10)
     assert Step(units, 1).claim(0) == (0, 0, 784)  # alone
-    assert Step(units, 2, row_splits=2).claim(0) == (0, 0, 392)  # only adds parts of the gradient
     layer, i0, n = Step(units, 2).claim(1)
     assert (layer, i0) == (0, 392)
     assert n % STRIP == 0 and 392 / 5 < n <= strip_height(100, 4)
