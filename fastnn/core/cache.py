@@ -22,7 +22,6 @@ import numpy as np
 from numba import config
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 
 # What `jit` names: module.function_kind_dtype_fingerprint, then Numba's line number, Python version and file number.
 # A name with an end behind it is a file that some process is writing, or was when it was killed.
@@ -59,7 +58,6 @@ class MachineCodeCache(FunctionCache):
         (A first fit with a warm cache took .30 s of processor time with it, .17 without, Zen 3.)
         """
         try:
-            rtsys.initialize(target_context)  # what machine code that Python calls refers to
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
         except Exception:  # whatever a damaged pickle or a foreign file raises; the cure is the same
