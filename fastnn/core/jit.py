@@ -105,6 +105,8 @@ def _cached(source, suffix, **options):
         except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
             complain(str(error))
         dispatcher.compile = _ctrl_c_later()(_collecting_seldom()(dispatcher.compile))
+        # It would look through all installed packages for such as extend Numba: 2 to 5 ms of a first fit.
+        dispatcher._compilation_chain_init_hook = lambda: None
     return dispatcher
 
 
