@@ -28,7 +28,10 @@ CROSSOVER_FLOPS = 2e6
 # (128-96-10 with batches of 32, 1.8e6 operations, .89 of the time on two; 784-30-10 with batches of 10, 1e6, 1.02.)
 STEP = 0.75
 PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
-DOUBTFUL_FLOPS = 1e7  # work of a step up to which it depends on the day: see `Faster`
+# Work of a step up to which it depends on the day: see `Faster`. (Two cores of Zen 5 far apart take of one's time, for
+# 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with 200, 25e6.)
+DOUBTFUL_FLOPS = 3e7
+TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 
 _inside = threading.Lock()
 _forked = False
@@ -132,8 +135,8 @@ class Faster:
 
     How long two cores take to exchange what one has written and the other reads varies by three on one machine, with
     what else runs there and where: steps of 64-100-10 with 200 rows took 60 us on two threads at one time and 146 at
-    another, and 80 to 85 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with a trial: of each way
-    the fastest call counts. Results do not depend on the way.
+    another, and 80 to 85 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with trials, which may be
+    shorter than the others: of each way the fastest call counts. Results do not depend on the way.
 
     Parameters
     ----------
@@ -147,6 +150,11 @@ class Faster:
         self.several, self.one = several, one
         self._calls = 0
         self._fastest = {}
+
+    @property
+    def tries(self):
+        """Whether the next call is a trial."""
+        return self._calls % self.PERIOD < self.TRIALS
 
     def __call__(self, n_batches, *args):
         """Call the entry, which is to do ``n_batches``."""

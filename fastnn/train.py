@@ -19,7 +19,7 @@ from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
 from .plan import make_layout, members_of, turned_weights, without_input
 from .shares import Shares
 from .state import State, make_buffers, own_weights
-from .threads import DOUBTFUL_FLOPS, Faster, runner, threads_for
+from .threads import DOUBTFUL_FLOPS, TRIAL_FLOPS, Faster, runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
@@ -138,7 +138,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         alone = (*source.bounds(layout, batch, 1), 1, slot_size)
         run = Faster(_followed_by(run, own), _followed_by(runner(entry, state.params.dtype, 1, sparse, members), alone))
         own = ()
-    per_call = max(1, int(CALL_FLOPS / flops))
+    per_call, per_trial = (max(1, int(work / flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     losses = np.zeros(n_batches)
     sizes = np.full(n_batches, batch / len(rows))
     sizes[-1] = (len(rows) - batch * (n_batches - 1)) / len(rows)
@@ -150,7 +150,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         rates = schedule.rates(state.step, n_batches)
         done = steps = 0
         while done < n_batches:
-            n = min(per_call, n_batches - done)
+            n = min(per_trial if doubtful and run.tries else per_call, n_batches - done)
             some = (order, rates, losses)
             if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
                 some = (order[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])

@@ -374,8 +374,11 @@ def test_the_faster_way_of_a_trial_is_taken(monkeypatch):
     run = threads.Faster(way("several", seconds), way("one", seconds))
     period = threads.Faster.PERIOD
     assert [run(n, n) for n in (1, 2, 3)] == [1, 2, 3]
+    tries = []
     for _ in range(period - 3):
+        tries.append(run.tries)
         run(4, 4)
+    assert run.tries and tries == [True] * 2 + [False] * (period - 5)
     assert ways == ["several"] * 3 + ["one"] * (period - 3)
     seconds["several"] = 0.5
     ways.clear()
