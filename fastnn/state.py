@@ -161,7 +161,8 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     progress = np.zeros(5, np.int64)
     progress[ALIKE] = 1
-    factors = with_room((1 + int(plan.row_splits)) * LINE, np.float64)
+    slots = 1 if plan.row_splits > 1 else n_threads  # else each thread has buffers of its own: `own_weights`
+    factors = with_room(2 * (1 + int(plan.row_splits)) * LINE, np.float64)
     factors[:] = 1
     buffers = Buffers(
         params=state.params,
@@ -184,7 +185,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         meeting=np.zeros(meeting_size(n_threads), np.int64),
         progress=progress,
         factors=factors,
-        scratch=with_room(n_threads * slot_size, dtype, phases["scratch"]),
+        scratch=with_room(slots * slot_size, dtype, phases["scratch"]),
     )
     return buffers, slot_size
 
@@ -202,7 +203,7 @@ def own_weights(layout, plan, buffers, n_threads):
     shared = {name: getattr(buffers, name) for name in ("part_gradients", "meeting", "progress", "factors")}
     sets = [buffers]
     for _ in range(1, n_threads):
-        own, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
+        own, _ = make_buffers(layout, plan._replace(row_splits=np.int64(1)), new_state(layout, plan), 1)
         sets.append(own._replace(**shared))
     return sets
 

@@ -129,7 +129,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     if sparse:
         packed = pack(layout, plan, buffers, source.examples)
     else:
-        sets = [(layout, plan, own, source.examples) for own in own_weights(layout, plan, buffers, n_threads)]
+        sets = [(layout, plan, each, source.examples) for each in own_weights(layout, plan, buffers, n_threads)]
         packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
     members = members_of(layout, plan)
     run = runner(entry, state.params.dtype, n_threads, sparse, members)

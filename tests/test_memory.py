@@ -71,6 +71,22 @@ def test_a_fit_needs_what_the_readme_states(name, task):
     assert peak > 0.7 * limit  # the formula says something
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_fit_that_learns_in_parts_needs_what_the_readme_states(n_threads):
+    units, batch, parts, copies = (20, 300, 1), 2000, 4, 2
+    X = np.random.default_rng(0).random((2 * batch, units[0]), dtype=np.float32)
+    model = MLPRegressor(hidden_layer_sizes=units[1:-1], batch_size=batch, max_iter=2, random_state=0, n_jobs=n_threads)
+    n_params = sum(a * b + b for a, b in pairwise(units))
+    own = n_params * (2 + copies) + batch * (sum(units[:-1]) + sum(units[1:]))
+    scratch = SCRATCH_ROWS * sum(units[-2:]) + STRIP_ROWS * max(units[1:]) + STRIP
+    limit = 4 * (n_threads * (own + scratch) + 2 * parts * n_params) + ROW_BYTES * len(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, X[:, 0])
+        peak = peak_of(lambda: model.fit(X, X[:, 0]))
+    assert 0.7 * limit < peak < limit + SLACK
+
+
 def test_the_memory_of_a_fit_does_not_grow_with_rows_nor_epochs():
     """Beside a few numbers for each row."""
     X = np.random.default_rng(0).random((20 * N, 20), dtype=np.float32)

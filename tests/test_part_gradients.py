@@ -46,6 +46,7 @@ def test_parts_walk_the_reference_trajectory_on_any_number_of_threads(
 def test_each_thread_has_weights_of_its_own_and_takes_over_what_others_made_of_them(solver, monkeypatch):
     """Calls on several threads and on one take turns, and an epoch is cut into several calls: always the same bits."""
     found = []
+    monkeypatch.setattr(threads.Faster, "PERIOD", 6)
     for n_threads, doubtful, per_call in ((1, 0, 1e9), (2, np.inf, 1e9), (2, np.inf, 1), (4, 0, 1)):
         monkeypatch.setattr(threads, "_forked", n_threads > config.NUMBA_NUM_THREADS)
         monkeypatch.setattr(threads, "PARTS_CROSSOVER_FLOPS", 0)
@@ -75,7 +76,9 @@ def test_what_threads_share_where_a_batch_is_learned_in_parts(n_threads):
 
 
 def test_a_loss_that_is_not_finite_ends_the_call_before_its_step(monkeypatch):
+    monkeypatch.setattr(threads, "PARTS_CROSSOVER_FLOPS", 0)
     for n_threads in (1, 2):
+        monkeypatch.setattr(threads, "_forked", n_threads > config.NUMBA_NUM_THREADS)
         problem = split_problem(None, 6, monkeypatch, hidden=(20,), batch_size=10, **SOLVERS["plain"])
         problem.plan = problem.plan._replace(row_splits=np.int64(2))
         problem.X[15] = np.inf
@@ -87,7 +90,9 @@ def test_a_loss_that_is_not_finite_ends_the_call_before_its_step(monkeypatch):
 @pytest.mark.parametrize("skipped", [0, 2, 5])
 def test_parts_of_a_batch_behind_one_without_weight(skipped, monkeypatch):
     found = []
+    monkeypatch.setattr(threads, "PARTS_CROSSOVER_FLOPS", 0)
     for row_splits, n_threads in ((1, 1), (2, 1), (2, 2)):
+        monkeypatch.setattr(threads, "_forked", n_threads > config.NUMBA_NUM_THREADS)
         problem = split_problem(None, 6, monkeypatch, hidden=(20,), batch_size=5, **SOLVERS["adam"])
         problem.plan = problem.plan._replace(row_splits=np.int64(row_splits))
         problem.weights = np.where(np.arange(N_ROWS) // 5 == skipped, 0.0, 1.0)

@@ -1,6 +1,6 @@
 """The batches of an epoch: which rows they have, what their losses add up to, what is there before the first one.
 
-Called by ``epoch`` and ``parts``.
+Called by ``epoch``, ``sparse_epoch`` and ``parts``.
 """
 
 from .arguments import as_flat, unpack

@@ -2,7 +2,7 @@
 
 The only parallel loops are here. A training step has two halves: over blocks of rows, then over blocks of weight rows.
 How many blocks there are changes no bit of the result. The threads of an epoch stay in one loop and meet at the end of
-each half, see `meeting`.
+each half, see `meeting`; where a batch is learned in parts, once a step, see `parts`.
 
 What a block does is a leaf: Numba would compile it anew into the parallel loop and again into the entry around it (a
 first fit took 12.2 s so, 8.9 s with leaves). In parallel entries an assignment to a slice becomes a parallel loop too:
@@ -270,7 +270,7 @@ def learn_batches(packed, like, rows, rates, losses, thread, n_blocks, slot_size
 
 @entry
 def train_epoch(packed, like, rows, rates, losses, n_blocks, slot_size):
-    """One optimizer step for each mini-batch of ``rows``.
+    """One optimizer step for each mini-batch of ``rows``. ``packed`` holds sets of records, see `state.own_weights`.
 
     Writes: params, moments and the other buffers; losses (n_batches,): the loss of each batch before its step.
     Reads: the examples ``rows``; rates (n_batches,), one for each step made.

@@ -4,7 +4,8 @@ All work on a transposed block z (n_outputs, ldr) of activated outputs, one colu
 place into the delta dL/d(pre-activation). For the canonical pairs of loss and output activation that is ``p - y``; the
 classifier's squared errors multiply by the derivative of theirs. A row of the table is one such pair; ``users_name`` is
 what the estimators call the loss. The value of each row goes to ``row_loss``; scikit-learn's averages over rows are
-taken by ``epoch``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
+taken by ``epoch`` and ``parts``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or
+``targets[rows[r], :]``.
 
 Each loss has its ``*_of`` beside it: the same value for rows of activated outputs p (n_rows, n_outputs), in NumPy and
 float64, for data that are only looked at; called by ``scoring``. Labels (n_rows,) are empty where there are targets.

@@ -1,7 +1,7 @@
 """The first half of a training step: forward and backward over the layers of one block of rows.
 
 It writes only the rows of its block, the second half, in ``weights``, only the weights of its block: so blocks run in
-any order and on any number of threads. Called by ``epoch``; serial throughout.
+any order and on any number of threads. Called by ``epoch`` and ``parts``; serial throughout.
 
 Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's outputs live transposed, (n_outputs,
 ldr), where ldr is n rounded up to whole vectors.
@@ -157,8 +157,11 @@ def from_one(fan_in, fan_out):
 
 @kernel
 def one_output_sums(layout, plan, part):
-    """First and end in part_gradients of the sums that `backward_from_one` gathers over a part of the rows."""
-    end = (part + 1) * plan.gradient_stride
+    """First and end in part_gradients of the sums that `backward_from_one` gathers over a part of the rows.
+
+    Behind them a line and more is left to nobody: the next one is written by another thread.
+    """
+    end = (part + 1) * plan.gradient_stride - 2 * LANES
     return end - 2 * layout.stride[plan.n_layers - 1], end
 
 
@@ -302,8 +305,8 @@ def level_one(packed, X, lo, n, ready):
 def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, part, slot):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
-    With ``ready`` the parts of the first layer's sums are there. ``part`` is that of the rows, if ``plan.row_splits``
-    says that these are taken in parts.
+    With ``ready`` the parts of the first layer's sums are there. ``part`` is where the gradient goes, if
+    ``plan.row_splits`` says that these rows are a part of the batch.
 
     Writes: activations, deltas, row_loss at rows lo .. hi; `one_output_sums` of the part.
     Reads: params, transposed, places or partial_sums, data at ``rows``. Scratch: slot.

@@ -2,8 +2,9 @@
 
 A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the number of rows,
 ``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``weights`` on the
-gradient tile it has just computed. The slice's state are the elements from ``offset`` on of each row of ``moments``,
-rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction) are computed in Python, one a step.
+gradient tile it has just computed, and by ``parts`` on a sum of gradients. The slice's state are the elements from
+``offset`` on of each row of ``moments``, rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction)
+are computed in Python, one a step.
 """
 
 import math

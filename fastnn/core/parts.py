@@ -120,7 +120,7 @@ def learn_block(packed, rows, batch, made, block, n_blocks, slot):
         lo, hi = part_rows(part, parts, members.size)
         locate(buffers.places, lo, X, members[lo:hi])
         learn_part(packed, examples, members, side(plan, made) + part, lo, hi, slot)
-        buffers.factors[(1 + part) * LINE] = rows_loss(buffers, lo, hi)
+        buffers.factors[loss_place(part)] = rows_loss(buffers, lo, hi)
 
 
 @kernel
@@ -136,11 +136,17 @@ def side(plan, made):
 
 
 @kernel
+def loss_place(part):
+    """Where in ``factors`` the loss of a part is: two lines from those of other parts, and from what all read."""
+    return 2 * (1 + part) * LINE
+
+
+@kernel
 def parts_loss(plan, buffers):
     """Sum of the losses of the batch's rows, part by part. Reads: factors."""
     total = 0.0
     for part in range(plan.row_splits):
-        total += buffers.factors[(1 + part) * LINE]
+        total += buffers.factors[loss_place(part)]
     return total
 
 

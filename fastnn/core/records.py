@@ -118,5 +118,5 @@ class Buffers(NamedTuple):
     claims: np.ndarray  # int64: which pieces of a second half have somebody who does them, see `claims`
     meeting: np.ndarray  # int64: where threads meet, see `meeting.convene`
     progress: np.ndarray  # int64 (5,): where training stands, by the numbers above
-    factors: np.ndarray  # float64 (3,): the sum of the weights of a batch's rows, and what its step takes: rate, sum
+    factors: np.ndarray  # float64: weights' sum of a batch, its step's rate and sum; further on, see `parts.loss_place`
     scratch: np.ndarray  # slots of equal size, one per block

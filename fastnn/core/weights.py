@@ -1,6 +1,7 @@
 """The second half of a training step: the gradient of one block of weight rows, their step, what is derived from them.
 
-The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``.
+The first half, in ``network``, has left the activations and deltas of the whole batch. Called by ``epoch``,
+``sparse_epoch`` and ``parts``.
 """
 
 from .arguments import IN, INT, MATRIX, OUT, REAL, RECORDS, as_flat, as_read, unpack
