@@ -188,6 +188,9 @@ def fit_errors(kind, mistakes, way="fit"):
 @pytest.mark.parametrize("mistake", MISTAKES, ids=" ".join)
 def test_one_mistake(kind, way, mistake):
     ours, theirs = fit_errors(kind, [mistake], way)
+    if theirs is not None and theirs[0] == "ZeroDivisionError":  # scikit-learn 1.7, where 1.9 says what is wrong
+        assert mistake == ("sample_weight", "zeros") and ours[0] == "ValueError"
+        return
     assert ours == theirs
     assert (ours is None) == (mistake == DATES)
 

@@ -402,7 +402,11 @@ REFUSED = {
     "no name": ({}, {"metrics": [len]}, "metrics must hold names of scorers"),
     "unknown": ({}, {"metrics": ["acuracy"]}, "metrics holds 'acuracy'.*not the name of a scorer.*mean 'accuracy'"),
     "of an error": ({}, {"metrics": ["mean_absolute_error"]}, "Did you mean 'neg_mean_absolute_error'"),
-    "unfit": ({}, {"metrics": ["precision"]}, "'precision', which cannot be computed.*Target is multiclass"),
+    "unfit": (
+        {},
+        {"metrics": ["precision"]},
+        "'precision', which cannot be computed.*(Target is multiclass|pos_label=1 is not a valid)",
+    ),
 }
 
 
