@@ -9,8 +9,9 @@ import numpy as np
 from .core.balance import CLOCK
 from .core.claims import claims_size
 from .core.host import LINE_BYTES, few_registers
-from .core.meeting import LINE, meeting_size
+from .core.meeting import meeting_size
 from .core.network import GROUP
+from .core.parts import factors_size
 from .core.records import ALIKE, Buffers
 from .core.sparse_network import sparse_scratch_size
 from .core.weights import LARGE_LAYER, scratch_size
@@ -161,8 +162,8 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     progress = np.zeros(5, np.int64)
     progress[ALIKE] = 1
-    slots = 1 if plan.row_splits > 1 else n_threads  # else each thread has buffers of its own: `own_weights`
-    factors = with_room(2 * (1 + int(plan.row_splits)) * LINE, np.float64)
+    slots = 1 if plan.row_splits > 1 else n_threads  # where there are parts each thread has buffers: `own_weights`
+    factors = with_room(factors_size(int(plan.row_splits)), np.float64)
     factors[:] = 1
     buffers = Buffers(
         params=state.params,

@@ -36,7 +36,7 @@ import fastnn
 FEATURES, CLASSES = 100, 10
 THREADED_FLOPS = 1.5e6  # work of a mini-batch from which fastnn takes a second thread
 ADAM_NUMBERS = 4  # kept for each weight: itself, its transposed copy, two moments
-BLAS_SECONDS = 0.05  # before each fit: for half as long the BLAS's threads of the last one keep their cores busy
+BLAS_SECONDS = 0.05  # before each fit: the BLAS's threads of the last one keep their cores busy for a while
 PEER_SECONDS = 2.0  # scikit-learn is left out where one epoch takes longer
 
 
