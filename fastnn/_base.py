@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from . import interop, parameters, persistence
-from .core.losses import LOSSES
 from .encode import refuse_non_finite, rows_to_predict
 from .evaluation import check_given, evaluation, find_scorers, hold_out
 from .history import grown
@@ -389,8 +388,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
     def _forward(self, X):
         dtype = np.dtype(self.dtype)
         X = rows_to_predict(self, X)
-        loss = next(name for name, row in LOSSES.items() if row.output == self.out_activation_)
-        layout = network(self._units(), self.activation, self.out_activation_, loss, dtype)
+        layout = network(self._units(), self.activation, self.out_activation_, dtype)
         params = flat_params(layout, dtype, self.coefs_, self.intercepts_)
         outputs, suspect = predict(layout, params, X, n_threads=resolve_n_jobs(self.n_jobs))
         if suspect:

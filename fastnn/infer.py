@@ -14,15 +14,16 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from .core.activations import ACTIVATIONS
 from .core.arguments import pack
 from .core.balance import MARKS, SUSPECT
 from .core.epoch import forward as forward_dense
 from .core.host import LINE_BYTES, few_registers
-from .core.network import output_scratch_size
+from .core.network import LANES, output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr
 from .core.sparse_epoch import forward_sparse
-from .plan import ROOM, make_layout, make_plan, members_of, without_input
+from .plan import ROOM, make_layout, members_of, without_input
 from .threads import runner, share, threads_for
 
 BLOCK_ROWS = 256  # most rows that go through the network at once
@@ -44,16 +45,26 @@ class Prepared(NamedTuple):
     sizes: Pass
     packed: object
     memory: int  # elements of work space for each thread
+    wide: int  # the same in float64
     members: frozenset  # of families of compiled code, see `members_of`
 
 
 @functools.lru_cache(maxsize=256)
-def network(units, hidden_activation, out_activation, loss, dtype):
-    """Layout of a network by the names of its parts, to be given to `predict`; see `plan.make_plan`."""
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype}.")
-    names = {"hidden_activation": hidden_activation, "out_activation": out_activation, "loss": loss}
-    return make_plan(units=units, solver="lbfgs", dtype=dtype, **names)[0]  # no steps: any solver
+def network(units, hidden_activation, out_activation, dtype):
+    """Layout of a network that predicts, by the names of its activations, any of which may be the output's.
+
+    Raises
+    ------
+    ValueError
+        When a name is none of an activation's, with the legal ones.
+    """
+    names = [hidden_activation] * (len(units) - 2) + [out_activation]
+    for name, what in zip(names[::-1], ("out_activation_", *["activation"] * (len(names) - 1)), strict=True):
+        if name not in ACTIVATIONS:
+            raise ValueError(f"{what} must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}.")
+    layout = make_layout(units, dtype, 1)
+    layout.activation[:] = [ACTIVATIONS[name].id for name in names]
+    return layout
 
 
 @functools.lru_cache(maxsize=256)
@@ -80,13 +91,14 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
             columns = dtype.itemsize * np.arange(units[0])
         rows_ahead = height if few_registers() else AHEAD_ROWS
         ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
-    counts = (len(units) - 1, by_columns, height, level_size, slot_size)
+    wide_size = (units[-1] + 2) * (height + 2 * LANES) + ROOM
+    counts = (len(units) - 1, by_columns, height, level_size, slot_size, wide_size, activation[-1])
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)
-    return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size, members_of(layout))
+    return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size, wide_size, members_of(layout))
 
 
 def forward(layout, plan, params, data, *, rows=None, n_threads):
-    """Activated outputs of the network for encoded data.
+    """Activated outputs of the network for encoded data, in float64.
 
     Parameters
     ----------
@@ -104,13 +116,13 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
     """
     X = as_csr(data.csr) if data.X is None else data.X
     n = len(rows) if rows is not None else X.indptr.size - 1 if data.X is None else len(X)
-    out = np.empty((n, int(layout.units[-1])), params.dtype)
+    out = np.empty((n, int(layout.units[-1])))
     Prediction(layout, params, sparse=data.X is None, gathered=rows is not None).fill(out, X, rows, n_threads)
     return out
 
 
 def predict(layout, params, X, *, n_threads):
-    """Activated outputs of the network for any numbers, which need not be finite.
+    """Activated outputs of the network for any numbers, which need not be finite, in float64.
 
     Parameters
     ----------
@@ -127,7 +139,7 @@ def predict(layout, params, X, *, n_threads):
         Whether X may hold NaN or inf, as it is or once it is converted to the dtype of ``params``. True also where
         weights are so large, or not finite, that they spoil finite rows.
     """
-    out = np.empty((X.shape[0], int(layout.units[-1])), params.dtype)
+    out = np.empty((X.shape[0], int(layout.units[-1])))
     if sp.issparse(X):
         suspect = _predict_sparse(layout, params, X.tocsr(), out, n_threads)
     else:
@@ -188,7 +200,7 @@ def _predict_sparse(layout, params, X, out, n_threads):
 
 
 class Prediction:
-    """One network with its weights, ready to fill arrays of outputs.
+    """One network with its weights, ready to fill float64 arrays of outputs.
 
     Parameters
     ----------
@@ -214,14 +226,14 @@ class Prediction:
         n, flops = len(out), self._row_flops(X)
         n_threads = min(threads_for(n * flops, n_threads), -(-n // 8) or 1)
         prepared = _prepared(*self._key, BLOCK_ROWS if n > 16 else 16 if n > 1 else 1)
-        memory = np.empty(n_threads * prepared.memory, out.dtype)
+        memory, wide = np.empty(n_threads * prepared.memory, self.params.dtype), np.empty(n_threads * prepared.wide)
         marks = np.zeros(n_threads * MARKS, np.int64)
         rows = NO_ROWS if rows is None else rows
-        run = runner(self._entry, out.dtype, n_threads, self.sparse, prepared.members)
+        run = runner(self._entry, self.params.dtype, n_threads, self.sparse, prepared.members)
         step = max(1, int(CALL_FLOPS / flops))
         for first in range(0, n, step):
             part = out[first : first + step]
-            run(prepared.packed, self.params, X, rows, part, memory, marks, first, n_threads)
+            run(prepared.packed, self.params, X, rows, part, wide, memory, marks, first, n_threads)
         return 1 in marks[SUSPECT::MARKS].tolist()
 
     def fill_converted(self, out, convert, items, n_threads):
@@ -229,16 +241,17 @@ class Prediction:
         if len(items) == 1:
             return self.fill(out, convert()(items[0])[0], None, n_threads)
         prepared = _prepared(*self._key, BLOCK_ROWS)
-        run = runner(self._entry, out.dtype, 1, self.sparse, prepared.members)
+        run = runner(self._entry, self.params.dtype, 1, self.sparse, prepared.members)
         suspicions = []
 
         def worker():
-            rows, memory, marks = convert(), np.empty(prepared.memory, out.dtype), np.zeros(MARKS, np.int64)
+            rows, marks = convert(), np.zeros(MARKS, np.int64)
+            memory, wide = np.empty(prepared.memory, self.params.dtype), np.empty(prepared.wide)
             suspicions.append(marks)
 
             def work(item):
                 X, start, stop = rows(item)
-                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], memory, marks, 0, 1)
+                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], wide, memory, marks, 0, 1)
 
             return work
 

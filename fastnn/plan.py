@@ -6,7 +6,14 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 
 import numpy as np
 
-from .core.activations import ACTIVATIONS, activate, activate_output, backward_from_one, differentiate
+from .core.activations import (
+    ACTIVATIONS,
+    activate,
+    activate_output,
+    backward_from_one,
+    differentiate,
+    outputs_of_sums,
+)
 from .core.host import few_registers
 from .core.losses import LOSSES, loss_of_rows
 from .core.network import ALL_COLUMNS, GROUP, gather
@@ -172,10 +179,11 @@ def make_plan(
 def members_of(layout, plan=None):
     """What compiled code needs to predict with a network, or to train it by a plan; see `load_leaves`."""
     *hidden, output = layout.activation.tolist()
-    needed = {(activate, ident) for ident in hidden} | {(activate_output, output)}
+    needed = {(activate, ident) for ident in hidden}
     if plan is None:
-        needed |= {"predict", (gather, ALL_COLUMNS)}
+        needed |= {"predict", (outputs_of_sums, output), (gather, ALL_COLUMNS)}
     else:
+        needed |= {(activate_output, output)}
         needed |= {(differentiate, ident) for ident in hidden}
         needed |= {(backward_from_one, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}

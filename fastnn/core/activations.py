@@ -3,23 +3,28 @@
 Hidden activations work in place on flat slices of row-major activations. Derivatives are functions of the activation's
 value, so the pre-activation is not kept; each is one function, of floats or of units. Output activations work in place
 on a transposed block (n_outputs, ldr): lanes run over rows, so that one column wastes nothing and every sum over the
-outputs of a row is one chain in order.
-Called by ``network``.
+outputs of a row is one chain in order. Training computes them in the network's dtype, prediction in float64 from the
+network's last sums: probabilities add up to 1 as closely as float64 can say.
+Called by ``network``, ``losses`` and ``prediction``.
 """
 
 from typing import NamedTuple
 
-from .arguments import IN, INT, OUT
+from .arguments import IN, INT, NUMBERS, OUT
 from .family import family
 from .host import UNIT_BYTES
 from .jit import kernel
+from .movement import transpose_here
 from .scalars import fma
 from .units import larger, like, load_unit, positive, spread, store_unit, where_nonzero
 from .vecmath import exp, sigmoid, tanh
 
 
 class Activation(NamedTuple):
-    """One row of the table: its id in compiled code and where it may stand."""
+    """One row of the table: its id in compiled code and where it may stand.
+
+    Any of them may be the output of a network that only predicts; ``output`` is whether a loss goes with it.
+    """
 
     id: int
     hidden: bool
@@ -51,6 +56,45 @@ backward_from_one = family(
 activate_output = family(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
+# Outputs in float64, out (n, n_outputs), of a transposed block z (n_outputs, ldr) of sums; see `outputs_in_float64`.
+outputs_of_sums = family(
+    "outputs_of_sums", ("z", IN), ("out", NUMBERS), ("wide", NUMBERS), ("n_outputs", INT), ("ldr", INT), ("n", INT)
+)
+
+
+def elementwise(function):
+    """Make the kernel of an output activation that applies ``function`` to each element of z."""
+
+    @kernel
+    def kernel_of_function(z, n_outputs, ldr, largest, total):
+        for i in range(z.size):
+            z[i] = function(z[i])
+
+    return kernel_of_function
+
+
+def outputs_in_float64(activation):
+    """Make the kernel that computes an output activation in float64, whatever the dtype of the sums.
+
+    The kernel: out[r, c] <- f(z[c, r]) for r < n.
+
+    Writes: out (n, n_outputs) flat. Reads: z (n_outputs, ldr). Scratch: wide ((n_outputs + 2) * ldr,).
+    """
+
+    @kernel
+    def kernel_of_activation(z, out, wide, n_outputs, ldr, n):
+        size = n_outputs * ldr
+        sums = wide[:size]
+        for i in range(size):
+            sums[i] = z[i]
+        activation(sums, n_outputs, ldr, wide[size : size + ldr], wide[size + ldr : size + 2 * ldr])
+        if n_outputs == 1:
+            for r in range(n):
+                out[r] = sums[r]
+        else:
+            transpose_here(out, 0, n_outputs, sums, 0, ldr, n_outputs, n)
+
+    return kernel_of_activation
 
 
 def single_output_backward(derivative):
@@ -113,22 +157,42 @@ def identity_from_one(a, d, outer, step, weights, n, stride, sums):
 
 
 @kernel
-def squash(z):
-    """z <- 1 / (1 + exp(-z)). Writes: z."""
-    for i in range(z.size):
-        z[i] = sigmoid(z[i])
+def identity_output(z, n_outputs, ldr, largest, total):
+    """z."""
+
+
+identity_in_float64 = outputs_in_float64(identity_output)
+
+
+@outputs_of_sums.member(IDENTITY)
+def identity_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    identity_in_float64(z, out, wide, n_outputs, ldr, n)
 
 
 @activate.member(LOGISTIC)
 def logistic_forward(z):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
-    squash(z)
+    for i in range(z.size):
+        z[i] = sigmoid(z[i])
+
+
+squash = elementwise(sigmoid)
 
 
 @activate_output.member(LOGISTIC)
 def logistic_output(z, n_outputs, ldr, largest, total):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
-    squash(z)
+    squash(z, n_outputs, ldr, largest, total)
+
+
+logistic_in_float64 = outputs_in_float64(squash)
+
+
+@outputs_of_sums.member(LOGISTIC)
+def logistic_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    logistic_in_float64(z, out, wide, n_outputs, ldr, n)
 
 
 @kernel
@@ -158,6 +222,24 @@ def tanh_forward(z):
     """z <- tanh(z). Writes: z."""
     for i in range(z.size):
         z[i] = tanh(z[i])
+
+
+tanh_each = elementwise(tanh)
+
+
+@activate_output.member(TANH)
+def tanh_output(z, n_outputs, ldr, largest, total):
+    """z <- tanh(z). Writes: z."""
+    tanh_each(z, n_outputs, ldr, largest, total)
+
+
+tanh_in_float64 = outputs_in_float64(tanh_each)
+
+
+@outputs_of_sums.member(TANH)
+def tanh_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    tanh_in_float64(z, out, wide, n_outputs, ldr, n)
 
 
 @kernel
@@ -192,6 +274,24 @@ def relu_forward(z):
         z[i] = positive(z[i])
 
 
+rectify = elementwise(positive)
+
+
+@activate_output.member(RELU)
+def relu_output(z, n_outputs, ldr, largest, total):
+    """z <- max(z, 0), NaN kept. Writes: z."""
+    rectify(z, n_outputs, ldr, largest, total)
+
+
+relu_in_float64 = outputs_in_float64(rectify)
+
+
+@outputs_of_sums.member(RELU)
+def relu_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    relu_in_float64(z, out, wide, n_outputs, ldr, n)
+
+
 @kernel
 def relu_derivative(a, d):
     """d, or 0 where a == 0."""
@@ -217,15 +317,26 @@ def relu_from_one(a, d, outer, step, weights, n, stride, sums):
     relu_way_back(a, d, outer, step, weights, n, stride, sums)
 
 
+exp_each = elementwise(exp)
+
+
 @activate_output.member(EXP)
 def exp_output(z, n_outputs, ldr, largest, total):
     """z <- exp(z). Writes: z."""
-    for i in range(z.size):
-        z[i] = exp(z[i])
+    exp_each(z, n_outputs, ldr, largest, total)
 
 
-@activate_output.member(SOFTMAX)
-def softmax_forward(z, n_outputs, ldr, largest, total):
+exp_in_float64 = outputs_in_float64(exp_each)
+
+
+@outputs_of_sums.member(EXP)
+def exp_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    exp_in_float64(z, out, wide, n_outputs, ldr, n)
+
+
+@kernel
+def softmax(z, n_outputs, ldr, largest, total):
     """z[c, r] <- exp(z[c, r] - max_c z[c, r]) / sum_c exp(...), each column r by itself.
 
     Writes: z (n_outputs, ldr), ldr whole units. Scratch: largest (ldr,), total (ldr,).
@@ -247,3 +358,18 @@ def softmax_forward(z, n_outputs, ldr, largest, total):
         row = z[c * ldr : (c + 1) * ldr]
         for r in range(ldr):
             row[r] /= total[r]
+
+
+@activate_output.member(SOFTMAX)
+def softmax_output(z, n_outputs, ldr, largest, total):
+    """`softmax`. Writes: z. Scratch: largest, total (ldr,)."""
+    softmax(z, n_outputs, ldr, largest, total)
+
+
+softmax_in_float64 = outputs_in_float64(softmax)
+
+
+@outputs_of_sums.member(SOFTMAX)
+def softmax_of_sums(z, out, wide, n_outputs, ldr, n):
+    """`outputs_in_float64`."""
+    softmax_in_float64(z, out, wide, n_outputs, ldr, n)

@@ -321,29 +321,32 @@ def loss_and_gradient(packed, like, rows, weights, alpha, n_blocks, slot_size):
     return loss / weights
 
 
-@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, INTS, INT, INT, INT, group="predict")
-def predict_block(packed, params, X, rows, out, memory, marks, first, block, n_blocks):
+@leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT, group="predict")
+def predict_block(packed, params, X, rows, out, wide, memory, marks, first, block, n_blocks):
     """Outputs of one block's share of the rows, then of what other blocks have not begun yet of theirs."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
+    room = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
     flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
     start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
     while m > 0:
-        predict_rows(packed, params, X, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
+        predict_rows(
+            packed, params, X, rows, out[start * n_outputs :], room, levels, slot, flag, first + start, m
+        )
         start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
 
 
 @entry
-def forward(packed, params, X, rows, out, memory, marks, first, n_blocks):
+def forward(packed, params, X, rows, out, wide, memory, marks, first, n_blocks):
     """Outputs of the network for as many rows as ``out`` has: of X from ``first`` on, or of ``X[rows[first:]]``.
 
     Writes: out (n, n_outputs); marks (n_blocks, MARKS), SUSPECT of a block where X may hold NaN or inf. Reads: params,
-    X, rows. Scratch: memory (n_blocks * (level_size + slot_size)).
+    X, rows. Scratch: memory (n_blocks * (level_size + slot_size)), wide (n_blocks * wide_size).
     """
     flat = as_flat(out)
     unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
-        predict_block(packed, params, X, rows, flat, memory, marks, first, block, n_blocks)
+        predict_block(packed, params, X, rows, flat, wide, memory, marks, first, block, n_blocks)

@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .activations import activate_output
 from .arguments import IN, INT, LABELS, MATRIX, OUT, ROWS
 from .family import family
 from .jit import kernel, leaf
 from .scalars import by_dtype
-from .vecmath import log
+from .units import like
+from .vecmath import exp, log
 
 
 class Loss(NamedTuple):
@@ -34,30 +36,33 @@ class Loss(NamedTuple):
 
 
 LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
-_EPS = (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
-_bounds = by_dtype((_EPS[0], np.float32(1) - _EPS[0]), (_EPS[1], np.float64(1) - _EPS[1]))
+# Probabilities are kept so far from 0 and 1, in float32 too: where scikit-learn's float64 keeps them. A loss clipped at
+# the spacing of float32 would stop training on raw features that scikit-learn goes on with.
+EPS = 2.0**-52
+_bounds = by_dtype(*((dtype(EPS), dtype(1 - EPS)) for dtype in (np.float32, np.float64)))
+_largest_logit = by_dtype(*(dtype(np.log((1 - EPS) / EPS)) for dtype in (np.float32, np.float64)))
 
 
-# Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. Scratch: scratch (2 ldr,).
+# Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. ``sums`` are the outputs before their
+# activation, there for BINARY_LOG_LOSS alone. Scratch: scratch (2 ldr,).
 loss_of_rows = family(
     "loss_of_rows",
-    ("z", OUT), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX), ("rows", ROWS),
+    ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX), ("rows", ROWS),
     ("n_outputs", INT), ("ldr", INT), ("scratch", OUT),
 )  # fmt: skip
 
 
 @kernel
 def clip(p):
-    """Keep a probability within [eps, 1 - eps], eps the spacing of the dtype at 1; NaN stays."""
+    """Keep a probability within [EPS, 1 - EPS]; NaN stays."""
     low, high = _bounds(p)
     raised = low if p < low else p
     return high if raised > high else raised
 
 
 def clipped(p):
-    """``clip`` for arrays, in the dtype of p; float64."""
-    eps = np.finfo(p.dtype).eps
-    return np.clip(p, eps, p.dtype.type(1) - eps).astype(np.float64)
+    """``clip`` for arrays; float64."""
+    return np.clip(p.astype(np.float64), EPS, 1 - EPS)
 
 
 @kernel
@@ -92,18 +97,25 @@ def label_log_loss(z, row_loss, labels, rows, ldr, p):
 
 @kernel
 def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
-    """loss_r = -sum_c y log p, delta = p - y. Writes: z, row_loss. Scratch: y (ldr,)."""
+    """loss_r = -sum_c y log p, delta = p - y; a single output stands for p and 1 - p.
+
+    Writes: z, row_loss. Scratch: y (ldr,).
+    """
+    one = z.dtype.type(1)
     row_loss[:] = 0
     for c in range(n_outputs):
         p = z[c * ldr : (c + 1) * ldr]
         gather_targets(y, targets, rows, c)
         for r in range(rows.size):
-            row_loss[r] -= y[r] * log(clip(p[r]))
+            q = clip(p[r])
+            row_loss[r] -= y[r] * log(q)
+            if n_outputs == 1:
+                row_loss[r] -= (one - y[r]) * log(clip(one - q))
             p[r] -= y[r]
 
 
 @loss_of_rows.member(LOG_LOSS)
-def log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p, delta = p - y; with labels y is one-hot. Writes: z, row_loss. Scratch: scratch."""
     if labels.size > 0:
         label_log_loss(z, row_loss, labels, rows, ldr, scratch[:ldr])
@@ -127,18 +139,32 @@ def log_loss_of(p, labels, targets):
     return -(targets * np.log(clipped(p))).sum(axis=1)
 
 
+@kernel
+def softplus(s):
+    """log(1 + exp(s)), where exp(s) is much smaller or larger than 1 too."""
+    zero, one = like(s, 0), like(s, 1)
+    t = exp(s if s < zero else -s)
+    u = one + t
+    return (zero if s < zero else s) + (log(u) + (t - (u - one)) / u)
+
+
 @loss_of_rows.member(BINARY_LOG_LOSS)
-def binary_log_loss(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
-    """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y. Writes: z, row_loss. Scratch: scratch."""
+def binary_log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+    """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
+
+    log p = -softplus(-s) and log(1 - p) = -softplus(s): p itself cannot say how near to 1 it is. (Terms are those of p
+    within [EPS, 1 - EPS].) Writes: z, row_loss. Reads: sums. Scratch: scratch.
+    """
     y = scratch[:ldr]
-    one = z.dtype.type(1)
+    most = _largest_logit(z[0])
     row_loss[:] = 0
     for c in range(n_outputs):
-        p = z[c * ldr : (c + 1) * ldr]
+        p, s = z[c * ldr : (c + 1) * ldr], sums[c * ldr : (c + 1) * ldr]
         gather_indicator(y, labels, targets, rows, c)
         for r in range(rows.size):
-            q = clip(p[r])
-            row_loss[r] -= y[r] * log(q) + (one - y[r]) * log(one - q)
+            raised = -most if s[r] < -most else s[r]
+            logit = most if raised > most else raised
+            row_loss[r] += softplus(logit) - y[r] * logit
             p[r] -= y[r]
 
 
@@ -149,7 +175,7 @@ def binary_log_loss_of(p, labels, targets):
 
 
 @loss_of_rows.member(SQUARED_ERROR)
-def squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / (2 n_outputs), delta = p - y.
 
     The loss averages over outputs and the delta does not: scikit-learn's convention (its #8349).
@@ -177,7 +203,7 @@ def summed_squared_error_of(p, labels, targets):
 
 
 @loss_of_rows.member(LOGISTIC_SQUARED_ERROR)
-def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def logistic_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: scratch."""
     y = scratch[:ldr]
     one, half = z.dtype.type(1), z.dtype.type(0.5)
@@ -192,7 +218,7 @@ def logistic_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, s
 
 
 @loss_of_rows.member(SOFTMAX_SQUARED_ERROR)
-def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def softmax_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
 
     Writes: z, row_loss. Scratch: scratch.
@@ -216,7 +242,7 @@ def softmax_squared_error(z, row_loss, labels, targets, rows, n_outputs, ldr, sc
 
 
 @loss_of_rows.member(POISSON)
-def poisson(z, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def poisson(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y.
 
     Writes: z, row_loss. Scratch: scratch.
@@ -263,14 +289,19 @@ def weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, w):
             d[r] *= w[r]
 
 
-@leaf(INT, OUT, OUT, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def loss_and_delta(loss, z, row_loss, labels, targets, sample_weight, rows, n_outputs, ldr, scratch):
-    """Loss of each row, and z turned from outputs into deltas.
+@leaf(INT, INT, OUT, OUT, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def loss_and_delta(loss, output, z, row_loss, labels, targets, sample_weight, rows, n_outputs, ldr, scratch):
+    """Loss of each row, and z turned from the last layer's sums into deltas; ``output`` is the id of its activation.
 
     Writes: z (n_outputs, ldr), row_loss (n_rows,).
     Reads: labels, targets, sample_weight at ``rows`` (n_rows,).
-    Scratch: scratch (2 ldr,).
+    Scratch: scratch ((n_outputs + 2) * ldr,).
     """
-    loss_of_rows(loss, z, row_loss, labels, targets, rows, n_outputs, ldr, scratch)
+    size, sums = n_outputs * ldr, scratch[2 * ldr :]
+    if loss == BINARY_LOG_LOSS:
+        for i in range(size):
+            sums[i] = z[i]
+    activate_output(output, z[:size], n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
+    loss_of_rows(loss, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch)
     if sample_weight.size > 0:
         weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, scratch[:ldr])

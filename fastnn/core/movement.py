@@ -12,7 +12,7 @@ from numba.extending import lower_builtin, type_callable
 
 from .arguments import IN, INT, OUT
 from .host import UNIT_BYTES
-from .jit import leaf
+from .jit import kernel, leaf
 from .microkernel import FIRST_CACHE, array_data, emit_prefetch
 
 
@@ -63,8 +63,8 @@ def _lower_transpose_block(context, builder, sig, args):
     return context.get_dummy_value()
 
 
-@leaf(OUT, INT, INT, IN, INT, INT, INT, INT)
-def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
+@kernel
+def transpose_here(out, i_out, ld_out, a, ia, lda, rows, columns):
     """Transposition ``OUT[j, i] = A[i, j]`` for i < rows, j < columns. The last blocks overlap those before them.
 
     Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j].
@@ -80,6 +80,12 @@ def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
         for j0 in range(0, columns, lanes):
             j = min(j0, columns - lanes)
             transpose_block(out, i_out + j * ld_out + i, ld_out, a, ia + i * lda + j, lda)
+
+
+@leaf(OUT, INT, INT, IN, INT, INT, INT, INT)
+def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
+    """`transpose_here`, compiled once. Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j]."""
+    transpose_here(out, i_out, ld_out, a, ia, lda, rows, columns)
 
 
 def prefetch(a, i):

@@ -7,7 +7,7 @@ Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's 
 ldr), where ldr is n rounded up to whole vectors.
 """
 
-from .activations import activate, activate_output, backward_from_one, differentiate
+from .activations import activate, backward_from_one, differentiate
 from .arguments import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
 from .balance import boundary
 from .family import family
@@ -89,12 +89,12 @@ def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, lo,
 
 @leaf(RECORDS, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
 def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
-    """Z' = (A W + b)' of the last layer, and its activation.
+    """Z' = (A W + b)' of the last layer, before its activation.
 
     A single output is a dot product for each row, sixteen partial sums each (lanes over columns would use 1 of 8); two
     to NARROW outputs let lanes run over rows; more let them run over outputs.
 
-    Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride, and 2 ldr).
+    Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride).
     """
     layout = unpack_layout(packed, params)
     layer = n_layers - 1
@@ -118,8 +118,6 @@ def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
             a, ia, lda, 1, params, weight, fan_out, n, fan_out, fan_in,
         )  # fmt: skip
         transpose(z, 0, ldr, scratch, 0, stride, n, fan_out)
-    outputs = z[: fan_out * ldr]
-    activate_output(layout.activation[layer], outputs, fan_out, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
 @kernel
@@ -224,7 +222,8 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
         packed, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
     )
     row_loss = buffers.row_loss[start : start + n]
-    loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+    output = layout.activation[n_layers - 1]
+    loss_and_delta(plan.loss, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
     transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
     sums = slot  # whoever takes no parts takes these sums later, in another order
     if plan.row_splits > 1:
@@ -328,6 +327,6 @@ def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, p
 
 
 def output_scratch_size(units, strides, n_rows):
-    """Elements that ``output_forward`` and the transposed outputs of n_rows rows take (plain Python)."""
+    """Elements that the transposed outputs of n_rows rows, `output_forward` and losses take (plain Python)."""
     ldr = n_rows + 2 * LANES
-    return (units[-1] + max(units[-2], strides[-1], 2)) * ldr + 8 * LANES
+    return (units[-1] + max(units[-2], strides[-1], units[-1] + 2)) * ldr + 8 * LANES

@@ -1,7 +1,7 @@
 """The forward pass of prediction: rows of X go through the network a block at a time. Called by ``epoch``."""
 
-from .activations import activate
-from .arguments import IN, INT, INTS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack_pass
+from .activations import activate, outputs_of_sums
+from .arguments import IN, INT, INTS, MATRIX, NUMBERS, OUT, RECORDS, ROWS, as_flat, as_read, unpack_pass
 from .gemm import product_at
 from .jit import kernel, leaf
 from .microkernel import address_of
@@ -19,15 +19,15 @@ def watch(z, suspect):
         suspect[0] = 1
 
 
-@leaf(RECORDS, IN, MATRIX, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="predict")
-def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
+@leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="predict")
+def predict_rows(packed, params, X, rows, out, wide, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
     its activation, tells for a row of any length: X is read once, and rows to come are prefetched meanwhile. Large
     weights can do the same: it is but a suspicion.
 
-    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: levels, slot.
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: wide, levels, slot.
     """
     layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers
@@ -58,4 +58,4 @@ def predict_rows(packed, params, X, rows, out, levels, slot, suspect, start, n):
         for r in range(n):
             watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
     output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr)
-    transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
+    outputs_of_sums(sizes.output, z, out, wide, n_outputs, ldr, n)

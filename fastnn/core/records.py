@@ -87,6 +87,8 @@ class Pass(NamedTuple):
     block_rows: np.int64  # most rows that go through at once
     level_size: np.int64  # elements of the activations of so many rows
     slot_size: np.int64  # elements of scratch beside them
+    wide_size: np.int64  # float64 elements for the outputs of so many rows
+    output: np.int64  # id of the output activation
     columns: np.ndarray  # where rows are prefetched: bytes from the first column of X to each; else of size 0
     ahead: np.ndarray  # bytes from a row of X to the lines that are prefetched while it is read; size 0: none are
 

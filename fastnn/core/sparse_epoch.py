@@ -137,25 +137,28 @@ def loss_and_gradient_sparse(packed, like, csr, rows, weights, alpha, bounds, n_
     return loss / weights
 
 
-@leaf(RECORDS, IN, CSR, ROWS, OUT, OUT, INTS, INT, INT, INT, group="sparse")
-def predict_block_sparse(packed, params, csr, rows, out, memory, marks, first, block, n_blocks):
+@leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT, group="sparse")
+def predict_block_sparse(packed, params, csr, rows, out, wide, memory, marks, first, block, n_blocks):
     """Outputs of one block's share of the rows, then of what other blocks have not begun yet of theirs."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.slot_size) :]
     levels, slot = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.slot_size]
+    room = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
     flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
     start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
     while m > 0:
-        predict_rows_sparse(packed, params, csr, rows, out[start * n_outputs :], levels, slot, flag, first + start, m)
+        predict_rows_sparse(
+            packed, params, csr, rows, out[start * n_outputs :], room, levels, slot, flag, first + start, m
+        )
         start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
 
 
 @entry
-def forward_sparse(packed, params, csr, rows, out, memory, marks, first, n_blocks):
+def forward_sparse(packed, params, csr, rows, out, wide, memory, marks, first, n_blocks):
     """`epoch.forward` with X in ``csr``."""
     flat = as_flat(out)
     unclaimed(marks, n_blocks)
     for block in prange(n_blocks):
-        predict_block_sparse(packed, params, csr, rows, flat, memory, marks, first, block, n_blocks)
+        predict_block_sparse(packed, params, csr, rows, flat, wide, memory, marks, first, block, n_blocks)

@@ -7,8 +7,8 @@ a network without hidden layers the first layer is the last, and its outputs go 
 transposed block.
 """
 
-from .activations import activate, activate_output
-from .arguments import IN, INT, INTS, LABELS, MATRIX, OUT, REAL, RECORDS, ROWS, as_read, unpack, unpack_pass
+from .activations import activate, outputs_of_sums
+from .arguments import IN, INT, INTS, LABELS, MATRIX, NUMBERS, OUT, REAL, RECORDS, ROWS, as_read, unpack, unpack_pass
 from .jit import kernel, leaf
 from .losses import loss_and_delta
 from .movement import transpose
@@ -46,7 +46,7 @@ def level_one(layout, params, csr, rows, start, n, following, activations, lo):
 
 @kernel
 def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
-    """Z' = (X W_0 + b_0)' and its activation, where layer 0 is the last.
+    """Z' = (X W_0 + b_0)', where layer 0 is the last.
 
     Writes: z (n_outputs, ldr); c (n, stride) from ``ic`` on as scratch. Reads: params, csr, rows. Scratch: scratch.
     """
@@ -57,7 +57,6 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
     else:
         sparse_product(c, ic, stride, csr, rows, start, n, rows[:0], params, weight, bias, n_outputs)
         transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
-    activate_output(layout.activation[0], z, n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
 
 
 @leaf(RECORDS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
@@ -83,7 +82,8 @@ def learn_rows_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi,
         z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
         only_layer(layout, params, csr, block, 0, n, deltas, delta, z, scratch, ldr)
         row_loss = buffers.row_loss[start : start + n]
-        loss_and_delta(plan.loss, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+        output = layout.activation[0]
+        loss_and_delta(plan.loss, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
@@ -124,13 +124,13 @@ def learn_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate,
         learn_weights(packed, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
 
 
-@leaf(RECORDS, IN, CSR, ROWS, OUT, OUT, OUT, INTS, INT, INT, group="sparse")
-def predict_rows_sparse(packed, params, csr, rows, out, levels, slot, suspect, start, n):
+@leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="sparse")
+def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, slot, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     Rows that no ``rows`` names are looked through for NaN and inf.
 
-    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: levels, slot.
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: wide, levels, slot.
     """
     layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers
@@ -146,7 +146,7 @@ def predict_rows_sparse(packed, params, csr, rows, out, levels, slot, suspect, s
         output_forward(packed, n_layers, params, levels, top, stride, z, scratch, n, ldr)
     else:
         only_layer(layout, params, csr, rows, start, n, scratch, 2 * ldr, z, scratch, ldr)
-    transpose(out, 0, n_outputs, z, 0, ldr, n_outputs, n)
+    outputs_of_sums(sizes.output, z, out, wide, n_outputs, ldr, n)
 
 
 def sparse_scratch_size(units, strides):
