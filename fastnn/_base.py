@@ -15,19 +15,20 @@ import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from . import interop, parameters, persistence
-from .encode import refuse_non_finite, rows_to_predict
+from .core.activations import ACTIVATIONS
+from .encode import scaled_alpha
 from .evaluation import check_given, evaluation, find_scorers, hold_out
 from .history import grown
-from .infer import network, predict
 from .initial import check_init_scale
 from .lbfgs import minimize_loss
-from .plan import loss_of, make_plan
-from .preparation import PreparationMixin
-from .schedules import Optimizer
-from .state import flat_params, new_state
+from .overrides import refuse_overrides
+from .plan import loss_after, loss_of, make_plan
+from .predict import PredictionMixin
+from .preparation import Network, PreparationMixin
+from .schedules import Optimizer, successor_of
+from .state import new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
@@ -67,7 +68,14 @@ def _check_finite(params):
         raise ValueError(NON_FINITE)
 
 
-class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin, BaseEstimator, metaclass=ABCMeta):
+class BaseMLP(
+    PreparationMixin,
+    PredictionMixin,
+    interop.ConversionMixin,
+    persistence.PickleMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
     """Base class of the estimators; not for direct use."""
 
     _parameter_constraints: dict = parameters.CONSTRAINTS
@@ -139,8 +147,11 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
 
     # ---- what the two estimators differ in ---------------------------------------------------------------------------
     @abstractmethod
-    def _encode_y(self, y, dtype, incremental):
-        """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``."""
+    def _encode_y(self, y, dtype, incremental, indicator=None):
+        """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``.
+
+        An ``indicator`` stands for y where labels have become one; then classes are set already.
+        """
 
     @abstractmethod
     def _encode_y_val(self, y, dtype):
@@ -211,7 +222,8 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
     def _fit(self, X, y, sample_weight, **more):
         earlier = dict(self.__dict__)
         try:
-            self._run_phases(X, y, sample_weight, **more)
+            with np.errstate(all="ignore"):  # whatever NumPy is told to do about underflow and the like
+                self._run_phases(X, y, sample_weight, **more)
         except BaseException as error:
             self.__dict__.clear()
             self.__dict__.update(earlier)
@@ -236,6 +248,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
     def _run_phases(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
     ):
+        refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes)
         scorers = find_scorers(self.metrics)
         check_given(*validation)
@@ -245,33 +258,52 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
                 raise ValueError("partial_fit does not support early_stopping=True")
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
-        training = self._encode(X, y, sample_weight, partial(self._encode_y, incremental=incremental), not resumed)
-        units = self._asked_units(training.data, hidden, resumed)
-        validation = self._encode_validation(*validation, units[-1])
+        X, y, indicator = self._validated(X, y, incremental=incremental, reset=not resumed)
+        dtype = self._network_dtype(X, resumed)
+        # The line search of L-BFGS compares losses that differ by less than float32 can tell.
+        computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype
+        encode_y = partial(self._encode_y, incremental=incremental, indicator=indicator)
+        training, divisor = self._encode(X, y, sample_weight, encode_y, computed)
+        units = self._asked_units(training.data, X.shape[1], hidden, resumed)
+        validation = self._encode_validation(*validation, units[-1], computed)
         rng = check_random_state(self.random_state)
-        start = [*self._start(units, rng, resumed, *initial)]  # emptied by who adopts them: nothing is kept twice
-        published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": self._objective()[1]}
+        start = [*self._start(units, rng, resumed, computed, *initial)]  # emptied by who adopts them: kept only once
         earlier = self.__dict__ if resumed else {}
-        task = (units, training, validation, scorers, start)
+        network = Network(
+            units, *self._trained_objective(earlier), computed, scaled_alpha(self.alpha, divisor, computed)
+        )
+        published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": network.out_activation}
+        if "n_features_in_" not in self.__dict__:
+            published["n_features_in_"] = units[0]
+        task = (network, training, validation, scorers, start)
         if self.solver == "lbfgs":
-            state, fitted = self._fit_lbfgs(*task, earlier)
+            state, fitted = self._fit_lbfgs(*task, earlier, dtype)
         else:
             state, fitted = self._fit_stochastic(*task, rng, earlier, incremental)
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
         self._publish(published, resumed)
 
-    def _plan(self, units, settings, batch_size):
-        """Phase 3: layout and plan of a network of ``units`` under an optimizer's ``settings``."""
+    def _trained_objective(self, earlier):
+        """Name in ``LOSSES`` and output activation to learn with; an ``out_activation_`` set by hand counts."""
         loss, out_activation = self._objective()
+        given = earlier.get("out_activation_", out_activation)
+        if given == out_activation:
+            return loss_of(loss, out_activation, classifier=is_classifier(self)), out_activation
+        if given not in ACTIVATIONS:
+            raise ValueError(f"out_activation_ must be one of {', '.join(map(repr, ACTIVATIONS))}, got {given!r}.")
+        return loss_after(loss, given, classifier=is_classifier(self)), given
+
+    def _plan(self, network, settings, batch_size):
+        """Phase 3: layout and plan of a network under an optimizer's ``settings``."""
         return make_plan(
-            units=units,
+            units=network.units,
             hidden_activation=self.activation,
-            out_activation=out_activation,
-            loss=loss_of(loss, out_activation, classifier=is_classifier(self)),
+            out_activation=network.out_activation,
+            loss=network.loss,
             solver=settings["solver"],
-            alpha=self.alpha,
+            alpha=network.alpha,
             batch_size=batch_size,
-            dtype=np.dtype(self.dtype),
+            dtype=network.dtype,
             **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
         )
 
@@ -287,13 +319,13 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
             )
         return min(operator.index(self.batch_size), n_samples)
 
-    def _fit_lbfgs(self, units, training, validation, scorers, start, earlier):
-        layout, plan = self._plan(units, self._settings(), 1)
+    def _fit_lbfgs(self, network, training, validation, scorers, start, earlier, dtype):
+        layout, plan = self._plan(network, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
-        evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
+        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
         loss, n_iter, measured = minimize_loss(
             layout,
             plan,
@@ -308,29 +340,29 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         )
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
+        state = state.converted(layout, dtype)
         _check_finite(state.params)
         history = grown(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
         return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}
 
-    def _fit_stochastic(self, units, training, validation, scorers, start, rng, earlier, incremental):
+    def _fit_stochastic(self, network, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
-            n_classes = len(self.classes_) if is_classifier(self) else None
+            n_classes = len(self._label_binarizer.classes_) if is_classifier(self) else None
             training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
         rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
         optimizer = Optimizer(self._settings())
-        if incremental and "_optimizer" in earlier:
-            optimizer = earlier["_optimizer"].successor()
-        layout, plan = self._plan(units, optimizer.settings, self._clipped_batch_size(rows.size))
+        if incremental and earlier.get("_optimizer") is not None:
+            optimizer = successor_of(earlier["_optimizer"])
+        layout, plan = self._plan(network, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
         if optimizer.moments is not None:
-            state.moments[...] = optimizer.moments
-            state.step = optimizer.step
+            state.resume(optimizer.moments, optimizer.step)
         progress = Progress(self.tol, self.early_stopping, earlier)
         n_threads = resolve_n_jobs(self.n_jobs)
-        evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
+        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
 
         epochs = train(
             layout,
@@ -364,6 +396,11 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         if progress.best_params is not None:
             state.params[...] = progress.best_params
         _check_finite(state.params)
+        if network.dtype == np.float32 and not state.learns:
+            raise ValueError(
+                f"{NON_FINITE} Squares of gradients are infinite in float32, and weights no longer move: scale X and "
+                'y, or use dtype="float64".'
+            )
         optimizer.moments, optimizer.step = state.moments, state.step
         return state, {**progress.attributes(), "_optimizer": optimizer}
 
@@ -373,27 +410,6 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
             for name in PUBLISHED:
                 self.__dict__.pop(name, None)
         self.__dict__.update(fitted)
-
-    # ---- prediction --------------------------------------------------------------------------------------------------
-    def _outputs(self, X):
-        """Outputs (n_samples, n_outputs) of the network, after the output activation."""
-        if "coefs_" not in vars(self):  # scikit-learn's check takes 20 us
-            check_is_fitted(self)
-        try:
-            return self._forward(X)
-        except Exception as error:
-            self._blame_parameters(error)
-            raise
-
-    def _forward(self, X):
-        dtype = np.dtype(self.dtype)
-        X = rows_to_predict(self, X)
-        layout = network(self._units(), self.activation, self.out_activation_, dtype)
-        params = flat_params(layout, dtype, self.coefs_, self.intercepts_)
-        outputs, suspect = predict(layout, params, X, n_threads=resolve_n_jobs(self.n_jobs))
-        if suspect:
-            refuse_non_finite(X, dtype, owner=type(self).__name__)
-        return outputs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

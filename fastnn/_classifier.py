@@ -2,13 +2,23 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
-from .encode import binarizer_of, encode_labels
+from .labels import (
+    binarizer_for,
+    binarizer_of,
+    encode_indicator,
+    encode_labels,
+    is_multilabel,
+    log_probabilities,
+    predicted_labels,
+    probabilities,
+)
 from .scoring import accuracy
 
 
@@ -298,7 +308,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Predictions in the form of the ``y`` that the classifier was fitted with: class labels, or rows of a
             multi-label indicator (sparse if that was), with a single 1 each after softmax outputs.
         """
-        return self._predicted(self._outputs(X), self.out_activation_)
+        return self._predicted(self._outputs(X)[0], self.out_activation_)
 
     def score(self, X, y, sample_weight=None):
         """Share of rows whose predicted class, or whose labels all, are right.
@@ -338,7 +348,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             need not sum to 1. The logistic outputs of three or more classes are divided by their sum, as in
             ``sklearn.multiclass.OneVsRestClassifier``; where all are 0, all classes are equally probable.
         """
-        return self._probabilities(self._outputs(X), self.out_activation_)
+        outputs, dtype = self._outputs(X)
+        return self._probabilities(outputs, self.out_activation_).astype(dtype, copy=False)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -351,10 +362,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         log_proba : ndarray of shape (n_samples, n_classes)
-            ``log(predict_proba(X))``.
+            ``log(predict_proba(X))``, from the network's last sums: finite also where a probability is rounded to 0.
         """
-        proba = self.predict_proba(X)
-        return np.log(proba, out=proba)
+        exact = getattr(self, "out_activation_", None) in ("softmax", "logistic")
+        outputs, dtype = self._outputs(X, "identity" if exact else None)
+        with np.errstate(all="ignore"):
+            if exact:
+                logs = log_probabilities(outputs, self._binarizer(), self.out_activation_)
+            else:
+                logs = np.log(self._probabilities(outputs, self.out_activation_))
+        return logs.astype(dtype, copy=False)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _first_call(self, y, classes):
@@ -362,16 +379,34 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = binarizer_of(y if multilabel else classes)
 
-    def _encode_y(self, y, dtype, incremental):
+    def _encode_y(self, y, dtype, incremental, indicator=None):
+        if indicator is not None:
+            exclusive = self._objective()[1] == "softmax"
+            return encode_indicator(indicator, self._label_binarizer, dtype, exclusive=exclusive)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = binarizer_of(y)
             self.classes_ = self._label_binarizer.classes_
         else:
+            self._label_binarizer = self._binarizer()
             self._check_classes(unique_labels(y))
         return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
 
+    def _binarizer(self):
+        """What a fit has left as ``_label_binarizer``, or what ``classes_`` says where someone has set that alone."""
+        known = vars(self)
+        if "_label_binarizer" in known:
+            return self._label_binarizer
+        if "classes_" not in known:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance has neither classes_ nor _label_binarizer: set one of them, or "
+                "call 'fit'."
+            )
+        # Scikit-learn has logistic outputs beside each other for several labels alone.
+        multilabel = known.get("out_activation_") == "logistic" and self.out_activation == "auto"
+        return binarizer_for(self.classes_, np.shape(self.coefs_[-1])[-1], multilabel=multilabel)
+
     def _encode_y_val(self, y, dtype):
-        n_columns = len(self.classes_) if self._label_binarizer.y_type_.startswith("multilabel") else None
+        n_columns = len(self.classes_) if is_multilabel(self._label_binarizer) else None
         if (y.shape[1] if y.ndim == 2 else None) != n_columns:
             expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
             raise ValueError(f"y_val must be {expected}, got shape {y.shape}.")
@@ -398,31 +433,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self.loss, "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
     def _validation_score(self, outputs, data, rows):
-        if len(self.classes_) == 1:
+        if len(self._label_binarizer.classes_) == 1:
             return 1.0
         return accuracy(outputs, data, rows)
 
     def _predicted(self, outputs, out_activation):
-        several, binarizer = outputs.shape[1] > 1, self._label_binarizer
-        if several and not binarizer.y_type_.startswith("multilabel"):
-            return self.classes_[outputs.argmax(axis=1)]
-        if binarizer.y_type_ == "binary" and len(self.classes_) == 2:
-            return self.classes_[(outputs[:, 0] > 0.5).astype(np.intp)]  # what the binarizer says, without its checks
-        if several and out_activation == "softmax":
-            outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
-        return binarizer.inverse_transform(outputs)
+        return predicted_labels(outputs, self._binarizer(), out_activation)
 
     def _probabilities(self, outputs, out_activation):
-        """What ``predict_proba`` returns for outputs of the network after this output activation."""
-        if outputs.shape[1] == 1 and out_activation == "logistic":
-            proba = np.empty((len(outputs), 2), outputs.dtype)
-            np.subtract(1, outputs[:, 0], out=proba[:, 0])
-            proba[:, 1] = outputs[:, 0]
-            return proba
-        if out_activation == "softmax" or self._label_binarizer.y_type_.startswith("multilabel"):
-            return outputs
-        outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
-        return outputs / outputs.sum(axis=1, keepdims=True)
+        return probabilities(outputs, self._binarizer(), out_activation)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

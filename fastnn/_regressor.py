@@ -278,10 +278,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted values.
         """
-        return self._predicted(self._outputs(X), self.out_activation_)
+        outputs, dtype = self._outputs(X)
+        return self._predicted(outputs, self.out_activation_).astype(dtype, copy=False)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
-    def _encode_y(self, y, dtype, incremental):
+    def _encode_y(self, y, dtype, incremental, indicator=None):
         return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
 
     def _encode_y_val(self, y, dtype):

@@ -3,10 +3,11 @@
 Arrays that already have the engine's dtype and C order are passed on without a copy. Messages are scikit-learn's.
 """
 
+import math
+
 import numpy as np
 import scipy.sparse as sp
 from sklearn import get_config
-from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, validate_data
 
@@ -15,7 +16,12 @@ from .stopping import NON_FINITE
 from .threads import share
 
 UNCHECKED = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
-PIECE = 1 << 21  # elements that one thread converts and looks through at a time
+PIECE = 1 << 18  # elements that one thread converts and looks through at a time: they stay in the second cache
+# Largest number to learn from in float32: optimizers square gradients, which are as large as what they are taken by.
+LARGEST = 2.0**63
+# Weights of rows whose largest is outside of this range are divided by a power of two before they become float32.
+USUAL_WEIGHTS = (2.0**-40, 2.0**40)
+HEAVIEST_PENALTY = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**400}
 
 
 def validated(estimator, X, y, *, reset, y_numeric=False):
@@ -31,35 +37,42 @@ def validated(estimator, X, y, *, reset, y_numeric=False):
     return X, y
 
 
-def rows_to_predict(estimator, X):
+def rows_to_predict(estimator, X, n_features):
     """X as ``validate_data`` leaves it, of any real dtype and not looked through for NaN and inf.
 
     It is X itself, in a hundredth of the time, where those checks can find nothing: X is a plain array of real numbers
     with rows, and with as many columns as the estimator was fitted with, neither of which has names.
+
+    Raises
+    ------
+    ValueError
+        As ``validate_data``, and where X has not the ``n_features`` columns that the weights ask for.
     """
     plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.kind in "biuf" and X.shape[0] > 0
-    if plain and X.shape[1] == getattr(estimator, "n_features_in_", 0) and not hasattr(estimator, "feature_names_in_"):
+    known = vars(estimator)
+    if plain and X.shape[1] == n_features == known.get("n_features_in_") and "feature_names_in_" not in known:
         return X
     X = validate_data(estimator, X, dtype="numeric", reset=False, **UNCHECKED)
+    if X.shape[1] != n_features:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting {n_features} features as input: "
+            f"coefs_[0] has {n_features} rows."
+        )
     return X if X.dtype.kind in "biuf" else X.astype(np.float64)
 
 
-def refuse_non_finite(X, dtype, *, owner):
-    """Raise scikit-learn's error if validated X holds NaN or inf, or a like one for a value too large for ``dtype``."""
+def refuse_non_finite(X, *, owner):
+    """Raise scikit-learn's error if validated X holds NaN or inf."""
     values = X.data if sp.issparse(X) else X
-    if get_config()["assume_finite"] or values.dtype.kind != "f" or not values.size:
-        return
-    assert_all_finite(values, estimator_name=owner, input_name="X")
-    with np.errstate(over="ignore"):
-        extremes = np.array([values.min(), values.max()]).astype(dtype)
-    if np.isinf(extremes).any():
-        raise ValueError(
-            f"Input X contains infinity or a value too large for {dtype!r}. {_finite_but_too_large('X', dtype)}"
-        )
+    if not get_config()["assume_finite"] and values.dtype.kind == "f" and values.size:
+        assert_all_finite(values, estimator_name=owner, input_name="X")
 
 
-def _finite_but_too_large(name, dtype):
-    return f'{name} holds a value that is finite but too large for {dtype}: scale it, or use dtype="float64".'
+def _too_large(name, size, dtype):
+    return (
+        f"{name} holds {size:.3g}, which is finite but too large to learn from in {dtype} (at most {LARGEST:.2g}): "
+        'scale it, or use dtype="float64".'
+    )
 
 
 def encode_features(X, dtype, *, owner, n_threads=1):
@@ -83,53 +96,38 @@ def encode_features(X, dtype, *, owner, n_threads=1):
 
 
 def encode_weights(sample_weight, X, dtype):
-    """Weights of the rows of X, size 0 when there are none."""
+    """Weights of the rows of X, size 0 when there are none, and what they have been divided by.
+
+    Their ratios are what counts: the divisor is 1, or the power of two that brings the largest to about 1 where it is
+    so small or so large that ``dtype`` would lose them. The L2 term, which is added to their sum, is to be divided too.
+    """
     if sample_weight is None:
-        return read_only(np.empty(0, dtype))
-    weights = cast(_check_sample_weight(sample_weight, X), dtype, "sample_weight")
+        return read_only(np.empty(0, dtype)), 1.0
+    weights, divisor = _check_sample_weight(sample_weight, X, dtype=np.float64), 1.0
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weights
+    largest = float(np.abs(weights).max())
+    if not USUAL_WEIGHTS[0] <= largest <= USUAL_WEIGHTS[1]:
+        exponent = math.frexp(largest)[1]
+        weights, divisor = np.ldexp(weights, -exponent), math.ldexp(1.0, exponent - 1) * 2
+    return cast(weights, dtype, "sample_weight"), divisor
 
 
-def binarizer_of(y):
-    """``LabelBinarizer().fit(y)``; its checks of y, 0.3 ms, are left out where an array of integers passes them all."""
-    binarizer = LabelBinarizer()
-    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "biu" or not y.size:
-        return binarizer.fit(y)
-    binarizer.classes_ = np.unique(y)
-    binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
-    binarizer.sparse_input_ = False
-    return binarizer
+def scaled_alpha(alpha, divisor, dtype):
+    """``alpha`` beside weights that `encode_weights` has divided.
 
-
-def encode_labels(y, binarizer, dtype, *, exclusive):
-    """Labels as class indices ``(labels, None)`` for more than two classes, else 0 and 1 as ``(None, targets)``.
-
-    One-hot targets are never built: an index per row says the same. One class alone is encoded as 0.
-
-    Parameters
-    ----------
-    exclusive : bool
-        Whether outputs exclude each other (softmax): then two classes have two outputs, and a row of an indicator must
-        hold a single one, whose column is the class.
+    Raises
+    ------
+    ValueError
+        When the weights are so small that the penalty would be all there is.
     """
-    if binarizer.y_type_.startswith("multilabel") or y.ndim == 2:
-        indicator = binarizer.transform(y) != 0
-        if not exclusive:
-            return None, read_only(indicator.astype(dtype, order="C"))
-        counts = indicator.sum(axis=1)
-        if (counts != 1).any():
-            row = int(np.argmax(counts != 1))
-            raise ValueError(
-                f"out_activation='softmax' takes one class for each row: y must be one-hot, but row {row} holds "
-                f"{counts[row]} ones. For several labels use out_activation='logistic' or 'auto'."
-            )
-        return read_only(indicator.argmax(axis=1).astype(np.int32)), None
-    indices = np.searchsorted(binarizer.classes_, y)
-    if binarizer.y_type_ == "multiclass" or exclusive:
-        return read_only(indices.astype(np.int32)), None
-    return None, read_only((indices == 1).astype(dtype)[:, np.newaxis])
+    scaled = alpha / divisor
+    if scaled > HEAVIEST_PENALTY[dtype]:
+        raise ValueError(
+            f"alpha={alpha!r} is too large for the sample weights, of which the largest is about {divisor:.2g}: the L2 "
+            "term counts against their sum, and nothing else would be learned. Scale sample_weight up, or use alpha=0."
+        )
+    return scaled
 
 
 def encode_values(y, dtype, *, non_negative):
@@ -187,42 +185,48 @@ def encoded(X, csr, dtype, *, labels=None, targets=None, sample_weight=None):
 
 
 def converted(array, dtype, n_threads):
-    """``array`` C-contiguous and of ``dtype``, itself where it fits, and the sums of its pieces.
+    """``array`` C-contiguous and of ``dtype``, itself where it fits, and the size of its largest number, NaN for NaN.
 
-    A sum is finite where all that is added up is, but for the largest numbers. (60000 x 784 on two cores: float32 6 ms,
-    10 with scikit-learn's check alone; from float64 26 and 45.)
+    (60000 x 784 on two cores: float32 6 ms, 10 with scikit-learn's check alone; from float64 26 and 45.)
     """
     fits = array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
     result = array if fits else np.empty(array.shape, dtype)
     step = max(1, PIECE // max(1, array[:1].size))
-    sums = []
+    extremes = [np.zeros(1)]
 
     def convert(start):
         piece = result[start : start + step]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if not fits:
                 piece[...] = array[start : start + step]
-            sums.append(np.add.reduce(piece, axis=None))
+            if piece.size:
+                extremes.append([np.maximum.reduce(piece, axis=None), -np.minimum.reduce(piece, axis=None)])
 
     pieces = range(0, len(array), step)
     share(lambda: convert, pieces, min(n_threads, max(1, len(pieces))))
-    return result, sums
+    return result, float(np.max(np.concatenate(extremes)))
 
 
 def cast(array, dtype, name, *, owner=None, too_large=NON_FINITE, n_threads=1):
-    """A read-only C-contiguous array of ``dtype`` holding finite values only; ``array`` itself where it fits."""
-    result, sums = converted(array, np.dtype(dtype), n_threads)
-    if np.isfinite(sums).all():
+    """A read-only C-contiguous array of ``dtype`` holding finite values only; ``array`` itself where it fits.
+
+    Raises
+    ------
+    ValueError
+        When it holds NaN or inf, or a number that float32 cannot learn from: see `LARGEST`.
+    """
+    result, largest = converted(array, np.dtype(dtype), n_threads)
+    if largest <= LARGEST or (np.isfinite(largest) and result.dtype == np.float64):
         return read_only(result)
-    with np.errstate(invalid="ignore"):  # scikit-learn adds up too: infinity and its opposite are no news
-        try:
-            assert_all_finite(result)
-        except ValueError:
+    with np.errstate(all="ignore"):  # scikit-learn adds up: infinity and its opposite are no news
+        if not np.isfinite(largest):
             if array.dtype not in (np.float32, np.float64):
                 array = array.astype(np.float64)  # as scikit-learn does before it looks
             assert_all_finite(array, estimator_name=owner, input_name=name)
-            raise ValueError(f"{too_large} {_finite_but_too_large(name, result.dtype)}") from None
-    return read_only(result)
+            if get_config()["assume_finite"]:
+                return read_only(result)
+            largest = float(np.abs(array).max())
+    raise ValueError(f"{too_large} {_too_large(name, largest, result.dtype)}")
 
 
 def read_only(array):

@@ -9,13 +9,11 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import train_test_split
 
 from .core.records import EncodedData
 from .infer import forward
-from .plan import loss_of
 from .scoring import mean_loss
 
 
@@ -48,6 +46,13 @@ def hold_out(sample, rng, fraction, n_classes):
         raise ValueError(f"{error} (early_stopping with validation_fraction={fraction!r})") from None
     if held_out.size < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    weights = sample.data.sample_weight
+    for part, name in ((held_out, "held out"), (rows, "left to learn from")) if weights.size else ():
+        if weights[part].sum(dtype=np.float64) == 0:
+            raise ValueError(
+                f"early_stopping with validation_fraction={fraction!r}: the sample weights of the rows that are {name} "
+                "add up to zero. Leave out rows without weight before the fit, or give validation data: X_val, y_val."
+            )
     return sample._replace(rows=rows), sample._replace(rows=held_out)
 
 
@@ -78,14 +83,14 @@ def check_given(X_val, y_val, sample_weight_val):
             raise ValueError(f"{given[0]} is provided, but {lacking} was not provided.")
 
 
-def evaluation(estimator, network, scorers, training, validation, n_threads):
+def evaluation(estimator, objective, network, scorers, training, validation, n_threads):
     """An `Evaluation` with these arguments, or None where there is nothing to measure.
 
     Raises ValueError where a metric cannot be computed for the data.
     """
     if validation is None and not scorers:
         return None
-    made = Evaluation(estimator, network, scorers, training, validation, n_threads)
+    made = Evaluation(estimator, objective, network, scorers, training, validation, n_threads)
     if scorers:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the network has learned nothing yet
@@ -141,7 +146,9 @@ class Evaluation:
     Parameters
     ----------
     estimator : BaseMLP
-        Gives the loss, the score, and how outputs become predictions.
+        Gives the score, and how outputs become predictions.
+    objective : preparation.Network
+        Gives the loss and the output activation.
     network : tuple
         ``(layout, plan, params)``; params are looked at anew in every call.
     scorers : dict
@@ -151,10 +158,9 @@ class Evaluation:
     n_threads : int
     """
 
-    def __init__(self, estimator, network, scorers, training, validation, n_threads):
+    def __init__(self, estimator, objective, network, scorers, training, validation, n_threads):
         self._estimator, self._network, self._n_threads = estimator, network, n_threads
-        loss, self._out_activation = estimator._objective()
-        self._loss = loss_of(loss, self._out_activation, classifier=is_classifier(estimator))
+        self._loss, self._out_activation = objective.loss, objective.out_activation
         self._scorers = scorers
         self._snapshot = ClassifierSnapshot if hasattr(estimator, "predict_proba") else Snapshot
         # The training loop shuffles its rows in place; these keep their order.

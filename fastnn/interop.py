@@ -9,6 +9,8 @@ from sklearn.base import is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
+from .parameters import dtype_for
+
 # Beside coefs_ and intercepts_, which are copied: what a fit leaves behind in both libraries, where it is there.
 SHARED = (
     "n_features_in_",
@@ -52,7 +54,7 @@ class ConversionMixin:
         _refuse_other_outputs(self)
         kind = _counterpart(self)
         result = kind(**_parameters_for(kind, self))
-        _copy_fit(self, result, np.dtype(self.dtype))
+        _copy_fit(self, result, self._network_dtype(None, True))
         # Early stopping under warm_start falls back on these.
         result._best_coefs, result._best_intercepts = result.coefs_, result.intercepts_
         return result
@@ -68,7 +70,7 @@ class ConversionMixin:
             optimizer's moments.
         n_jobs : int or None, default=None
             As in the constructor.
-        dtype : {"float32", "float64"}, default="float32"
+        dtype : {"float32", "float64", "match"}, default="float32"
             As in the constructor; predictions equal the original's to rounding in this type.
 
         Returns
@@ -81,7 +83,7 @@ class ConversionMixin:
             raise TypeError(f"Expected a fitted sklearn.neural_network.{kind.__name__}, got {type(estimator)}.")
         check_is_fitted(estimator)
         result = cls(**_parameters_for(cls, estimator), n_jobs=n_jobs, dtype=dtype)
-        _copy_fit(estimator, result, np.dtype(dtype))
+        _copy_fit(estimator, result, dtype_for(dtype, *map(np.asarray, estimator.coefs_)))
         return result
 
 
@@ -121,12 +123,40 @@ def _copy_fit(source, target, dtype):
     target.intercepts_ = [np.array(intercept, dtype=dtype) for intercept in source.intercepts_]
 
 
+def _refuse_other_classes(estimator):
+    """Raise ValueError unless skl2onnx exports the classes as they are."""
+    classes = np.asarray(estimator.classes_)
+    if len(classes) < 2:
+        raise ValueError(f"skl2onnx exports no classifier of one class: {classes}.")
+    if classes.dtype.kind in "US" or all(isinstance(label, str) for label in classes.tolist()):
+        return
+    numbers = classes.dtype.kind in "biuf"
+    if not (numbers and (classes == np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)).all()):
+        raise ValueError(f"skl2onnx exports classes as strings or as integers of 32 bits, which {classes} are not.")
+
+
+def _refuse_other_values(estimator):
+    """Raise ValueError unless skl2onnx exports what the regressor predicts."""
+    known = ("identity", "logistic", "tanh", "relu")
+    n_outputs = np.shape(estimator.coefs_[-1])[-1]
+    if estimator.out_activation_ not in known:
+        raise ValueError(
+            f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss='poisson'), only "
+            f"{', '.join(map(repr, known))}."
+        )
+    if n_outputs != 1:
+        raise ValueError(
+            f"skl2onnx puts {n_outputs} outputs of a regressor below each other: export one for each output."
+        )
+
+
 def register_onnx(classifier, regressor):
     """Tell skl2onnx, which must be installed, how to convert these two classes. Calling it again does no harm.
 
-    skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used; they read
-    float32 weights and know neither ``loss="poisson"`` nor more than one regression output. A classifier whose outputs
-    scikit-learn has not for its targets is refused with ValueError, as by ``to_sklearn``.
+    skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used. What they
+    would export wrongly is refused with ValueError: more than one regression output, exponential outputs
+    (``loss="poisson"``), classes that are no strings and no integers of 32 bits, a single class, and a classifier whose
+    outputs scikit-learn has not for its targets.
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
@@ -140,7 +170,12 @@ def register_onnx(classifier, regressor):
 
     def convert_classifier(scope, operator, container):
         _refuse_other_outputs(operator.raw_operator)
+        _refuse_other_classes(operator.raw_operator)
         convert_sklearn_mlp_classifier(scope, operator, container)
+
+    def convert_regressor(scope, operator, container):
+        _refuse_other_values(operator.raw_operator)
+        convert_sklearn_mlp_regressor(scope, operator, container)
 
     update_registered_converter(
         classifier,
@@ -150,5 +185,5 @@ def register_onnx(classifier, regressor):
         options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
     )
     update_registered_converter(
-        regressor, "FastnnMLPRegressor", calculate_linear_regressor_output_shapes, convert_sklearn_mlp_regressor
+        regressor, "FastnnMLPRegressor", calculate_linear_regressor_output_shapes, convert_regressor
     )

@@ -49,12 +49,33 @@ CONSTRAINTS = {
     "init_bias": [StrOptions(set(BIASES))],
     "n_jobs": [None, Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left")],
     "dtype": [
-        StrOptions({kind.__name__ for kind in FLOAT_TYPES}),
+        StrOptions({"match", *(kind.__name__ for kind in FLOAT_TYPES)}),
         Options(type, set(FLOAT_TYPES)),
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
     "metrics": [tuple, list],
 }
+
+
+def dtype_for(dtype, *arrays):
+    """The network's type that the parameter ``dtype`` asks for where these arrays are what "match" looks at.
+
+    As in scikit-learn, "match" is float32 where all of them are float32, else float64.
+
+    Raises
+    ------
+    ValueError
+        When ``dtype`` is none of the legal ones.
+    """
+    if isinstance(dtype, str) and dtype == "match":
+        return np.dtype(np.float32 if all(array.dtype == np.float32 for array in arrays) else np.float64)
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f'dtype must be "float32", "float64" or "match", got {dtype!r}.')
+    return found
 
 
 def hidden_units(hidden_layer_sizes):

@@ -1,7 +1,8 @@
 """The state that pickles carry: every weight and every moment once, nothing compiled.
 
 ``coefs_`` and ``intercepts_`` are views on one flat vector; that vector is stored, with the spare elements that the
-engine wants behind it, so that what is loaded can be used in place, also read-only (joblib's ``mmap_mode="r"``).
+engine wants behind it, so that what is loaded can be used in place, also read-only (joblib's ``mmap_mode="r"``). Lists
+of arrays that a user has made or changed are stored as they are.
 Everything in the state is an array or a plain Python value.
 """
 
@@ -10,9 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from .parameters import FLOAT_TYPES
 from .plan import ROOM, make_layout, n_params
 from .schedules import Optimizer
-from .state import flat_params, split
+from .state import own_vector, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one
 
@@ -45,18 +47,28 @@ def units_of(coefs, intercepts):
 def dump(attributes):
     """The state to pickle, from an estimator's ``__dict__``."""
     state = {**attributes, "_fastnn_format": FORMAT}
-    if "coefs_" in state:
-        coefs, intercepts = state.pop("coefs_"), state.pop("intercepts_")
-        units, dtype = units_of(coefs, intercepts), np.dtype(attributes["dtype"])
-        if dtype not in (np.float32, np.float64):  # set since the fit; nobody could load the state
-            raise ValueError(f"dtype must be float32 or float64, got {dtype}.")
-        params = flat_params(make_layout(units, dtype, 1), dtype, coefs, intercepts)
-        vector = np.zeros(params.size + ROOM, dtype)
-        vector[: params.size] = params
-        state["_weights"] = {"units": units, "vector": vector}
-    if "_optimizer" in state:
+    weights = _one_vector(state.get("coefs_"), state.get("intercepts_"))
+    if weights is not None:
+        del state["coefs_"], state["intercepts_"]
+        state["_weights"] = weights
+    if isinstance(state.get("_optimizer"), Optimizer):
         state["_optimizer"] = state["_optimizer"].to_dict()
     return state
+
+
+def _one_vector(coefs, intercepts):
+    """The state of weights that are the engine's own views of one vector; None for others, which stay as they are."""
+    try:
+        units = units_of(coefs, intercepts)
+    except (ValueError, TypeError):
+        return None
+    dtype = getattr(coefs[0], "dtype", None)
+    params = own_vector(make_layout(units, dtype, 1), dtype, coefs, intercepts) if dtype in FLOAT_TYPES else None
+    if params is None:
+        return None
+    vector = np.zeros(params.size + ROOM, dtype)
+    vector[: params.size] = params
+    return {"units": units, "vector": vector}
 
 
 def load(state, owner, defaults):
@@ -67,13 +79,14 @@ def load(state, owner, defaults):
     found = state.pop("_fastnn_format")
     if not isinstance(found, int) or found > FORMAT:
         raise ValueError(f"This {owner} was pickled by a newer fastnn (format {found}, this one reads {FORMAT}).")
+    weights = state.pop("_weights", None)
     try:
-        if "_weights" in state:
-            weights = state.pop("_weights")
+        if weights is not None:
             state["coefs_"], state["intercepts_"] = _weights(tuple(weights["units"]), weights["vector"])
-        if "_optimizer" in state:
+        if isinstance(state.get("_optimizer"), dict):
             state["_optimizer"] = Optimizer.from_dict(state["_optimizer"])
-            _check_moments(state["_optimizer"].moments, state["coefs_"], state["intercepts_"])
+            if weights is not None:
+                _check_moments(state["_optimizer"].moments, state["coefs_"], state["intercepts_"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"The pickled state of this {owner} is damaged: {error!r}.") from error
     return {**defaults, **state}

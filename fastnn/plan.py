@@ -102,6 +102,22 @@ def loss_of(users_name, out_activation, *, classifier):
     return pairs[users_name, out_activation]
 
 
+def loss_after(users_name, out_activation, *, classifier):
+    """The same after an output activation that someone has set by hand: as in scikit-learn the delta is ``p - y``.
+
+    Raises
+    ------
+    ValueError
+        Where no loss of that name goes with it.
+    """
+    names = [name for name, row in LOSSES.items() if (row.users_name, row.classifier) == (users_name, classifier)]
+    if not classifier:
+        return names[0]
+    if users_name == "log_loss":
+        return "binary_log_loss" if out_activation == "logistic" else "log_loss"
+    return loss_of(users_name, out_activation, classifier=True)
+
+
 def make_plan(
     *,
     units,
@@ -139,15 +155,8 @@ def make_plan(
     layout : Layout
     plan : TrainPlan
 
-    Raises
-    ------
-    ValueError
-        When the loss does not go with the output activation.
     """
     dtype = np.dtype(dtype)
-    legal = LOSSES[loss].output
-    if out_activation != legal:
-        raise ValueError(f"loss={loss!r} goes with out_activation={legal!r}, got {out_activation!r}.")
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:-1] = ACTIVATIONS[hidden_activation].id
     layout.activation[-1] = ACTIVATIONS[out_activation].id

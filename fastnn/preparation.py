@@ -1,34 +1,72 @@
 """Phases 1 and 2 of a fit: what the user gives becomes encoded data, sizes and starting weights, or one clear error."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.base import is_classifier
 
 from . import persistence
 from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .evaluation import Sample
 from .initial import draw_weights
+from .overrides import overridden
+from .parameters import dtype_for
 from .threads import resolve_n_jobs
+
+
+class Network(NamedTuple):
+    """What is to learn: sizes, names, and the strength of its penalty beside the weights of its rows."""
+
+    units: tuple
+    loss: str  # name in LOSSES
+    out_activation: str
+    dtype: np.dtype
+    alpha: float
 
 
 class PreparationMixin:
     """The part of `BaseMLP` that looks at the user's data."""
 
-    def _encode(self, X, y, sample_weight, encode_y, reset):
-        """Phase 1: data as the engine takes them; ``reset`` says whether they set the number of features."""
-        dtype = np.dtype(self.dtype)
-        X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
-        dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
-        weights = encode_weights(sample_weight, X, dtype)
-        labels, targets = encode_y(y, dtype)
-        return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y)
+    def _validated(self, X, y, *, incremental, reset):
+        """X and y as `encode.validated` leaves them; ``reset`` says whether they set the number of features.
 
-    def _encode_validation(self, X_val, y_val, sample_weight_val, n_outputs):
+        Where someone has overridden scikit-learn's ``_validate_input`` its answer counts, in which labels have become
+        an indicator; else the third item is None.
+        """
+        if not overridden(self, "_validate_input"):
+            return *validated(self, X, y, reset=reset, y_numeric=not is_classifier(self)), None
+        X, y = self._validate_input(X, y, incremental, reset)
+        X, y = X if sp.issparse(X) else np.asarray(X), np.asarray(y)
+        if not is_classifier(self):
+            return X, y, None
+        return X, self._label_binarizer.inverse_transform(y.reshape(len(y), -1).astype(np.int64)), y
+
+    def _validate_input(self, X, y, incremental, reset):
+        """What scikit-learn's method of this name returns: X and y, labels as booleans, one column for each output.
+
+        It is here for those who override it.
+        """
+        X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
+        if is_classifier(self):
+            self._encode_y(y, np.dtype(np.float64), incremental)  # which sets the classes
+            y = self._label_binarizer.transform(y).astype(bool)
+        return X, y
+
+    def _encode(self, X, y, sample_weight, encode_y, dtype):
+        """Phase 1: validated data as the engine takes them, and the divisor of their weights."""
+        dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
+        weights, divisor = encode_weights(sample_weight, X, dtype)
+        labels, targets = encode_y(y, dtype)
+        return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y), divisor
+
+    def _encode_validation(self, X_val, y_val, sample_weight_val, n_outputs, dtype):
         if X_val is None:
             return None
         try:
-            validation = self._encode(X_val, y_val, sample_weight_val, self._encode_y_val, False)
+            X_val, y_val = validated(self, X_val, y_val, reset=False, y_numeric=not is_classifier(self))
+            validation, _ = self._encode(X_val, y_val, sample_weight_val, self._encode_y_val, dtype)
             if validation.data.targets.size and validation.data.targets.shape[1] != n_outputs:
                 raise ValueError(f"y_val has {validation.data.targets.shape[1]} columns, y asks for {n_outputs}.")
         except (ValueError, TypeError) as error:
@@ -36,10 +74,10 @@ class PreparationMixin:
             raise kind(f"Validation data (X_val, y_val, sample_weight_val): {error}") from error
         return validation
 
-    def _asked_units(self, data, hidden, resumed):
+    def _asked_units(self, data, n_features, hidden, resumed):
         """The units of all levels that the data and ``hidden_layer_sizes`` ask for."""
-        n_outputs = len(self.classes_) if data.labels.size else data.targets.shape[1]
-        units = (self.n_features_in_, *hidden, n_outputs)
+        n_outputs = len(self._label_binarizer.classes_) if data.labels.size else data.targets.shape[1]
+        units = (n_features, *hidden, n_outputs)
         if resumed and units != self._units():
             raise ValueError(
                 f"The layers have {self._units()} units since the previous fit, but hidden_layer_sizes and the data "
@@ -47,30 +85,61 @@ class PreparationMixin:
             )
         return units
 
-    def _start(self, units, rng, resumed, coefs_init, intercepts_init):
+    def _start(self, units, rng, resumed, dtype, coefs_init, intercepts_init):
         """Phase 2: the weights and biases to start from, given, of an earlier fit or drawn."""
-        dtype = np.dtype(self.dtype)
         given = {}
         if coefs_init is not None:
             given["coefs"] = encode_start("coefs_init", coefs_init, [*pairwise(units)], dtype)
         if intercepts_init is not None:
             given["intercepts"] = encode_start("intercepts_init", intercepts_init, [(n,) for n in units[1:]], dtype)
         if resumed:
-            coefs, intercepts = self.coefs_, self.intercepts_
+            coefs, intercepts = self._weights()
+        elif overridden(self, "_init_coef"):
+            self._random_state = rng
+            drawn = [self._init_coef(*fan, dtype) for fan in pairwise(units)]
+            coefs = encode_start("_init_coef's coefs", [pair[0] for pair in drawn], [*pairwise(units)], dtype)
+            shapes = [(n,) for n in units[1:]]
+            intercepts = encode_start("_init_coef's intercepts", [pair[1] for pair in drawn], shapes, dtype)
         else:
-            options = dict(init=self.init, init_scale=self.init_scale, init_bias=self.init_bias)
-            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **options)
+            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **self._init_options())
         return given.get("coefs", coefs), given.get("intercepts", intercepts)
+
+    def _init_options(self):
+        return dict(init=self.init, init_scale=self.init_scale, init_bias=self.init_bias)
+
+    def _init_coef(self, fan_in, fan_out, dtype):
+        """Weights (fan_in, fan_out) and biases (fan_out,) of a layer, drawn from ``self._random_state``.
+
+        Scikit-learn's method of this name. It is here for those who override it.
+        """
+        units, options = (fan_in, fan_out), self._init_options()
+        [coef], [intercept] = draw_weights(self._random_state, units, self.activation, np.dtype(dtype), **options)
+        return coef, intercept
+
+    def _weights(self):
+        """The arrays of ``coefs_`` and of ``intercepts_`` that count: as many as ``n_layers_`` says, if it is there."""
+        coefs, intercepts = self.coefs_, self.intercepts_
+        n_arrays = getattr(self, "n_layers_", len(coefs) + 1) - 1
+        if n_arrays == len(coefs) == len(intercepts):
+            return coefs, intercepts
+        if not 1 <= n_arrays <= min(len(coefs), len(intercepts)):
+            raise ValueError(
+                f"n_layers_ is {n_arrays + 1}, which takes {n_arrays} arrays in coefs_ and in intercepts_ and at least "
+                f"one; they hold {len(coefs)} and {len(intercepts)}."
+            )
+        return coefs[:n_arrays], intercepts[:n_arrays]
 
     def _units(self):
         """Units of all levels as the weights have them now; they may have been edited or assigned."""
-        units = persistence.units_of(self.coefs_, self.intercepts_)
-        if units[0] != self.n_features_in_ or units[-1] != self.n_outputs_:
-            raise ValueError(
-                f"coefs_ lead from {units[0]} to {units[-1]} units; the data have {self.n_features_in_} features and "
-                f"{self.n_outputs_} outputs."
-            )
-        return units
+        return persistence.units_of(*self._weights())
+
+    def _network_dtype(self, X, resumed):
+        """Type of the network that learns from X, or predicts for X; that of the weights, if there are some, counts."""
+        if not resumed:
+            return dtype_for(self.dtype, X)
+        if isinstance(self.dtype, str) and self.dtype == "match":
+            return dtype_for(self.dtype, *map(np.asarray, [*self.coefs_, *self.intercepts_]))
+        return dtype_for(self.dtype)
 
     def _blame_parameters(self, error):
         """Name the parameter if one was set to nonsense since the fit: later calls check none, as in scikit-learn."""

@@ -33,6 +33,9 @@ class Constant:
         """The rate before any correction by the step: what an epoch's entry in ``history_`` says."""
         return self.learning_rate
 
+    def settings_changed(self):
+        """Take note that ``settings`` hold other numbers; the present rate stays."""
+
     def epoch_ends(self, n_seen):
         """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""
 
@@ -78,12 +81,39 @@ class BiasCorrected(Constant):
         self.learning_rate = self._rates.item(start + n_steps - 1)
         return self._rates[start : start + n_steps]
 
+    def settings_changed(self):
+        self._rates = np.empty(0)
+
     @property
     def nominal(self):
         return float(self.settings["learning_rate_init"])
 
 
+# Settings that scikit-learn's optimizers hold as attributes, by the names that these have there.
+ATTRIBUTES = {
+    "sgd": ("learning_rate_init", "lr_schedule", "momentum", "nesterov", "power_t"),
+    "adam": ("learning_rate_init", "beta_1", "beta_2", "epsilon"),
+    "rmsprop": ("learning_rate_init", "rho", "epsilon"),
+}
+SETTING_OF = {"nesterov": "nesterovs_momentum", "lr_schedule": "learning_rate"}
+
 SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
+
+
+def successor_of(optimizer):
+    """A copy of an estimator's ``_optimizer`` to go on with.
+
+    Raises
+    ------
+    TypeError
+        When someone has put something else in its place.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"_optimizer must be None or what a fit of fastnn has left there, got {type(optimizer).__name__}: delete "
+            "it to begin anew."
+        )
+    return optimizer.successor()
 
 
 class Optimizer:
@@ -113,6 +143,31 @@ class Optimizer:
     def learning_rate(self):
         """The current learning rate."""
         return self.schedule.learning_rate
+
+    def __getattr__(self, name):
+        if name in ATTRIBUTES.get(self.__dict__.get("settings", {}).get("solver"), ()):
+            return self.settings[SETTING_OF.get(name, name)]
+        raise AttributeError(f"fastnn's _optimizer has no attribute {name!r}.")
+
+    def __setattr__(self, name, value):
+        """Set what scikit-learn's optimizers let one set, with the same effect; refuse what would have none."""
+        if name in ("settings", "schedule", "step", "moments"):
+            super().__setattr__(name, value)
+            return
+        solver, scheduled = self.settings["solver"], type(self.schedule)
+        if name == "learning_rate" and scheduled is not BiasCorrected:
+            self.schedule.learning_rate = float(value)
+        elif name in ATTRIBUTES[solver] and (
+            name != "learning_rate_init" or scheduled in (BiasCorrected, InverseScaling)
+        ):
+            self.settings[SETTING_OF.get(name, name)] = value
+            self.schedule.settings_changed()
+        else:
+            rate = "learning_rate_init" if scheduled is BiasCorrected else "learning_rate"
+            raise AttributeError(
+                f"Setting {name!r} would have no effect on the _optimizer of solver={solver!r}: the rate is {rate!r}, "
+                f"the others are {', '.join(map(repr, ATTRIBUTES[solver]))}."
+            )
 
     def successor(self):
         """A copy that may be trained on while this one stays; the moments are shared until they are replaced."""

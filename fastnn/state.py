@@ -49,6 +49,33 @@ class State:
             if own is not given:
                 own[...] = given
 
+    def resume(self, moments, step):
+        """Go on with an optimizer's moments after so many steps.
+
+        Raises
+        ------
+        ValueError
+            When the moments are not those of such a network under such a solver.
+        """
+        if np.shape(moments) != self.moments.shape:
+            raise ValueError(
+                f"The optimizer's moments have shape {np.shape(moments)}, this network's have {self.moments.shape}: "
+                "weights were exchanged for those of another network. Delete _optimizer to begin anew."
+            )
+        self.moments[...] = moments
+        self.step = step
+
+    @property
+    def learns(self):
+        """Whether no moment has grown infinite, behind which a weight would stand still for good."""
+        return not self.moments.size or bool(np.isfinite(np.maximum.reduce(self.moments[-1])))
+
+    def converted(self, layout, dtype):
+        """The same parameters in another dtype, without moments; too large ones become infinite."""
+        params = with_room(self.params.size, dtype)
+        params[...] = self.params
+        return State(layout, params, np.empty((0, params.size), dtype))
+
 
 def new_state(layout, plan):
     """State with all parameters and moments zero."""
@@ -95,6 +122,20 @@ def flat_params(layout, dtype, coefs, intercepts):
     ValueError
         When the number of layers or a shape is not that of ``layout``.
     """
+    params = own_vector(layout, dtype, coefs, intercepts)
+    if params is not None:
+        return params
+    params = with_room(n_params(layout), dtype)
+    own = split(layout, params)
+    _check_shapes("coefs_", own[0], coefs)
+    _check_shapes("intercepts_", own[1], intercepts)
+    for target, source in zip(own[0] + own[1], [*coefs, *intercepts], strict=True):
+        target[...] = source
+    return params
+
+
+def own_vector(layout, dtype, coefs, intercepts):
+    """The vector of which these are the untouched views, with room behind it; None where they are not."""
     n = n_params(layout)
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
     if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1:
@@ -103,13 +144,7 @@ def flat_params(layout, dtype, coefs, intercepts):
             params = base[:n] if spare == ROOM else _placed(base, n)
             if _are_views(params, layout.units.tolist(), coefs, intercepts):
                 return params
-    params = with_room(n, dtype)
-    own = split(layout, params)
-    _check_shapes("coefs_", own[0], coefs)
-    _check_shapes("intercepts_", own[1], intercepts)
-    for target, source in zip(own[0] + own[1], [*coefs, *intercepts], strict=True):
-        target[...] = source
-    return params
+    return None
 
 
 def _are_views(base, units, coefs, intercepts):

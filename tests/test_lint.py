@@ -19,15 +19,16 @@ ROAD = """
     display
     _classifier _regressor
     _base
-    preparation
+    preparation predict
     interop persistence
-    parameters encode
+    parameters labels
+    encode
     lbfgs evaluation
     train infer
     state shares
     plan
     stopping scoring schedules initial
-    threads history
+    threads history overrides
     core
     core.sparse_epoch
     core.epoch
@@ -35,7 +36,8 @@ ROAD = """
     core.batches
     core.prediction core.weights
     core.network
-    core.sparse core.gemm core.activations core.losses core.optimizers
+    core.losses
+    core.sparse core.gemm core.activations core.optimizers
     core.meeting
     core.vecmath core.movement core.random core.balance
     core.units
@@ -171,7 +173,7 @@ ROAD_CASES = {
     "to the left, second name": ("fastnn.state", "from . import plan, encode", True),
     "to the left, in a function": ("fastnn.train", "def f():\n    from ._base import x", True),
     "the package itself": ("fastnn.plan", "from . import __version__", True),
-    "same rank": ("fastnn.core.losses", "from .activations import ACTIVATIONS", True),
+    "same rank": ("fastnn.core.gemm", "from .activations import ACTIVATIONS", True),
     "itself": ("fastnn.plan", "from . import plan", True),
     "core to the outside": ("fastnn.core.epoch", "from ..threads import resolve_n_jobs", True),
     "core to the outside, absolute": ("fastnn.core.jit", "from fastnn import plan", True),

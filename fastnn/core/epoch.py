@@ -333,9 +333,7 @@ def predict_block(packed, params, X, rows, out, wide, memory, marks, first, bloc
     flag = marks[block * MARKS + SUSPECT : block * MARKS + SUSPECT + 1]
     start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
     while m > 0:
-        predict_rows(
-            packed, params, X, rows, out[start * n_outputs :], room, levels, slot, flag, first + start, m
-        )
+        predict_rows(packed, params, X, rows, out[start * n_outputs :], room, levels, slot, flag, first + start, m)
         start, m = next_rows(marks, block, n_blocks, n, sizes.block_rows)
 
 

@@ -1,0 +1,134 @@
+"""Class labels: how they become targets, and how outputs of a network become labels and probabilities.
+
+A ``LabelBinarizer`` knows the classes and whether a row may have several; like scikit-learn's, predictions go by it.
+"""
+
+import numpy as np
+from scipy.special import log_expit, log_softmax, logsumexp
+from sklearn.preprocessing import LabelBinarizer
+
+from .encode import read_only
+
+
+def binarizer_of(y):
+    """``LabelBinarizer().fit(y)``; its checks of y, 0.3 ms, are left out where an array of integers passes them all."""
+    binarizer = LabelBinarizer()
+    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "biu" or not y.size:
+        return binarizer.fit(y)
+    binarizer.classes_ = np.unique(y)
+    binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
+    binarizer.sparse_input_ = False
+    return binarizer
+
+
+def encode_labels(y, binarizer, dtype, *, exclusive):
+    """Labels as class indices ``(labels, None)`` for more than two classes, else 0 and 1 as ``(None, targets)``.
+
+    One-hot targets are never built: an index per row says the same. One class alone is encoded as 0.
+
+    Parameters
+    ----------
+    exclusive : bool
+        Whether outputs exclude each other (softmax): then two classes have two outputs, and a row of an indicator must
+        hold a single one, whose column is the class.
+    """
+    if binarizer.y_type_.startswith("multilabel") or y.ndim == 2:
+        indicator = binarizer.transform(y) != 0
+        if not exclusive:
+            return None, read_only(indicator.astype(dtype, order="C"))
+        counts = indicator.sum(axis=1)
+        if (counts != 1).any():
+            row = int(np.argmax(counts != 1))
+            raise ValueError(
+                f"out_activation='softmax' takes one class for each row: y must be one-hot, but row {row} holds "
+                f"{counts[row]} ones. For several labels use out_activation='logistic' or 'auto'."
+            )
+        return read_only(indicator.argmax(axis=1).astype(np.int32)), None
+    indices = positions_of(y, binarizer.classes_)
+    if binarizer.y_type_ == "multiclass" or exclusive:
+        return read_only(indices.astype(np.int32)), None
+    return None, read_only((indices == 1).astype(dtype)[:, np.newaxis])
+
+
+def positions_of(y, classes):
+    """Where in ``classes``, which someone may have renamed so that they are not sorted, each label stands.
+
+    Raises
+    ------
+    ValueError
+        When a label is none of them.
+    """
+    classes = np.asarray(classes)
+    found = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    if np.all(classes[found] == y):
+        return found
+    order = np.argsort(classes, kind="stable")
+    found = order[np.searchsorted(classes, y, sorter=order).clip(max=len(classes) - 1)]
+    strange = classes[found] != y
+    if np.any(strange):
+        raise ValueError(f"y holds labels that are none of the classes {classes}: {np.unique(np.asarray(y)[strange])}.")
+    return found
+
+
+def encode_indicator(indicator, binarizer, dtype, *, exclusive):
+    """`encode_labels` of what ``LabelBinarizer.transform`` has made of y: booleans (n,), (n, 1) or (n, n_classes)."""
+    indicator = np.asarray(indicator).reshape(len(indicator), -1) != 0
+    if binarizer.y_type_.startswith("multilabel"):
+        return encode_labels(indicator.astype(np.int64), binarizer, dtype, exclusive=exclusive)
+    if indicator.shape[1] > 1:
+        return read_only(indicator.argmax(axis=1).astype(np.int32)), None
+    if exclusive:
+        return read_only(indicator[:, 0].astype(np.int32)), None
+    return None, read_only(indicator.astype(dtype))
+
+
+def binarizer_for(classes, n_outputs, *, multilabel):
+    """The binarizer of a classifier of which someone has set the classes alone, in their order, sorted or not."""
+    classes = np.asarray(classes)
+    binarizer = binarizer_of(classes)
+    binarizer.classes_ = classes
+    if multilabel and n_outputs == len(classes) > 1:
+        binarizer.y_type_ = "multilabel-indicator"
+    return binarizer
+
+
+def is_multilabel(binarizer):
+    """Whether each output is a label of its own, of which a row may have several."""
+    return binarizer.y_type_.startswith("multilabel")
+
+
+def predicted_labels(outputs, binarizer, out_activation):
+    """What ``predict`` returns for outputs of the network after this output activation."""
+    several, classes = outputs.shape[1] > 1, np.asarray(binarizer.classes_)
+    if len(classes) not in ({outputs.shape[1]} if several else {1, 2}):
+        raise ValueError(f"The network has {outputs.shape[1]} outputs, the classes are {len(classes)}: {classes}.")
+    if several and not is_multilabel(binarizer):
+        return classes[outputs.argmax(axis=1)]
+    if binarizer.y_type_ == "binary" and len(classes) == 2:
+        return classes[(outputs[:, 0] > 0.5).astype(np.intp)]  # what the binarizer says, without its checks
+    if several and out_activation == "softmax":
+        outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
+    return binarizer.inverse_transform(outputs)
+
+
+def probabilities(outputs, binarizer, out_activation):
+    """What ``predict_proba`` returns for outputs of the network after this output activation."""
+    if outputs.shape[1] == 1:
+        proba = np.empty((len(outputs), 2), outputs.dtype)
+        np.subtract(1, outputs[:, 0], out=proba[:, 0])
+        proba[:, 1] = outputs[:, 0]
+        return proba
+    if out_activation != "logistic" or is_multilabel(binarizer):
+        return outputs
+    outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
+    return outputs / outputs.sum(axis=1, keepdims=True)
+
+
+def log_probabilities(sums, binarizer, out_activation):
+    """Logarithms of what `probabilities` makes of softmax or logistic outputs, from the sums before these."""
+    if out_activation == "softmax":
+        return log_softmax(sums, axis=1)
+    if sums.shape[1] == 1:
+        return log_expit(np.hstack([-sums, sums]))
+    logs = log_expit(sums)
+    return logs if is_multilabel(binarizer) else logs - logsumexp(logs, axis=1, keepdims=True)
