@@ -88,8 +88,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     n_jobs : int or None, default=None
         Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
         result is the same, bit for bit, for every number.
-    dtype : {"float32", "float64"}, default="float32"
-        Type of the weights, of all arithmetic, and of what ``predict`` returns.
+    dtype : {"float32", "float64", "match"}, default="float32"
+        Type of the weights and of training. "match" is scikit-learn's rule: float32 for float32 X, float64 for all other,
+        and so its numbers; "float32" is as accurate on scaled data, and about twice as fast. "lbfgs" computes in
+        float64 in any case, and gives its weights in this type.
     metrics : tuple or list of str, default=()
         Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
@@ -150,8 +152,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     -----
     Results follow ``sklearn.neural_network.MLPRegressor`` of version 1.9, its quirks included, except:
 
-    - Everything is float32 unless ``dtype="float64"``, whatever comes in, and under every solver. A finite value too
-      large for float32 is refused with scikit-learn's message about non-finite weights.
+    - Weights and training are float32 unless ``dtype`` says otherwise, whatever comes in; "lbfgs" computes in float64.
+      Predictions have the float type of X, as there, and are computed in float64 from the network's last sums. What
+      float32 cannot learn from, values or squares of gradients, is refused by name.
     - A loss that is not finite ends training at once with that message; with early stopping the best weights so far are
       restored instead, where there are some.
     - A mini-batch whose sample weights sum to zero makes no step.

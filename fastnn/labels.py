@@ -4,8 +4,10 @@ A ``LabelBinarizer`` knows the classes and whether a row may have several; like 
 """
 
 import numpy as np
-from scipy.special import log_expit, log_softmax, logsumexp
+from scipy.special import expit, log_expit, log_softmax, logsumexp
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from .encode import read_only
 
@@ -97,8 +99,8 @@ def is_multilabel(binarizer):
     return binarizer.y_type_.startswith("multilabel")
 
 
-def predicted_labels(outputs, binarizer, out_activation):
-    """What ``predict`` returns for outputs of the network after this output activation."""
+def predicted_labels(outputs, binarizer, exclusive):
+    """What ``predict`` returns for outputs of the network; ``exclusive``: of several labels a row has the likeliest."""
     several, classes = outputs.shape[1] > 1, np.asarray(binarizer.classes_)
     if len(classes) not in ({outputs.shape[1]} if several else {1, 2}):
         raise ValueError(f"The network has {outputs.shape[1]} outputs, the classes are {len(classes)}: {classes}.")
@@ -106,29 +108,94 @@ def predicted_labels(outputs, binarizer, out_activation):
         return classes[outputs.argmax(axis=1)]
     if binarizer.y_type_ == "binary" and len(classes) == 2:
         return classes[(outputs[:, 0] > 0.5).astype(np.intp)]  # what the binarizer says, without its checks
-    if several and out_activation == "softmax":
+    if several and exclusive:
         outputs = np.eye(outputs.shape[1])[outputs.argmax(axis=1)]
     return binarizer.inverse_transform(outputs)
 
 
-def probabilities(outputs, binarizer, out_activation):
-    """What ``predict_proba`` returns for outputs of the network after this output activation."""
+def probabilities(outputs, binarizer, one_versus_rest):
+    """What ``predict_proba`` returns for outputs of the network.
+
+    ``one_versus_rest`` says that each of them is the probability of one class against all others: then they are divided
+    by their sum, and where all are 0 all classes are equally probable.
+    """
     if outputs.shape[1] == 1:
         proba = np.empty((len(outputs), 2), outputs.dtype)
         np.subtract(1, outputs[:, 0], out=proba[:, 0])
         proba[:, 1] = outputs[:, 0]
         return proba
-    if out_activation != "logistic" or is_multilabel(binarizer):
+    if not one_versus_rest or is_multilabel(binarizer):
         return outputs
     outputs = np.where(outputs.any(axis=1, keepdims=True), outputs, outputs.dtype.type(1))
     return outputs / outputs.sum(axis=1, keepdims=True)
 
 
-def log_probabilities(sums, binarizer, out_activation):
+def log_probabilities(sums, binarizer, out_activation, one_versus_rest):
     """Logarithms of what `probabilities` makes of softmax or logistic outputs, from the sums before these."""
     if out_activation == "softmax":
         return log_softmax(sums, axis=1)
     if sums.shape[1] == 1:
         return log_expit(np.hstack([-sums, sums]))
     logs = log_expit(sums)
-    return logs if is_multilabel(binarizer) else logs - logsumexp(logs, axis=1, keepdims=True)
+    if not one_versus_rest or is_multilabel(binarizer):
+        return logs
+    logs -= logsumexp(logs, axis=1, keepdims=True)
+    logs[~expit(sums).any(axis=1)] = -np.log(sums.shape[1])
+    return logs
+
+
+class LabelMixin:
+    """The part of the classifier that knows its classes."""
+
+    def _first_call(self, y, classes):
+        if _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = binarizer_of(y if multilabel else classes)
+
+    def _encode_y(self, y, dtype, incremental, indicator=None):
+        if indicator is not None:
+            exclusive = self._objective()[1] == "softmax"
+            return encode_indicator(indicator, self._label_binarizer, dtype, exclusive=exclusive)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = binarizer_of(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._label_binarizer = self._binarizer()
+            self._check_classes(unique_labels(y))
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+
+    def _binarizer(self):
+        """What a fit has left as ``_label_binarizer``, or what ``classes_`` says where someone has set that alone."""
+        known = vars(self)
+        if "_label_binarizer" in known:
+            return self._label_binarizer
+        if "classes_" not in known:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance has neither classes_ nor _label_binarizer: set one of them, or "
+                "call 'fit'."
+            )
+        # Scikit-learn has logistic outputs beside each other for several labels alone.
+        multilabel = known.get("out_activation_") == "logistic" and self.out_activation == "auto"
+        return binarizer_for(self.classes_, np.shape(self.coefs_[-1])[-1], multilabel=multilabel)
+
+    def _encode_y_val(self, y, dtype):
+        n_columns = len(self.classes_) if is_multilabel(self._label_binarizer) else None
+        if (y.shape[1] if y.ndim == 2 else None) != n_columns:
+            expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
+            raise ValueError(f"y_val must be {expected}, got shape {y.shape}.")
+        unknown = [] if n_columns else sorted({*unique_labels(y).tolist()} - {*self.classes_.tolist()}, key=str)
+        if unknown:
+            raise ValueError(f"y_val holds labels that y does not: {unknown}. The classes of y are {self.classes_}.")
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+
+    def _check_classes(self, classes):
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                    f"Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
