@@ -100,9 +100,9 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
         result is the same, bit for bit, for every number.
     dtype : {"float32", "float64", "match"}, default="float32"
-        Type of the weights and of training. "match" is scikit-learn's rule: float32 for float32 X, float64 for all other,
-        and so its numbers; "float32" is as accurate on scaled data, and about twice as fast. "lbfgs" computes in
-        float64 in any case, and gives its weights in this type.
+        Type of the weights and of training. "match" is scikit-learn's rule, and gives its numbers: float32 for float32
+        X, else float64. "float32" is as accurate on scaled data, and about twice as fast. "lbfgs" computes in float64
+        in any case, and gives its weights in this type.
     metrics : tuple or list of str, default=()
         Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
