@@ -20,6 +20,7 @@ from fastnn import LossCurveDisplay, MLPClassifier
 
 BATCH = 512
 PEER_EPOCHS = 20
+CLAIMED = 0.878, 0.872  # test accuracy, mean of ten seeds and of two; single seeds give 88.21 +- 0.27 %
 
 
 def new_network(n_epochs, seed, **options):
@@ -88,17 +89,19 @@ def main(args, report):
         seconds += history["seconds"]
         first = first or (network, best)
 
-    validation, here, epochs, steps, val_loss, test_loss = np.mean(rows, axis=0)
-    print(f"\nMeans of {len(rows)} seeds; the published figures are those of one run.")
+    validation, here, epochs, steps, val_loss, test_loss = np.transpose(rows)
+    print(f"\nMeans and standard deviations of {len(rows)} seeds; the published figures are those of one run.")
     for what, published, value in (
-        ("least validation loss", "0.2735", f"{val_loss:.4f}"),
-        ("best validation accuracy", "89.08 %", f"{100 * validation:.2f} %"),
-        ("test accuracy, all reviews, as many epochs", "88.50 %", f"{100 * epochs:.2f} %"),
-        ("test loss, all reviews, as many epochs", "0.2918", f"{test_loss:.4f}"),
-        ("test accuracy, all reviews, as many steps", "", f"{100 * steps:.2f} %"),
+        ("least validation loss", "0.2735", example.spread(val_loss, 4)),
+        ("best validation accuracy", "89.08 %", example.spread(validation, 2, per_cent=True)),
+        ("test accuracy, all reviews, as many epochs", "88.50 %", example.spread(epochs, 2, per_cent=True)),
+        ("test loss, all reviews, as many epochs", "0.2918", example.spread(test_loss, 4)),
+        ("test accuracy, all reviews, as many steps", "", example.spread(steps, 2, per_cent=True)),
     ):
         report.add(what, published, value, real=data.is_real)
-    report.add("test accuracy at the best epoch", "", f"{100 * here:.2f} %", ">= 88 %", here >= 0.88, real=data.is_real)
+    least = CLAIMED[1 if args.quick else 0]
+    figures = example.spread(here, 2, per_cent=True), f"mean >= {100 * least:.1f} %", np.mean(here) >= least
+    report.add("test accuracy at the best epoch", "", *figures, real=data.is_real)
     report.add(
         f"time of an epoch of {len(y) - n_val} reviews", "< 2 s", f"{np.median(seconds):.3f} s", real=data.is_real
     )

@@ -21,6 +21,7 @@ from fastnn import LossCurveDisplay, MLPClassifier
 BATCH = 128
 N_WORDS = 10_000
 PEER_EPOCHS = 5
+CLAIMED = 0.917, 0.91  # test accuracy on tf-idf, mean of three seeds and of one; single seeds give 92.51 +- 0.31 %
 WORDS = {
     "0/1": CountVectorizer(binary=True, max_features=N_WORDS, dtype=np.float32),  # the source's
     "tf-idf": TfidfVectorizer(
@@ -111,10 +112,11 @@ def main(args, report):
             seconds += network.history_["seconds"]
             if name == "tf-idf" and seed == 0:
                 shown.append((n_second, network, best))
-        mean = np.mean(accuracies)
-        claimed = name == "tf-idf" and n_second == 64
-        figure = f"{100 * mean:.2f} %", ">= 92 %" if claimed else "", mean >= 0.92 or not claimed
-        report.add(f"test accuracy, {name}, 64-{n_second}", published, *figure, real=data.is_real)
+        figures = [example.spread(accuracies, 2, per_cent=True)]
+        if name == "tf-idf" and n_second == 64:
+            least = CLAIMED[1 if args.quick else 0]
+            figures += f"mean >= {100 * least:.1f} %", np.mean(accuracies) >= least
+        report.add(f"test accuracy, {name}, 64-{n_second}", published, *figures, real=data.is_real)
     same = same_bits(X[:1000], y[:1000], 2)
     report.add("integer and one-hot targets", "", "same bits" if same else "differ", "same bits", same)
     report.add("time of an epoch", "", f"{np.median(seconds):.3f} s")

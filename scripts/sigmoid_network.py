@@ -7,15 +7,17 @@ images) and 3 (784-100-10, cross-entropy, eta 0.1, lambda 5.0, 60 epochs, counte
 50,000 / 10,000 / 10,000 images. Weights and biases start as N(0, 1); in chapter 3 divided by the root of the units that
 a unit reads, here its biases too. His lambda over 50,000 images is alpha = lambda * batch / 50,000.
 
-The source reports the best of three runs, and so does this. Of seeds 0 to 39 with 30 hidden units the median best epoch
-is 95.1 %, the worst 86.1 %; one seed in forty, 15, reaches the published 95.42 %. It comes first here, two
-good ones follow. With 100 hidden units seeds 0 and 2 never learn one of the digits: N(0, 1) saturates units.
+The source reports the best of three runs that differ much, and so does this: N(0, 1) saturates units, and many a start
+never learns to read some digit. Seeds are 0, 1, 2, ... as they come. A start that cannot read some digit after three
+epochs is given up, until three runs have learned all ten. Which seeds those are hangs on the last bit of a sum, and so
+on dtype, version and processor; what is claimed holds whichever they are.
 """
 
 import sys
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.metrics import recall_score
 from sklearn.neural_network import MLPClassifier as SklearnClassifier
 
 import _example as example
@@ -23,13 +25,19 @@ from datasets import load_mnist
 from fastnn import MLPClassifier
 
 BATCH = 10
+PATIENCE = 3  # epochs, after which a start that has lost a digit is given up
+LOST = 0.5  # a digit is lost if fewer of its validation images are read as it; of those starts none reads all ten soon
+MOST_STARTS = 100  # of which three learn all ten digits but once in 10,000 times
 SLOW_ROWS = 2000  # that the per-sample loop is timed on
 CHAPTER_1 = {"loss": "squared_error", "init": "normal", "init_scale": 1.0, "learning_rate_init": 3.0, "alpha": 0}
 CHAPTER_3 = {"loss": "log_loss", "init": "lecun_normal", "learning_rate_init": 0.1, "alpha": 5.0 * BATCH / 50_000}
 
 
 class Setting(NamedTuple):
-    """One of the source's networks: its best epoch there, and the least that the best one of these seeds may be."""
+    """One of the source's networks: its best epoch there, and the least that the best of the runs may be here.
+
+    Two epochs, of a quick look, must reach the share ``quick``, however unlucky their only start.
+    """
 
     name: str
     hidden: int
@@ -38,14 +46,26 @@ class Setting(NamedTuple):
     epochs: int
     published: float
     claimed: float
-    seeds: tuple
+    quick: float
+    n_runs: int
     style: tuple
 
 
+class Runs(NamedTuple):
+    """Shares of the images that are read right after each epoch, an array a run; the seeds; seconds of an epoch."""
+
+    shares: list
+    seeds: list
+    given_up: list
+    seconds: float
+
+
 SETTINGS = (
-    Setting("quadratic, 30 hidden", 30, CHAPTER_1, "test", 30, 0.9542, 0.954, (15, 26, 11), ("#0b4f8a", "-", "o")),
-    Setting("quadratic, 100 hidden", 100, CHAPTER_1, "test", 30, 0.9659, 0.965, (1, 0, 2), ("#d95f02", "--", "^")),
-    Setting("cross-entropy, 100 hidden", 100, CHAPTER_3, "validation", 60, 0.9804, 0.980, (0,), ("#1b7a4b", "-.", "s")),
+    Setting("quadratic, 30 hidden", 30, CHAPTER_1, "test", 30, 0.9542, 0.948, 0.6, 3, ("#0b4f8a", "-", "o")),
+    Setting("quadratic, 100 hidden", 100, CHAPTER_1, "test", 30, 0.9659, 0.963, 0.3, 3, ("#d95f02", "--", "^")),
+    Setting(
+        "cross-entropy, 100 hidden", 100, CHAPTER_3, "validation", 60, 0.9804, 0.977, 0.9, 1, ("#1b7a4b", "-.", "s")
+    ),
 )
 
 
@@ -54,10 +74,10 @@ def new_network(hidden, **options):
     return MLPClassifier((hidden,), batch_size=BATCH, **settings)
 
 
-def SGD(network, training, evaluation, n_epochs):
-    """Train epoch by epoch; return how many of the evaluation images are right after each, and the seconds of each."""
+def SGD(network, training, evaluation, epochs):
+    """Train for the ``epochs``; return how many of the evaluation images are right after each, and its seconds."""
     counts, seconds = [], []
-    for epoch in range(n_epochs):
+    for epoch in epochs:
         seconds.append(example.timed(network.partial_fit, *training, classes=np.arange(10))[1])
         counts.append(round(network.score(*evaluation) * len(evaluation[1])))
         print(f"Epoch {epoch}: {counts[-1]} / {len(evaluation[1])}", flush=True)
@@ -127,26 +147,42 @@ def time_sklearn(X, y, n_epochs):
 # --- Training, the report and the picture ---
 
 
-def run_setting(setting, training, evaluation, seeds, n_epochs):
-    """Train once for each seed; return the shares of right images, a list a seed, and the seconds of an epoch."""
-    shares, seconds = [], []
-    for seed in seeds:
+def lost_digits(network, X, y):
+    """The digits that the network cannot read."""
+    found = recall_score(y, network.predict(X), labels=np.arange(10), average=None, zero_division=1)
+    return np.flatnonzero(found < LOST)
+
+
+def train_runs(setting, training, evaluation, validation, n_epochs, n_runs, patience):
+    """Start from seeds 0, 1, 2, ... until ``n_runs`` of them have learned all ten digits, or MOST_STARTS are made."""
+    runs, seconds = Runs([], [], [], 0.0), []
+    for seed in range(MOST_STARTS):
         # partial_fit starts from random_state in every call: an int would repeat the first epoch's shuffle for ever.
         network = new_network(setting.hidden, **setting.options, random_state=np.random.RandomState(seed))
         print(f"\n{setting.name}, counted on {setting.counted_on} images, seed {seed}", flush=True)
-        counts, times = SGD(network, training, evaluation, n_epochs)
-        shares.append(np.array(counts) / len(evaluation[1]))
+        counts, times = SGD(network, training, evaluation, range(min(patience, n_epochs)))
         seconds += times
-    return shares, float(np.median(seconds))
+        lost = lost_digits(network, *validation) if n_epochs > patience else ()
+        if len(lost):
+            print(f"Given up: it reads less than half of the validation images of {', '.join(map(str, lost))}")
+            runs.given_up.append(seed)
+            continue
+        more, times = SGD(network, training, evaluation, range(patience, n_epochs))
+        seconds += times
+        runs.shares.append(np.array(counts + more) / len(evaluation[1]))
+        runs.seeds.append(seed)
+        if len(runs.seeds) == n_runs:
+            break
+    return runs._replace(seconds=float(np.median(seconds)))
 
 
-def add_result(report, setting, shares, *, is_real, quick):
-    best = max(share.max() for share in shares)
-    published, least = f"{setting.published:.2%}", setting.claimed
-    if quick or not is_real:  # two epochs are not thirty, and a stand-in is not MNIST
-        published, least = "", 0.6
-    here = f"{best:.2%}, seeds {', '.join(map(str, setting.seeds[: len(shares)]))}"
-    report.add(f"{setting.name}, best epoch", published, here, f">= {least:.1%}", best >= least)
+def add_result(report, setting, runs, *, is_real, quick):
+    best = max((share.max() for share in runs.shares), default=0)
+    published, least = ("", setting.quick) if quick else (f"{setting.published:.2%}", setting.claimed)
+    here = f"{best:.2%}, seed{'s' * (len(runs.seeds) > 1)} {', '.join(map(str, runs.seeds)) or 'none'}"
+    if runs.given_up:
+        here += f" ({len(runs.given_up)} of {len(runs.seeds + runs.given_up)} starts given up)"
+    report.add(f"{setting.name}, best epoch", published, here, f">= {least:.1%}", best >= least, real=is_real)
 
 
 def draw(figure, curves, seconds, n_rows, is_real, title):
@@ -154,7 +190,9 @@ def draw(figure, curves, seconds, n_rows, is_real, title):
     accuracy_axes, time_axes = figure.subplots(1, 2, width_ratios=(3, 2))
     lowest = 100.0
     for setting in SETTINGS:
-        runs = curves[setting.name]
+        runs = curves[setting.name].shares
+        if not runs:
+            continue
         colour, line, mark = setting.style
         best = max(range(len(runs)), key=lambda i: max(runs[i]))
         for i, run in enumerate(runs):
@@ -190,22 +228,23 @@ def main(args, report):
     print(f"Images: {n} to train, {len(X) - n} for validation, {len(test[0])} to test, batches of {BATCH}")
     example.make_ready(new_network(30, **CHAPTER_1), X[:300], y[:300])
 
-    curves, speed = {}, {}
+    curves = {}
     for setting in SETTINGS:
-        seeds = setting.seeds[:1] if args.quick else setting.seeds
         n_epochs = 2 if args.quick and data.is_real else setting.epochs
-        curves[setting.name], speed[setting.name] = run_setting(
-            setting, training, parts[setting.counted_on], seeds, n_epochs
-        )
-        add_result(report, setting, curves[setting.name], is_real=data.is_real, quick=args.quick)
+        n_runs = 1 if args.quick else setting.n_runs
+        patience = PATIENCE if data.is_real else n_epochs  # three epochs of the stand-in are 360 steps
+        evaluation = parts[setting.counted_on]
+        runs = train_runs(setting, training, evaluation, parts["validation"], n_epochs, n_runs, patience)
+        add_result(report, setting, runs, is_real=data.is_real, quick=args.quick)
+        curves[setting.name] = runs
 
     print("\nNumPy and scikit-learn on the same images ...", flush=True)
     seconds = compare_with_numpy(*training, report)
-    seconds["fastnn"] = speed[SETTINGS[0].name]
+    seconds["fastnn"] = curves[SETTINGS[0].name].seconds
     for name in list(seconds)[:2]:
         times = f"{seconds[name]:.2f} s, fastnn {seconds['fastnn']:.3f} s"
         report.add(f"one epoch, 30 hidden, {name}", "", f"{times}: {seconds[name] / seconds['fastnn']:.0f} x")
-    other, own = time_sklearn(*training, 1 if args.quick else 2), speed[SETTINGS[2].name]
+    other, own = time_sklearn(*training, 1 if args.quick else 2), curves[SETTINGS[2].name].seconds
     report.add("one epoch, cross-entropy, scikit-learn", "", f"{other:.2f} s, fastnn {own:.3f} s: {other / own:.1f} x")
     title = f"{data.name}: sigmoid networks, plain SGD, batches of {BATCH}; thin: the other seeds"
     example.save_picture(args.out / "sigmoid_network.png", draw, (12, 5), curves, seconds, n, data.is_real, title)

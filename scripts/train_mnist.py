@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier as SklearnClassifier
 from threadpoolctl import threadpool_limits
 
+from _example import machine
 from datasets import DataError, load_mnist
 from fastnn import MLPClassifier
 
@@ -222,6 +223,7 @@ def main(argv=None):
         with threadpool_limits(threads):
             runs["scikit-learn"] = train(new_network(SklearnClassifier, args), data, args.epochs)
     show_result(runs)
+    print(f"Machine: {machine()}")
     published = PUBLISHED.get((tuple(args.hidden), args.solver, args.batch, args.epochs))
     if published and data.name == "MNIST":
         print(f"Published test accuracy of this network: {published:.2%}")

@@ -34,7 +34,8 @@ def test_a_broken_claim_is_status_1_and_named(capsys):
 
 def test_kept_claims_are_status_0(capsys):
     assert example.run(lambda args, report: report.add("it", "1", "1", "= 1", True), "Title.", []) == 0
-    assert capsys.readouterr().err == ""
+    printed = capsys.readouterr()
+    assert printed.err == "" and f"Machine: {example.machine()}." in printed.out
 
 
 def test_bad_data_is_status_2_and_one_line(capsys):
@@ -66,6 +67,44 @@ def test_epochs_are_that_many_and_warn_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         assert example.run(script, "Title.", []) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "text"),
+    [
+        ([2.3, 2.4, 2.5], {"digits": 2}, "2.40 +- 0.10"),
+        ([0.88, 0.89], {"digits": 1, "per_cent": True}, "88.5 +- 0.7 %"),
+        ([2.3456], {"digits": 3}, "2.346"),
+        (np.array([0.925]), {"digits": 2, "per_cent": True}, "92.50 %"),
+    ],
+)
+def test_spread_is_that_of_a_sample_and_only_of_several(values, options, text):
+    assert example.spread(values, **options) == text
+
+
+CPUINFO = "processor\t: 0\nmodel name\t: Some Processor 9\nflags\t\t: fpu avx avx2 {}\n\nmodel name\t: another\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "text"),
+    [
+        (CPUINFO.format("avx512f avx512dq"), "Some Processor 9, AVX-512, 3 cores"),
+        (CPUINFO.format("avx512"), "Some Processor 9, AVX2, 3 cores"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", "its kind, 3 cores"),
+        (None, "its kind, 3 cores"),
+    ],
+)
+def test_machine_is_named_as_far_as_its_system_tells(cpuinfo, text, monkeypatch):
+    def read_text(path):
+        if cpuinfo is None:
+            raise FileNotFoundError(path)
+        return cpuinfo
+
+    monkeypatch.setattr(example.Path, "read_text", read_text)
+    monkeypatch.setattr(example.platform, "processor", lambda: "")
+    monkeypatch.setattr(example.platform, "machine", lambda: "its kind")
+    monkeypatch.setattr(example.joblib, "cpu_count", lambda: 3)
+    assert example.machine() == text
 
 
 def draw(figure, height):

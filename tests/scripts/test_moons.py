@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_moons
 
+import _example
 import moons
 from example_runs import assert_picture, run_example
 
@@ -47,6 +48,18 @@ def test_quick_run_meets_the_published_losses(tmp_path, capsys):
     for name in ("logistic regression", *(f"{n} hidden unit" for n in moons.SIZES)):
         assert f"\n{name}" in outcome.out
     assert_picture(tmp_path / "moons.png", 1200, 1000)
+
+
+def test_claims_hold_in_either_phase_of_the_cycle_and_can_fail():
+    X, y = make_moons(200, noise=0.20, random_state=0)
+    loss = np.array(moons.fit(3, X, y, moons.LAST + 3).loss_curve_[1:])
+    other_phase = np.concatenate([loss[:1001], loss[1002:], loss[-2:-1]])
+    elsewhere = np.where(np.arange(len(loss)) < moons.LAST, loss, 0.0712)
+    assert len(other_phase) == len(loss) and abs(other_phase[-1] - loss[-1]) > 5e-4
+    for losses, broken in ((loss, 0), (other_phase, 0), (elsewhere, 1), (loss + 2e-6, 3)):
+        report = _example.Report()
+        moons.add_losses(report, losses)
+        assert len(report.broken) == broken, report.broken
 
 
 def test_a_wide_network_sees_what_a_narrow_one_and_a_line_cannot():
