@@ -165,7 +165,9 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             if made < n:
                 break
         finite = done == n_batches
-        loss = float(losses.dot(sizes)) if finite and n_batches > 1 else losses.item(min(done, n_batches - 1))
+        # NumPy's sum, unlike BLAS's dot product, has one order on every processor.
+        mean = finite and n_batches > 1
+        loss = float(np.add.reduce(losses * sizes)) if mean else losses.item(min(done, n_batches - 1))
         yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
         if not finite:
             return
