@@ -50,6 +50,19 @@ def step_flops(layout, n_rows, csr=None):
     return 2.0 * n_rows * (3.0 * products.sum() - products[0]) + updates
 
 
+def refuse_misfits(layout, data):
+    """Raise ValueError where compiled code, which trusts sizes and labels, would follow them out of its arrays."""
+    n_features, n_outputs = int(layout.units[0]), int(layout.units[-1])
+    n = data.csr[2].size - 1 if data.X is None else len(data.X)
+    fits = data.X is None or data.X.shape[1] == n_features
+    if data.labels.size:
+        fits &= data.labels.size == n and data.labels.view(np.uint32).max() < n_outputs
+    else:
+        fits &= data.targets.shape == (n, n_outputs)
+    if not fits or data.sample_weight.size not in (0, n):
+        raise ValueError(f"The data do not fit a network of {n_features} features and {n_outputs} outputs.")
+
+
 class Source:
     """The data as compiled code takes them, and what else its entries need when X is sparse.
 
@@ -82,7 +95,7 @@ class Source:
         if n_threads > 1:
             counts = np.bincount(self.csr.indices, minlength=fan_in)
             costs = np.cumsum(ROW_COST + counts * (batch / self.n_rows))
-            cuts = np.searchsorted(costs, costs[-1] * np.arange(1, n_threads) / n_threads)
+            cuts = np.searchsorted(costs, costs[-1] * np.arange(1.0, n_threads) / n_threads)
             bounds[1:-1] = np.minimum((cuts + GROUP // 2) // GROUP * GROUP, fan_in)
         return (bounds,)
 
@@ -111,6 +124,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     ------
     EpochRecord
     """
+    refuse_misfits(layout, data)
     batch = int(plan.batch_size)
     n_batches = -(-len(rows) // batch)
     source = Source(data)
@@ -185,7 +199,7 @@ def orders(rows, rng, quick):
     """
     if rng is not None and quick:
         _, key, used, *_ = rng.get_state()
-        own = (key, np.empty(N_WORDS, np.uint32), np.array([used]))
+        own = (key, np.empty(N_WORDS, np.uint32), np.array([used], dtype=np.int64))
         permute = shuffle_rows.twin(rows.dtype)
         while True:
             permute(rows, *own)
@@ -217,6 +231,7 @@ class FullBatch:
     """
 
     def __init__(self, layout, plan, params, data, *, n_threads):
+        refuse_misfits(layout, data)
         source = Source(data)
         sparse = source.csr is not None
         chunk = min(CHUNK_ROWS, source.n_rows)
@@ -238,7 +253,7 @@ class FullBatch:
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
         rows, per_call = (
-            np.arange(source.n_rows),
+            np.arange(source.n_rows, dtype=np.int64),
             chunk * max(1, int(CALL_FLOPS / step_flops(layout, chunk, source.csr))),
         )
         self._parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]

@@ -27,7 +27,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history
+    threads history csr
     core
     core.sparse_epoch
     core.epoch
@@ -37,7 +37,7 @@ ROAD = """
     core.network
     core.sparse core.gemm core.activations core.losses core.optimizers
     core.meeting
-    core.vecmath core.movement core.random core.balance
+    core.vecmath core.movement core.random core.balance core.sparse_check
     core.units
     core.scalars core.reductions
     core.microkernel
