@@ -54,6 +54,7 @@ def by_rows(X, name="X"):
     if X.format not in ("csr", "csc"):
         refuse_corrupt(X, name)
         X = X.tocsr()
+    refuse_corrupt(X, name, later=(X.format,))
     rows = _followable(X, name)
     if X.format == "csr":
         return rows
@@ -62,11 +63,20 @@ def by_rows(X, name="X"):
     return Rows(turned.data, turned.indices, turned.indptr.astype(np.int64, copy=False), True)
 
 
-def refuse_corrupt(X, name="X"):
-    """Raise ValueError where SciPy's conversion of a sparse matrix, of any format, would follow indices out of it."""
-    check = _CHECKS.get(X.format)
-    if check is not None and X.ndim == 2:
-        check(X, name)
+def refuse_corrupt(X, name="X", later=()):
+    """Raise ValueError where SciPy's conversion of a sparse matrix, of any format, would follow indices out of it.
+
+    Of formats named in ``later``, whose indices `by_rows` will look through, only the data are looked at: real numbers
+    come through scikit-learn's checks untouched.
+    """
+    if X.format not in _CHECKS or X.ndim != 2:
+        return
+    if not isinstance(X.data, np.ndarray):
+        _refuse(X, name, f"{name}.data must be an array, got {type(X.data)}.")
+    if X.data.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} is a sparse matrix of {X.data.dtype}.")
+    if X.format not in later or X.data.dtype.kind not in "biuf":
+        _CHECKS[X.format](X, name)
 
 
 def _refuse(X, name, what):
@@ -110,11 +120,11 @@ def _followable(X, name):
     indices, data = _integers(X, name, "indices", X.indices), X.data
     if indptr.size != n_major + 1:
         _refuse(X, name, f"{name}.indptr must have {n_major + 1} elements, one more than {rows}, got {indptr.size}.")
-    if not isinstance(data, np.ndarray) or data.shape != indices.shape:
+    if data.shape != indices.shape:
         _refuse(
             X,
             name,
-            f"{name}.data and {name}.indices must have one element for each entry, got shapes {np.shape(data)} and "
+            f"{name}.data and {name}.indices must have one element for each entry, got shapes {data.shape} and "
             f"{indices.shape}.",
         )
     is_sorted = _in_bounds(X, name, "indices", indices, indptr, n_minor, columns)

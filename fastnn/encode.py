@@ -24,8 +24,8 @@ def validated(estimator, X, y, *, reset, y_numeric=False):
 
     Numeric arrays keep their dtype: whoever passes ``uint8`` images does not pay for a float64 copy of them.
     """
-    numeric = (isinstance(X, np.ndarray) or sp.issparse(X)) and X.dtype.kind in "biuf"
     _refuse_corrupt_sparse(X=X, y=y)
+    numeric = (isinstance(X, np.ndarray) or sp.issparse(X)) and X.dtype.kind in "biuf"
     options = {**UNCHECKED, "dtype": "numeric" if numeric else (np.float64, np.float32), "reset": reset}
     X, y = validate_data(estimator, X, y, multi_output=True, y_numeric=y_numeric, **options)
     if y.ndim == 2 and y.shape[1] == 1 and not sp.issparse(y):
@@ -50,8 +50,8 @@ def rows_to_predict(estimator, X):
 def _refuse_corrupt_sparse(**given):
     """Look through what is converted without a look: SciPy trusts all indices. (`encode_features` sees to the rest.)"""
     for name, matrix in given.items():
-        if sp.issparse(matrix) and (name != "X" or matrix.format not in UNCHECKED["accept_sparse"]):
-            refuse_corrupt(matrix, name)
+        if sp.issparse(matrix):
+            refuse_corrupt(matrix, name, later=UNCHECKED["accept_sparse"] if name == "X" else ())
 
 
 def refuse_non_finite(X, dtype, *, owner):

@@ -114,7 +114,7 @@ def flat_params(layout, dtype, coefs, intercepts):
 
 def _are_views(base, units, coefs, intercepts):
     """Whether these are the arrays that `split` makes of ``base``; asked in every prediction, so no array is made."""
-    if not base.flags.c_contiguous or not len(coefs) == len(intercepts) == len(units) - 1:
+    if not base.flags.c_contiguous or not base.flags.aligned or not len(coefs) == len(intercepts) == len(units) - 1:
         return False
     address = _address(base)
     for coef, intercept, *shape in zip(coefs, intercepts, units[:-1], units[1:], strict=True):
