@@ -13,6 +13,8 @@ import scipy.sparse as sp
 
 from .core.sparse_check import BAD_INDEX, BAD_POINTER, UNSORTED, look_through
 
+INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
 
 class Rows(NamedTuple):
     """A sparse matrix by rows. All indices are in bounds; entries of one place add up."""
@@ -88,8 +90,10 @@ def _integers(X, name, field, values):
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
         got = f"shape {values.shape} and dtype {values.dtype}" if isinstance(values, np.ndarray) else type(values)
         _refuse(X, name, f"{name}.{field} must be a 1-D array of integers, got {got}.")
-    dtype = values.dtype if values.dtype in (np.int32, np.int64) else np.int64
-    view = np.require(values, np.dtype(dtype).newbyteorder("="), ["C", "A"]).view()
+    dtype, flags = values.dtype, values.flags
+    if dtype not in (INT32, INT64) or not (flags.c_contiguous and flags.aligned):
+        values = np.require(values, dtype if dtype == INT32 else INT64, ["C", "A"])
+    view = values.view()
     view.flags.writeable = False
     return view
 

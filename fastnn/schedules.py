@@ -71,6 +71,10 @@ def powers(base, block):
     return result
 
 
+def _joined(arrays):
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 class Constant:
     """The same rate in every step.
 
@@ -133,12 +137,12 @@ class BiasCorrected(Constant):
         start = step + 1 - self._first
         if start < 0 or start + n_steps > self._rates.size:
             blocks = range((step + 1) // BLOCK, (step + n_steps) // BLOCK + 1)
-            self._first = BLOCK * blocks[0]
-            start = step + 1 - self._first
             beta_1, beta_2, rate = (float(self.settings[name]) for name in ("beta_1", "beta_2", "learning_rate_init"))
-            power_1, power_2 = (np.concatenate([powers(beta, i) for i in blocks]) for beta in (beta_1, beta_2))
-            with np.errstate(divide="ignore", invalid="ignore"):  # step 0, which nobody asks for: 0 / 0
-                self._rates = rate * np.sqrt(1 - power_2) / (1 - power_1)
+            power_1, power_2 = (_joined([powers(beta, i) for i in blocks]) for beta in (beta_1, beta_2))
+            self._first = max(BLOCK * blocks[0], 1)  # no step has the number 0
+            skipped = self._first - BLOCK * blocks[0]
+            self._rates = rate * np.sqrt(1 - power_2[skipped:]) / (1 - power_1[skipped:])
+            start = step + 1 - self._first
         self.learning_rate = self._rates.item(start + n_steps - 1)
         return self._rates[start : start + n_steps]
 

@@ -3,6 +3,7 @@
 Never looks at the user's objects, prints, raises or calls the user's code.
 """
 
+import math
 import time
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the sa
 MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
+EXACT = 32  # products of losses that are added exactly, which takes a list
 UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
@@ -56,7 +58,7 @@ def refuse_misfits(layout, data):
     n = data.csr[2].size - 1 if data.X is None else len(data.X)
     fits = data.X is None or data.X.shape[1] == n_features
     if data.labels.size:
-        fits &= data.labels.size == n and data.labels.view(np.uint32).max() < n_outputs
+        fits &= data.labels.size == n and np.maximum.reduce(data.labels.view(np.uint32)) < n_outputs
     else:
         fits &= data.targets.shape == (n, n_outputs)
     if not fits or data.sample_weight.size not in (0, n):
@@ -179,12 +181,20 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             if made < n:
                 break
         finite = done == n_batches
-        # NumPy's sum, unlike BLAS's dot product, has one order on every processor.
         mean = finite and n_batches > 1
-        loss = float(np.add.reduce(losses * sizes)) if mean else losses.item(min(done, n_batches - 1))
+        loss = weighted_sum(losses, sizes) if mean else losses.item(min(done, n_batches - 1))
         yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
         if not finite:
             return
+
+
+def weighted_sum(values, weights):
+    """Sum of products, the same on every processor: exactly rounded of a few, in NumPy's one order of many.
+
+    (BLAS's dot product has another order on every processor. Of 2, 10 and 6000: .4, .6 and 4.5 us, BLAS .3, .3, 1.1.)
+    """
+    products = values * weights
+    return math.fsum(products.tolist()) if products.size <= EXACT else float(np.add.reduce(products))
 
 
 def _followed_by(run, last):
