@@ -23,6 +23,7 @@ from numba.core import event
 from . import MLPClassifier, MLPRegressor, __version__
 from .core import cache
 from .core.jit import all_members, entries, load_leaves
+from .csr import by_rows
 from .threads import processors
 from .train import orders
 
@@ -57,7 +58,15 @@ def compile_parallel(dtype):
 
 def shuffle_rows():
     """Draw a permutation as long training does, whatever its dtype."""
-    next(orders(np.arange(8), np.random.RandomState(0), quick=True))
+    next(orders(np.arange(8, dtype=np.int64), np.random.RandomState(0), quick=True))
+
+
+def look_at_indices():
+    """Look through a sparse matrix of either width of indices, whatever its dtype."""
+    for dtype in (np.int32, np.int64):
+        X = sp.csr_array(np.eye(2))
+        X.indices, X.indptr = X.indices.astype(dtype), X.indptr.astype(dtype)
+        by_rows(X)
 
 
 def jobs(dtypes, sparse):
@@ -144,7 +153,8 @@ def warm_up(arguments):
     ):
         warnings.filterwarnings("ignore", "fastnn cannot keep")  # it becomes a failure below
         first, others = (jobs(dtypes, arguments.sparse) for dtypes in (arguments.dtype[:1], arguments.dtype[1:]))
-        for name, job in itertools.chain([("shuffles", shuffle_rows)], first, after(other, others, compiled)):
+        common = [("shuffles", shuffle_rows)] + [("indices", look_at_indices)] * arguments.sparse
+        for name, job in itertools.chain(common, first, after(other, others, compiled)):
             began, before = time.perf_counter(), len(compiled.buffer)
             job()
             if cache.complaints:

@@ -12,6 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, validate_data
 
 from .core.records import EncodedData
+from .csr import by_rows, refuse_corrupt
 from .stopping import NON_FINITE
 from .threads import share
 
@@ -29,6 +30,7 @@ def validated(estimator, X, y, *, reset, y_numeric=False):
 
     Numeric arrays keep their dtype: whoever passes ``uint8`` images does not pay for a float64 copy of them.
     """
+    _refuse_corrupt_sparse(X=X, y=y)
     numeric = (isinstance(X, np.ndarray) or sp.issparse(X)) and X.dtype.kind in "biuf"
     options = {**UNCHECKED, "dtype": "numeric" if numeric else (np.float64, np.float32), "reset": reset}
     X, y = validate_data(estimator, X, y, multi_output=True, y_numeric=y_numeric, **options)
@@ -52,6 +54,7 @@ def rows_to_predict(estimator, X, n_features):
     known = vars(estimator)
     if plain and X.shape[1] == n_features == known.get("n_features_in_") and "feature_names_in_" not in known:
         return X
+    _refuse_corrupt_sparse(X=X)
     X = validate_data(estimator, X, dtype="numeric", reset=False, **UNCHECKED)
     if X.shape[1] != n_features:
         raise ValueError(
@@ -59,6 +62,13 @@ def rows_to_predict(estimator, X, n_features):
             f"coefs_[0] has {n_features} rows."
         )
     return X if X.dtype.kind in "biuf" else X.astype(np.float64)
+
+
+def _refuse_corrupt_sparse(**given):
+    """Look through what is converted without a look: SciPy trusts all indices. (`encode_features` sees to the rest.)"""
+    for name, matrix in given.items():
+        if sp.issparse(matrix):
+            refuse_corrupt(matrix, name, later=UNCHECKED["accept_sparse"] if name == "X" else ())
 
 
 def refuse_non_finite(X, *, owner):
@@ -87,12 +97,9 @@ def encode_features(X, dtype, *, owner, n_threads=1):
     """
     if not sp.issparse(X):
         return cast(X, dtype, "X", owner=owner, n_threads=n_threads), None
-    X = X.tocsr()
-    if not X.has_sorted_indices:
-        X = X.sorted_indices()
-    data = cast(X.data, dtype, "X", owner=owner, n_threads=n_threads)
-    indices = read_only(np.require(X.indices, requirements=["C", "A"]))
-    return None, (data, indices, read_only(np.require(X.indptr, np.int64, ["C", "A"])))
+    rows = by_rows(X).in_order()
+    data = cast(rows.data, dtype, "X", owner=owner, n_threads=n_threads)
+    return None, (data, read_only(rows.indices), read_only(rows.indptr))
 
 
 def encode_weights(sample_weight, X, dtype):

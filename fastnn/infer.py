@@ -23,6 +23,7 @@ from .core.network import LANES, output_scratch_size
 from .core.records import Layout, Pass
 from .core.sparse import as_csr
 from .core.sparse_epoch import forward_sparse
+from .csr import by_rows
 from .plan import ROOM, make_layout, members_of, without_input
 from .threads import runner, share, threads_for
 
@@ -88,9 +89,9 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
     columns = ahead = np.empty(0, np.int64)
     if not (sparse or input_copied) and units[0] * dtype.itemsize >= AHEAD_BYTES and height > AHEAD_ROWS:
         if not few_registers():  # narrow tiles ask for the next block's rows, at equal distances: they need no table
-            columns = dtype.itemsize * np.arange(units[0])
+            columns = dtype.itemsize * np.arange(units[0], dtype=np.int64)
         rows_ahead = height if few_registers() else AHEAD_ROWS
-        ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0])
+        ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0], dtype=np.int64)
     wide_size = (units[-1] + 2) * (height + 2 * LANES) + ROOM
     counts = (len(units) - 1, by_columns, height, level_size, slot_size, wide_size, activation[-1])
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)
@@ -139,12 +140,12 @@ def predict(layout, params, X, *, n_threads):
         Whether X may hold NaN or inf, as it is or once it is converted to the dtype of ``params``. True also where
         weights are so large, or not finite, that they spoil finite rows.
     """
-    out = np.empty((X.shape[0], int(layout.units[-1])))
-    if sp.issparse(X):
-        suspect = _predict_sparse(layout, params, X.tocsr(), out, n_threads)
-    else:
-        suspect = _predict_dense(layout, params, X, out, n_threads)
-    return out, suspect
+    if X.shape[1] != layout.units[0]:  # compiled code trusts it
+        raise ValueError(f"X has {X.shape[1]} features, but the network takes {layout.units[0]}.")
+    run, X = (_predict_sparse, by_rows(X)) if sp.issparse(X) else (_predict_dense, X)
+    n = X.indptr.size - 1 if run is _predict_sparse else len(X)
+    out = np.empty((n, int(layout.units[-1])))
+    return out, run(layout, params, X, out, n_threads)
 
 
 def _predict_dense(layout, params, X, out, n_threads):
@@ -175,24 +176,17 @@ def _predict_dense(layout, params, X, out, n_threads):
 
 def _predict_sparse(layout, params, X, out, n_threads):
     own = Prediction(layout, params, sparse=True)
-    is_sorted = X.has_sorted_indices
-    if X.dtype == params.dtype and X.indices.dtype == np.int32 and is_sorted:
+    if X.data.dtype == params.dtype and X.indices.dtype == np.int32 and X.is_sorted:
         return own.fill(out, as_csr((X.data, X.indices, X.indptr)), None, n_threads)
-    n, parts = X.shape[0], -(-X.nnz // CONVERTED_ENTRIES)
-    cuts = np.searchsorted(X.indptr, np.arange(1, parts) * CONVERTED_ENTRIES)
-    bounds = np.unique(np.concatenate([[0], cuts, [n]])).tolist()
+    cuts = np.searchsorted(X.indptr, np.arange(CONVERTED_ENTRIES, X.data.size, CONVERTED_ENTRIES, dtype=np.int64))
+    bounds = sorted({0, *cuts.tolist(), len(out)})
 
     def convert():
         def rows(bound):
-            start, stop = bound
-            lo, hi = int(X.indptr[start]), int(X.indptr[stop])
+            part = X.part(*bound).in_order()
             with np.errstate(over="ignore"):
-                values = X.data[lo:hi].astype(params.dtype)
-            arrays = values, X.indices[lo:hi], X.indptr[start : stop + 1] - lo
-            if not is_sorted:
-                part = sp.csr_array(arrays, (stop - start, X.shape[1])).sorted_indices()
-                arrays = part.data, part.indices, part.indptr
-            return as_csr(arrays), start, stop
+                values = part.data.astype(params.dtype)
+            return as_csr((values, part.indices, part.indptr)), *bound
 
         return rows
 

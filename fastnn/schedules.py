@@ -1,11 +1,78 @@
 """Learning rates of all coming steps as one array, and what ``partial_fit`` needs to go on with an optimizer.
 
 Compiled code knows no schedule: it takes one rate per optimizer step. Adam's bias correction is part of that rate.
+
+Rates are the same to the last bit on every processor and with every library. NumPy's powers are not (they come from a
+vector library where there is AVX-512, else from the C library), nor is Python's ``**``: so powers are computed here, in
+integers and in single additions and multiplications of float64, which IEEE 754 leaves no freedom.
 """
+
+import decimal
+import functools
 
 import numpy as np
 
 from .core.optimizers import OPTIMIZERS
+
+BLOCK = 512  # powers computed together
+FIXED_BITS = 128  # behind the point of a power as an integer
+LIMB_BITS = 26  # products of two limbs are exact in float64
+WIDE = decimal.Context(prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
+
+
+@functools.lru_cache(maxsize=32)
+def _squares(base):
+    """base^(2^i), 0 <= base < 1, for i = 0, 1, ..., 63 as integers: multiples of 2^-FIXED_BITS, rounded down."""
+    squares = [int(base * 2.0**FIXED_BITS)]
+    while len(squares) < 64:
+        squares.append(squares[-1] ** 2 >> FIXED_BITS)
+    return squares
+
+
+def _power(base, exponent):
+    """base^exponent as such an integer, off by some 2^-100 where the exponent is a thousand million."""
+    result = 1 << FIXED_BITS
+    for square, bit in zip(_squares(base), reversed(f"{exponent:b}"), strict=False):
+        if bit == "1":
+            result = result * square >> FIXED_BITS
+    return result
+
+
+def _limbs(power):
+    """The leading bits of such an integer as float64 numbers of LIMB_BITS bits, the largest first."""
+    mask = (1 << LIMB_BITS) - 1
+    first, second, third = (FIXED_BITS - LIMB_BITS * (i + 1) for i in range(3))
+    limbs = power >> first, power >> second & mask, power >> third & mask
+    return limbs[0] * 2.0**-LIMB_BITS, limbs[1] * 2.0 ** (-2 * LIMB_BITS), limbs[2] * 2.0 ** (-3 * LIMB_BITS)
+
+
+@functools.lru_cache(maxsize=32)
+def _first_powers(base):
+    """Limbs of base^0, ..., base^(BLOCK - 1): float64 (3, BLOCK)."""
+    (factor, *_), power, rows = _squares(base), 1 << FIXED_BITS, []
+    for _ in range(BLOCK):
+        rows.append(_limbs(power))
+        power = power * factor >> FIXED_BITS
+    return np.array(rows).T.copy()
+
+
+@functools.lru_cache(maxsize=64)
+def powers(base, block):
+    """base^(BLOCK block), ..., base^(BLOCK block + BLOCK - 1), 0 <= base < 1: float64 (BLOCK,), read-only.
+
+    The products of limbs (a_0 + a_1 + a_2) (b_0 + b_1 + b_2) are added from the smallest to the largest; all that is
+    rounded before the last sum is below 2^-77. So 1 - base^t comes out as it does from the float64 number nearest to
+    the power, but for one t in some million whose power lies as good as between two such numbers.
+    """
+    products = np.multiply.outer(_limbs(_power(base, BLOCK * block)), _first_powers(base))
+    (large, middle, small), (medium, little, _), (least, *_) = products
+    result = large + ((middle + medium) + (small + little + least))
+    result.flags.writeable = False
+    return result
+
+
+def _joined(arrays):
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 class Constant:
@@ -48,7 +115,8 @@ class InverseScaling(Constant):
     """``learning_rate_init / (samples seen + 1) ** power_t``, renewed after each epoch."""
 
     def epoch_ends(self, n_seen):
-        self.learning_rate = float(self.settings["learning_rate_init"]) / (n_seen + 1) ** self.settings["power_t"]
+        power = WIDE.power(decimal.Decimal(n_seen + 1), decimal.Decimal(float(self.settings["power_t"])))
+        self.learning_rate = float(self.settings["learning_rate_init"]) / float(power)
 
 
 class Adaptive(Constant):
@@ -64,20 +132,20 @@ class Adaptive(Constant):
 class BiasCorrected(Constant):
     """Adam: ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)`` in step t = 1, 2, ..."""
 
-    AT_ONCE = 512  # steps computed together: the arrays of one short epoch take 10 us
-
     def __init__(self, settings):
         super().__init__(settings)
-        self._first = 0
+        self._first = 1
 
     def rates(self, step, n_steps):
-        start = step - self._first
+        start = step + 1 - self._first
         if start < 0 or start + n_steps > self._rates.size:
-            self._first, start = step, 0
-            many = max(n_steps, self.AT_ONCE) if self._rates.size else n_steps  # partial_fit asks for one epoch
-            t = np.arange(step + 1, step + many + 1)
+            blocks = range((step + 1) // BLOCK, (step + n_steps) // BLOCK + 1)
             beta_1, beta_2, rate = (float(self.settings[name]) for name in ("beta_1", "beta_2", "learning_rate_init"))
-            self._rates = rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+            power_1, power_2 = (_joined([powers(beta, i) for i in blocks]) for beta in (beta_1, beta_2))
+            self._first = max(BLOCK * blocks[0], 1)  # no step has the number 0
+            skipped = self._first - BLOCK * blocks[0]
+            self._rates = rate * np.sqrt(1 - power_2[skipped:]) / (1 - power_1[skipped:])
+            start = step + 1 - self._first
         self.learning_rate = self._rates.item(start + n_steps - 1)
         return self._rates[start : start + n_steps]
 

@@ -30,7 +30,12 @@ def r2(outputs, data, rows):
     """Coefficient of determination, the mean over outputs; a constant target scores 1 when met exactly, else 0."""
     y = data.targets[rows].astype(np.float64)
     weight = data.sample_weight[rows].astype(np.float64) if data.sample_weight.size else np.ones(len(y))
-    unexplained = weight @ (y - outputs) ** 2
-    total = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
+    unexplained = _weighted_sum(weight, (y - outputs) ** 2)
+    total = _weighted_sum(weight, (y - np.average(y, axis=0, weights=weight)) ** 2)
     ratio = np.divide(unexplained, total, out=np.ones_like(total), where=total != 0)
     return float(np.mean(np.where(unexplained == 0, 1.0, 1.0 - ratio)))
+
+
+def _weighted_sum(weight, values):
+    """Over rows, in the one order that NumPy's sums have on every processor; products of BLAS have none."""
+    return np.add.reduce(weight[:, np.newaxis] * values, axis=0)

@@ -149,7 +149,7 @@ def own_vector(layout, dtype, coefs, intercepts):
 
 def _are_views(base, units, coefs, intercepts):
     """Whether these are the arrays that `split` makes of ``base``; asked in every prediction, so no array is made."""
-    if not base.flags.c_contiguous or not len(coefs) == len(intercepts) == len(units) - 1:
+    if not base.flags.c_contiguous or not base.flags.aligned or not len(coefs) == len(intercepts) == len(units) - 1:
         return False
     address = _address(base)
     for coef, intercept, *shape in zip(coefs, intercepts, units[:-1], units[1:], strict=True):
@@ -213,9 +213,9 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         part_gradients=with_room(int(2 * plan.row_splits * plan.gradient_stride) if plan.row_splits > 1 else 0, dtype),
         places=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
-        level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large) * dtype.itemsize).reshape(-1),
+        level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large, dtype=np.int64) * dtype.itemsize).reshape(-1),
         lines=lines_of(state, batch),
-        ends=np.tile(np.arange(1, n_threads + 1) / n_threads, 2),
+        ends=np.tile(np.arange(1.0, n_threads + 1) / n_threads, 2),
         clocks=np.zeros(n_threads * CLOCK, np.int64),
         claims=np.zeros(claims_size(n_threads, n_partial), np.int64),
         meeting=np.zeros(meeting_size(n_threads), np.int64),
@@ -257,10 +257,10 @@ def lines_of(state, n):
     first = state.params.ctypes.data
     arrays = [first] + [row.ctypes.data for row in state.moment_rows]
     if few_registers():
-        return np.array([address - first for address in arrays] + [len(arrays)])
+        return np.array([address - first for address in arrays] + [len(arrays)], dtype=np.int64)
     each = n // len(arrays)
     lines = np.zeros(n + 1, np.int64)
     for i, address in enumerate(arrays):
-        lines[i * each : (i + 1) * each] = address - first + LINE_BYTES * np.arange(each)
+        lines[i * each : (i + 1) * each] = address - first + LINE_BYTES * np.arange(each, dtype=np.int64)
     lines[n] = LINE_BYTES * each
     return lines

@@ -3,6 +3,7 @@
 Never looks at the user's objects, prints, raises or calls the user's code.
 """
 
+import math
 import time
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the sa
 MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
+EXACT = 32  # products of losses that are added exactly, which takes a list
 UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
@@ -48,6 +50,19 @@ def step_flops(layout, n_rows, csr=None):
         updates = UPDATE_FLOPS * products[0]
         products[0] = csr.values.size / (csr.indptr.size - 1) * layout.units[1]
     return 2.0 * n_rows * (3.0 * products.sum() - products[0]) + updates
+
+
+def refuse_misfits(layout, data):
+    """Raise ValueError where compiled code, which trusts sizes and labels, would follow them out of its arrays."""
+    n_features, n_outputs = int(layout.units[0]), int(layout.units[-1])
+    n = data.csr[2].size - 1 if data.X is None else len(data.X)
+    fits = data.X is None or data.X.shape[1] == n_features
+    if data.labels.size:
+        fits &= data.labels.size == n and np.maximum.reduce(data.labels.view(np.uint32)) < n_outputs
+    else:
+        fits &= data.targets.shape == (n, n_outputs)
+    if not fits or data.sample_weight.size not in (0, n):
+        raise ValueError(f"The data do not fit a network of {n_features} features and {n_outputs} outputs.")
 
 
 class Source:
@@ -82,7 +97,7 @@ class Source:
         if n_threads > 1:
             counts = np.bincount(self.csr.indices, minlength=fan_in)
             costs = np.cumsum(ROW_COST + counts * (batch / self.n_rows))
-            cuts = np.searchsorted(costs, costs[-1] * np.arange(1, n_threads) / n_threads)
+            cuts = np.searchsorted(costs, costs[-1] * np.arange(1.0, n_threads) / n_threads)
             bounds[1:-1] = np.minimum((cuts + GROUP // 2) // GROUP * GROUP, fan_in)
         return (bounds,)
 
@@ -111,6 +126,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     ------
     EpochRecord
     """
+    refuse_misfits(layout, data)
     batch = int(plan.batch_size)
     n_batches = -(-len(rows) // batch)
     source = Source(data)
@@ -165,10 +181,20 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             if made < n:
                 break
         finite = done == n_batches
-        loss = float(losses.dot(sizes)) if finite and n_batches > 1 else losses.item(min(done, n_batches - 1))
+        mean = finite and n_batches > 1
+        loss = weighted_sum(losses, sizes) if mean else losses.item(min(done, n_batches - 1))
         yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
         if not finite:
             return
+
+
+def weighted_sum(values, weights):
+    """Sum of products, the same on every processor: exactly rounded of a few, in NumPy's one order of many.
+
+    (BLAS's dot product has another order on every processor. Of 2, 10 and 6000: .4, .6 and 4.5 us, BLAS .3, .3, 1.1.)
+    """
+    products = values * weights
+    return math.fsum(products.tolist()) if products.size <= EXACT else float(np.add.reduce(products))
 
 
 def _followed_by(run, last):
@@ -183,7 +209,7 @@ def orders(rows, rng, quick):
     """
     if rng is not None and quick:
         _, key, used, *_ = rng.get_state()
-        own = (key, np.empty(N_WORDS, np.uint32), np.array([used]))
+        own = (key, np.empty(N_WORDS, np.uint32), np.array([used], dtype=np.int64))
         permute = shuffle_rows.twin(rows.dtype)
         while True:
             permute(rows, *own)
@@ -215,6 +241,7 @@ class FullBatch:
     """
 
     def __init__(self, layout, plan, params, data, *, n_threads):
+        refuse_misfits(layout, data)
         source = Source(data)
         sparse = source.csr is not None
         chunk = min(CHUNK_ROWS, source.n_rows)
@@ -236,7 +263,7 @@ class FullBatch:
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
         rows, per_call = (
-            np.arange(source.n_rows),
+            np.arange(source.n_rows, dtype=np.int64),
             chunk * max(1, int(CALL_FLOPS / step_flops(layout, chunk, source.csr))),
         )
         self._parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]

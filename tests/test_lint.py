@@ -28,7 +28,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history overrides
+    threads history overrides csr
     core
     core.sparse_epoch
     core.epoch
@@ -39,7 +39,7 @@ ROAD = """
     core.losses
     core.sparse core.gemm core.activations core.optimizers
     core.meeting
-    core.vecmath core.movement core.random core.balance
+    core.vecmath core.movement core.random core.balance core.sparse_check
     core.units
     core.scalars core.reductions
     core.microkernel

@@ -1,7 +1,8 @@
-"""The bits of a result depend on nothing but its inputs: not on threads, the width of the vectors or the run.
+"""The bits of a result depend on nothing but its inputs: not on threads, the width of vectors, libraries or the run.
 
-Run as a script, the file trains and predicts with every network of CASES, in the mode that the environment asks for,
-and saves what came out. Even the smallest networks run parallel code where more than one thread is asked for.
+Run as a script, the file trains and predicts with every network of CASES, or fits every estimator of FITS, in the mode
+that the environment asks for, and saves what came out. Even the smallest networks run parallel code where more than one
+thread is asked for.
 """
 
 import os
@@ -12,11 +13,12 @@ import sys
 import numba
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numba import config
 
-from fastnn import infer, state, threads, train
+from fastnn import MLPClassifier, MLPRegressor, infer, state, threads, train
 from fastnn.core import jit
-from fastnn.core.host import target_features
+from fastnn.core.host import PROCESSOR, target_features
 from fastnn.core.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan
@@ -123,16 +125,16 @@ def vector_registers():
     return [(name, "ymm" in text, "zmm" in text) for name, text in texts.items()]
 
 
-def save(path, thread_counts, registers):
+def save(path, thread_counts, registers=""):
     uses = vector_registers() if registers == "registers" else []
     np.savez(path, registers=np.array(uses, dtype=str), **outcomes(tuple(map(int, thread_counts.split(",")))))
 
 
-def run_script(folder, thread_counts, registers="", **environment):
+def run_script(folder, *arguments, **environment):
     saved = folder / "outcomes.npz"
     paths = [str(pathlib.Path(threads.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | environment
-    command = [sys.executable, str(pathlib.Path(__file__).resolve()), str(saved), thread_counts, registers]
+    command = [sys.executable, str(pathlib.Path(__file__).resolve()), str(saved), *arguments]
     subprocess.run(command, env=environment, check=True, timeout=600)
     return np.load(saved)
 
@@ -242,5 +244,86 @@ def test_two_runs_give_the_same_bits(on_threads, case, dtype):
     np.testing.assert_array_equal(first, on_threads[f"{case}, {dtype.__name__}, 1"])
 
 
+# ---- libraries: NumPy, OpenBLAS and the C library choose among codes by the processor --------------------------------
+SMALL = dict(hidden_layer_sizes=(12, 7), random_state=1, tol=0, n_iter_no_change=200)
+ADAM, SGD = SMALL | dict(batch_size=32, max_iter=40), SMALL | dict(solver="sgd", learning_rate_init=0.05, max_iter=15)
+FITS = {  # estimator, parameters, sparse X
+    "adam": (MLPClassifier, ADAM, False),
+    "adam, other decays": (MLPRegressor, ADAM | dict(beta_1=0.7, beta_2=0.9999, activation="tanh"), False),
+    "adam, two classes": (MLPClassifier, ADAM | dict(max_iter=10, activation="logistic"), False),
+    "adam, early stopping": (MLPRegressor, ADAM | dict(early_stopping=True), False),
+    "adam, sparse": (MLPClassifier, ADAM | dict(early_stopping=True, max_iter=15), True),
+    "sgd": (MLPClassifier, SGD | dict(batch_size=50), False),
+    "sgd, invscaling": (MLPRegressor, SGD | dict(learning_rate="invscaling", power_t=0.3), True),
+    "sgd, adaptive": (MLPClassifier, SGD | dict(learning_rate="adaptive", tol=1e-2, n_iter_no_change=2), False),
+    "rmsprop": (MLPRegressor, SMALL | dict(solver="rmsprop", batch_size=64, max_iter=15, alpha=0.01), True),
+    "lbfgs": (MLPClassifier, SMALL | dict(solver="lbfgs", max_iter=15), False),
+}
+CURVES = ("loss_curve_", "validation_scores_", "best_validation_score_", "loss_", "n_iter_")
+
+
+def fitted(case, dtype):
+    """All that a fit publishes, and its predictions, as one vector."""
+    kind, settings, sparse = FITS[case]
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((330, 20)) * (rng.random_sample((330, 20)) < 0.5)
+    y = (
+        (X * np.linspace(-1, 1, 20)).sum(axis=1)
+        if kind is MLPRegressor
+        else rng.randint(0, 2 + ("two" not in case), 330)
+    )
+    X = sp.csr_matrix(X) if sparse else X
+    model = kind(**settings, dtype=dtype).fit(X, y)
+    outputs = model.predict(X) if kind is MLPRegressor else model.predict_proba(X)
+    curves = [getattr(model, name, None) for name in CURVES]
+    if model.solver != "lbfgs" and not model.early_stopping:
+        for _ in range(3):
+            model.partial_fit(X, y)
+    parts = [*model.coefs_, *model.intercepts_, outputs, *(curve for curve in curves if curve is not None)]
+    return np.concatenate([np.ravel(part).astype(np.float64) for part in parts])
+
+
+def save_fits(path):
+    np.savez(path, **{f"{case}, {dtype.__name__}": fitted(case, dtype.__name__) for case in FITS for dtype in DTYPES})
+
+
+def numpys_dispatch(mark=""):
+    """Names of the codes that NumPy would choose here beside the plainest, as NPY_DISABLE_CPU_FEATURES takes them."""
+    core = np._core if hasattr(np, "_core") else np.core
+    umath = core._multiarray_umath
+    return " ".join(name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name] and mark in name)
+
+
+LIBRARIES = {
+    "NumPy without AVX-512": {"NPY_DISABLE_CPU_FEATURES": f"{numpys_dispatch('AVX512')} {numpys_dispatch('X86_V4')}"},
+    "NumPy without any choice": {"NPY_DISABLE_CPU_FEATURES": numpys_dispatch()},
+    "OpenBLAS for Haswell": {"OPENBLAS_CORETYPE": "Haswell"},
+    "OpenBLAS for Skylake-X": {"OPENBLAS_CORETYPE": "SkylakeX"},
+    "OpenBLAS for Nehalem": {"OPENBLAS_CORETYPE": "Nehalem"},
+    "the C library without FMA": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"},
+}
+NEEDED = {"OpenBLAS for Haswell": {"avx2", "fma"}, "OpenBLAS for Skylake-X": {"avx512f", "avx512bw"}}
+
+
+@pytest.fixture(scope="module")
+def plain_fits(tmp_path_factory):
+    return run_script(tmp_path_factory.mktemp("plain"), OPENBLAS_NUM_THREADS="1")
+
+
+@needs_compiler
+@pytest.mark.skipif(PROCESSOR != "x86_64", reason="names of x86-64's codes")
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_no_librarys_choice_changes_a_bit(library, plain_fits, tmp_path):
+    """Weights, losses, scores, predictions; but not L-BFGS under another OpenBLAS: its steps are SciPy's, with BLAS."""
+    if not NEEDED.get(library, set()) <= target_features():
+        pytest.skip("the host cannot run it")
+    found = run_script(tmp_path, OPENBLAS_NUM_THREADS="1", **LIBRARIES[library])
+    cases = [name for name in found if not (name.startswith("lbfgs") and "OpenBLAS" in library)]
+    assert len(cases) >= 2 * (len(FITS) - 1)
+    for name in cases:
+        assert np.isfinite(plain_fits[name]).all()
+        np.testing.assert_array_equal(found[name], plain_fits[name], err_msg=name)
+
+
 if __name__ == "__main__":
-    save(*sys.argv[1:])
+    (save if len(sys.argv) > 2 else save_fits)(*sys.argv[1:])

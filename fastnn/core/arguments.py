@@ -1,6 +1,7 @@
 """What compiled functions are handed: the kinds of parameters that `leaf` takes, and records packed into one array."""
 
 import functools
+import struct
 
 import numpy as np
 from llvmlite import ir
@@ -10,6 +11,7 @@ from numba.core.datamodel import models
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, lower_builtin, lower_getattr_generic, register_model, type_callable
+from numba.np.numpy_support import as_dtype
 
 from .records import Buffers, Examples, Layout, Pass, TrainPlan
 
@@ -214,16 +216,48 @@ def pack(*records):
 
     The array holds addresses: the records, whose arrays are C-contiguous, must outlive it. With NUMBA_DISABLE_JIT the
     records themselves are returned.
+
+    Raises
+    ------
+    TypeError
+        Where a field is not what compiled code will take it for. (NumPy's integers have 32 bits on some systems.)
     """
     if config.DISABLE_JIT:
         return records
-    words = []
-    for value in (field for record in records for field in record):
-        if isinstance(value, np.ndarray):
-            words += [value.__array_interface__["data"][0], *value.shape]
-        else:
-            words.append(np.float64(value).view(np.int64) if isinstance(value, np.floating) else value)
+    real, words = None, []
+    for record in records:
+        for name, value, (n_axes, dtype) in zip(record._fields, record, _kinds(type(record)), strict=True):
+            found = getattr(value, "dtype", None)
+            if dtype is None:  # float32 or float64, the same throughout
+                dtype = real = real or (SINGLE if found == SINGLE else DOUBLE)
+            fits = (found is dtype or found == dtype) and value.ndim == n_axes
+            if fits and n_axes:
+                told = value.__array_interface__
+                fits = told["strides"] is None and told["data"][0] % dtype.itemsize == 0
+                words += [told["data"][0], *told["shape"]]
+            elif fits:
+                words.append(value if dtype is WHOLE else struct.unpack("q", struct.pack("d", value))[0])
+            if not fits:
+                raise TypeError(f"{type(record).__name__}.{name} must be {_described(n_axes, dtype)}, got {value!r}.")
     return np.array(words, dtype=np.int64)
+
+
+WHOLE, SINGLE, DOUBLE = map(np.dtype, (np.int64, np.float32, np.float64))
+
+
+@functools.cache
+def _kinds(cls):
+    """What `_FIELDS` says of each field of a record: axes of its array, 0 of a number; its dtype, None of a real."""
+    kinds = []
+    for name in cls._fields:
+        single, double = (_FIELDS[cls](name, real) for real in (types.float32, types.float64))
+        n_axes = single.ndim if isinstance(single, types.Array) else 0
+        kinds.append((n_axes, as_dtype(single.dtype if n_axes else single) if single == double else None))
+    return kinds
+
+
+def _described(n_axes, dtype):
+    return f"a C-contiguous, aligned array of {dtype} with {n_axes} axes" if n_axes else f"a NumPy scalar of {dtype}"
 
 
 def pack_sets(sets):

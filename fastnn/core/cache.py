@@ -26,7 +26,7 @@ from numba.core.registry import cpu_target
 # What `jit` names: module.function_kind_dtype_fingerprint, then Numba's line number, Python version and file number.
 # A name with an end behind it is a file that some process is writing, or was when it was killed.
 FILE = re.compile(
-    r"\w+\.\w+_(?:leaf|serial|parallel)_(?:float32|float64|int64)_(?P<fingerprint>[0-9a-f]{16,})"
+    r"\w+\.\w+_(?:leaf|serial|parallel)_(?:float32|float64|int32|int64)_(?P<fingerprint>[0-9a-f]{16,})"
     r"-\d+\.py\d+\w*(?:\.\d+)?\.nb[ic](?P<unfinished>\.tmp\.\w+)?"
 )
 VERSION_DIGITS, TARGET_DIGITS = 16, 8

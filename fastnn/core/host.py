@@ -9,12 +9,24 @@ GFLOP/s): 97 % for 2 and 3 units, 70 % for 1; OpenBLAS 86. A tile of four units,
 """
 
 import functools
-import platform
 
+import llvmlite.binding
 from numba import config
 from numba.core.registry import cpu_target
 
-PROCESSOR = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+def processor_of(triple):
+    """Name of the processor's family, "x86_64" and "aarch64" among others, in LLVM's target triple.
+
+    What Python says of the machine is spelt in a way of each system's own, and on some is not what the process runs as.
+    """
+    family = triple.split("-")[0].lower()
+    if family.startswith("arm64"):  # Apple's spelling
+        return "aarch64"
+    return "x86_64" if family == "amd64" else family
+
+
+PROCESSOR = processor_of(llvmlite.binding.get_process_triple())
 UNIT_BYTES = 32
 LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
@@ -85,4 +97,10 @@ def panel_bytes():
 
 def has_fma():
     """Whether the host fuses multiply and add; without it both are rounded."""
-    return bool({"fma", "neon"} & target_features())
+    return fuses(PROCESSOR, target_features())
+
+
+def fuses(processor, features):
+    """Whether a processor with these features does. ARM64's instruction is part of the architecture, so LLVM need not
+    name it: on a Mac, and for ``NUMBA_CPU_NAME=generic``, it names no features at all."""
+    return processor == "aarch64" or "fma" in features
