@@ -1,5 +1,7 @@
 """What becomes of arrays on their way in: converted piece by piece, by several threads, and looked through for NaN."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -51,16 +53,23 @@ def test_cast_finds_what_is_not_finite_in_every_piece(row, values, n_threads):
 
 
 def test_cast_takes_finite_values_whose_sum_is_not(n_threads):
-    X = np.full((ROWS, COLUMNS), 3e38, np.float32)
-    assert cast(X, np.float32, "X", n_threads=n_threads).base is not None
+    X = np.full((ROWS, COLUMNS), 1.7e308)
+    assert cast(X, np.float64, "X", n_threads=n_threads).base is not None
 
 
-def test_cast_refuses_what_becomes_infinite(n_threads):
-    X = np.ones((ROWS, COLUMNS))
-    X[ROWS - 1, 0] = 1e39
-    with pytest.raises(ValueError, match="finite but too large for float32"):
+@pytest.mark.parametrize("size", [-1e19, 3e38, -1e39, 1e300])
+@pytest.mark.parametrize("given", [np.float32, np.float64, np.longdouble])
+def test_cast_refuses_what_float32_cannot_learn_from(given, size, n_threads):
+    if given is np.float32 and abs(size) > 1e38 * 3.4:
+        return
+    X = np.ones((ROWS, COLUMNS), given)
+    X[ROWS - 1, 0] = size
+    told = f"X holds {abs(size):.3g}, which is finite but too large to learn from in float32"
+    with pytest.raises(ValueError, match=re.escape(told)):
         cast(X, np.float32, "X", n_threads=n_threads)
-    assert cast(X, np.float64, "X", n_threads=n_threads)[-1, 0] == 1e39
+    assert cast(X, np.float64, "X", n_threads=n_threads)[-1, 0] == X[-1, 0]
+    X[ROWS - 1, 0] = encode.LARGEST
+    assert cast(X, np.float32, "X", n_threads=n_threads)[-1, 0] == encode.LARGEST
 
 
 def test_fit_gives_the_same_model_however_many_threads_convert(n_threads):

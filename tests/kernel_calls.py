@@ -1,0 +1,86 @@
+"""Calls of leaves on arrays that are NaN wherever a leaf must not write; the losses with data of every kind."""
+
+import functools
+
+import numpy as np
+import pytest
+from numba import config
+
+from fastnn.core import activations, losses
+from fastnn.core.jit import callable_leaf
+
+DTYPES = [np.float32, np.float64]
+SIZES = (1, 7, 16, 33, 100)
+ROOM = 16  # elements behind an array that a kernel may read
+compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+@functools.cache
+def compiled(function, dtype):
+    return function if config.DISABLE_JIT else callable_leaf(function, dtype)
+
+
+def read_only(array):
+    array = np.ascontiguousarray(array)
+    array.flags.writeable = False
+    return array
+
+
+def within(values, before=4, after=9):
+    """A NaN-filled array that holds ``values`` in its middle, and that middle as a view."""
+    outer = np.full(before + values.size + after, np.nan, values.dtype)
+    inner = outer[before : before + values.size]
+    inner[:] = values
+    return outer, inner
+
+
+def surroundings(outer, before=4, after=9):
+    return np.concatenate([outer[:before], outer[outer.size - after :]])
+
+
+# name -> (loss, outputs, uses labels)
+LOSS_CASES = {
+    "labels, 2": ("log_loss", 2, True),
+    "labels, 10": ("log_loss", 10, True),
+    "one-hot, 3": ("log_loss", 3, False),
+    "binary": ("binary_log_loss", 1, False),
+    "multi-label": ("binary_log_loss", 5, False),
+    "one value": ("squared_error", 1, False),
+    "three values": ("squared_error", 3, False),
+    "counts": ("poisson", 1, False),
+    "two counts": ("poisson", 2, False),
+    "labels, 4 logistic": ("binary_log_loss", 4, True),
+    "quadratic, binary": ("logistic_squared_error", 1, False),
+    "quadratic, labels": ("logistic_squared_error", 10, True),
+    "quadratic, multi-label": ("logistic_squared_error", 3, False),
+    "softmax, quadratic, labels": ("softmax_squared_error", 10, True),
+    "softmax, quadratic, one-hot": ("softmax_squared_error", 3, False),
+}
+
+
+def loss_data(loss, n_outputs, uses_labels, n_data, dtype, rng):
+    """(labels, targets, y as the reference wants it)."""
+    labels = rng.integers(0, n_outputs, n_data).astype(np.int32)
+    if uses_labels or losses.LOSSES[loss].output == "softmax":
+        targets = np.eye(n_outputs)[labels]
+    elif losses.LOSSES[loss].output == "logistic":
+        targets = rng.integers(0, 2, (n_data, n_outputs)).astype(float)
+    elif loss == "poisson":
+        targets = rng.poisson(1.5, (n_data, n_outputs)).astype(float)
+    else:
+        targets = rng.normal(0, 2, (n_data, n_outputs))
+    targets = targets.astype(dtype)
+    if uses_labels:
+        return labels, np.empty((0, 0), dtype), targets
+    return np.empty(0, np.int32), targets, targets
+
+
+def call_loss(loss, z, row_loss, labels, targets, weights, rows, n_outputs, ldr, output=None):
+    """Turn sums z into deltas; ``output`` is the activation in between, by default the one that goes with the loss."""
+    scratch = np.full((n_outputs + 2) * ldr, np.nan, z.dtype)
+    data = [read_only(x) for x in (labels, targets, weights, rows)]
+    output = activations.ACTIVATIONS[output or losses.LOSSES[loss].output].id
+    compiled(losses.loss_and_delta, z.dtype)(
+        losses.LOSSES[loss].id, output, z, row_loss, *data, n_outputs, ldr, scratch
+    )
