@@ -1,4 +1,4 @@
-"""Adam's rates, the decaying ones, and mean losses: the same bits, whatever computes them, however they are asked for."""
+"""Adam's rates, the decaying ones, and mean losses: the same bits, whatever computes them and however asked for."""
 
 import functools
 import math
