@@ -73,11 +73,11 @@ def refuse_corrupt(X, name="X", later=()):
     """
     if X.format not in _CHECKS or X.ndim != 2:
         return
-    if not isinstance(X.data, np.ndarray):
+    if X.format != "dok" and not isinstance(X.data, np.ndarray):
         _refuse(X, name, f"{name}.data must be an array, got {type(X.data)}.")
-    if X.data.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} is a sparse matrix of {X.data.dtype}.")
-    if X.format not in later or X.data.dtype.kind not in "biuf":
+    if X.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} is a sparse matrix of {X.dtype}.")
+    if X.format not in later or X.dtype.kind not in "biuf":
         _CHECKS[X.format](X, name)
 
 
@@ -178,12 +178,29 @@ def _check_lil(X, name):
     for row, (columns, values) in enumerate(zip(X.rows, X.data, strict=True)):
         if not isinstance(columns, list) or not isinstance(values, list) or len(columns) != len(values):
             _refuse(X, name, f"{name}.rows[{row}] and {name}.data[{row}] must be lists of the same length.")
+        if not _within(columns, X.shape[1]):
+            _refuse(X, name, f"{name}.rows[{row}] must hold column indices, from 0 to {X.shape[1] - 1}.")
 
 
 def _check_dia(X, name):
     offsets, diagonals = _integers(X, name, "offsets", X.offsets), np.shape(X.data)
     if len(diagonals) != 2 or diagonals[0] != offsets.size:
         _refuse(X, name, f"{name}.data has shape {diagonals}, but must hold {offsets.size} rows, as many as offsets.")
+
+
+def _check_dok(X, name):
+    keys = X.keys()
+    for key in keys:
+        if not (isinstance(key, tuple) and len(key) == 2 and all(map(_within, zip(key), X.shape))):
+            _refuse(X, name, f"it has a key {key!r}, but keys must be pairs of indices within the shape.")
+
+
+def _within(indices, n):
+    """Whether Python's or NumPy's numbers are in 0 .. n - 1."""
+    try:
+        return not indices or (min(indices) >= 0 and max(indices) < n)
+    except TypeError:  # they are not even numbers
+        return False
 
 
 _CHECKS = {
@@ -193,4 +210,5 @@ _CHECKS = {
     "bsr": _check_bsr,
     "lil": _check_lil,
     "dia": _check_dia,
+    "dok": _check_dok,
 }

@@ -1,4 +1,4 @@
-"""Adam's rates and the decaying ones: true to the last bit, whatever computes them and however they are asked for."""
+"""Adam's rates, the decaying ones, and mean losses: the same bits, whatever computes them and however asked for."""
 
 import functools
 import math
@@ -9,6 +9,7 @@ import pytest
 
 from fastnn import schedules
 from fastnn.schedules import BLOCK, BiasCorrected, InverseScaling, powers
+from fastnn.train import EXACT, mean_of_batches
 
 SETTINGS = dict(learning_rate_init=0.001, beta_1=0.9, beta_2=0.999)
 
@@ -88,3 +89,20 @@ def test_inverse_scaling_beyond_float64_is_no_step():
     schedule = InverseScaling(dict(learning_rate_init=0.1, power_t=1e4))
     schedule.epoch_ends(60_000)
     assert schedule.learning_rate == 0
+
+
+# ---- the mean loss of an epoch ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("rest", [1, 7, 10])
+@pytest.mark.parametrize("n_batches", [2, 3, EXACT, EXACT + 1, EXACT + 2, 500])
+def test_mean_of_batches_is_the_mean_of_rows(n_batches, rest):
+    losses = np.random.RandomState(n_batches).exponential(size=n_batches)
+    sizes = [10] * (n_batches - 1) + [rest]
+    true = sum(Fraction(loss) * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
+    found = mean_of_batches(losses, 10, sum(sizes))
+    assert abs(Fraction(found) - true) <= (5 if n_batches <= EXACT + 1 else 20) * Fraction(np.spacing(float(true))) / 2
+
+
+@pytest.mark.parametrize("n_batches", [5, 500])
+def test_mean_of_batches_beyond_float64_is_infinite(n_batches):
+    with np.errstate(all="raise"):
+        assert mean_of_batches(np.full(n_batches, 1e308), 10, 10 * n_batches) == math.inf

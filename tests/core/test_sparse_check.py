@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from numba import config
 
 from fastnn.core.sparse_check import BAD_INDEX, BAD_POINTER, PIECE, SORTED, UNSORTED, look_through
 
@@ -53,6 +54,7 @@ def test_it_finds_what_a_slow_look_finds(width):
     assert kinds == {SORTED, UNSORTED, BAD_POINTER, BAD_INDEX}
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="takes minutes in plain Python")
 @pytest.mark.parametrize("width", WIDTHS, ids=lambda dtype: dtype.__name__)
 def test_pieces_of_a_long_matrix_meet_without_a_gap(width):
     n = 2 * PIECE + 3
