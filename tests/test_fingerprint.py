@@ -191,14 +191,14 @@ def test_byte_code_has_the_same_fingerprint_in_every_process(tmp_path):
     assert (one["file"], one["warnings"]) == (None, [])
 
 
-# statements before the first call -> what the warning says
+# statements before the first call -> what the warning says, None without one
 UNKNOWN = {
     "changed since imported": (
         "from pathlib import Path; path = Path(tiny.__file__).with_name('doubled.py'); "
         "path.write_text(path.read_text().replace('2.0', '3.0'))",
         "have changed",
     ),
-    "outside of core": ("import elsewhere as tiny", "elsewhere does not lie in fastnn.core"),
+    "outside of core": ("import elsewhere as tiny", None),
     "in a folder that is no package": ("from fastnn.core.loose import tiny", "fastnn.core.loose is loaded"),
 }
 
@@ -223,6 +223,6 @@ def unknown(tmp_path_factory):
 def test_what_the_fingerprint_does_not_cover_is_not_kept(case, unknown):
     answer, kept = unknown[case]
     assert (answer["results"], answer["compiled"], kept) == (RESULTS, N_COMPILED, [])
-    [[category, text]] = answer["warnings"]
-    assert category == "RuntimeWarning"
-    assert UNKNOWN[case][1] in text
+    reason = UNKNOWN[case][1]
+    assert [category for category, _ in answer["warnings"]] == ([] if reason is None else ["RuntimeWarning"])
+    assert all(reason in text for _, text in answer["warnings"])
