@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import itertools
 import os
-import pathlib
 import subprocess
 import sys
 import time
@@ -116,12 +115,14 @@ def cache_folder():
     if config.DISABLE_JIT:
         raise Failure("NUMBA_DISABLE_JIT is set: nothing is compiled, and no cache is used.")
     try:
+        cache.covered()
         place = cache.folder()
-    except (RuntimeError, OSError) as error:
-        raise Failure(f"no folder for compiled code can be written ({error}). {ADVICE}") from None
-    wanted = config.CACHE_DIR
-    if wanted and not place.is_relative_to(pathlib.Path(wanted).absolute()):  # Numba falls back without a word
-        raise Failure(f"NUMBA_CACHE_DIR={wanted} cannot be written; Numba would use {place} instead. {ADVICE}")
+        cache.check_writable(place)
+    except cache.SourcesUnknown as error:
+        raise Failure(f"compiled code cannot be kept ({error}).") from None
+    except OSError as error:
+        place = f"the folder NUMBA_CACHE_DIR={config.CACHE_DIR}" if config.CACHE_DIR else "any folder"
+        raise Failure(f"compiled code cannot be written to {place} ({error}). {ADVICE}") from None
     return place
 
 

@@ -137,8 +137,13 @@ def main(capsys, *arguments):
 
 # ---- what is removed ------------------------------------------------------------------------------------------------
 OTHER = "0123456789abcdef"
-# name with {own}: this fingerprint, {version}: its first part; -> is it removed? Two are files in the making.
+# name with {own}: this fingerprint, {version}: its first part; -> is it removed? Three are files in the making.
 LEFT = {
+    "epoch.train_epoch_serial_float32_{own}-0a1b2c3d.py311.nbc": False,
+    "engine.epoch.train_epoch_serial_float32_{version}00000000-0a1b2c3d.py311.nbc": False,
+    "engine.epoch.train_epoch_serial_float32_" + OTHER + "abcd1234-0a1b2c3d.py311.nbc": True,
+    "epoch.train_epoch_serial_float32_{own}-0a1b2c3d.py311.nbc.tmp.00ff00ff00ff00ff": False,
+    # As versions before named them.
     "epoch.train_epoch_serial_float32_{own}-116.py311.nbi": False,
     "epoch.train_epoch_serial_float32_{own}-116.py311.1.nbc": False,
     "epoch.train_epoch_serial_float64_{version}00000000-116.py312.nbi": False,  # another processor, another Python
@@ -173,7 +178,7 @@ def test_only_what_other_versions_left_is_removed(tmp_path, monkeypatch, capsys)
     left = leave(place, machine_code.fingerprint())
     n = sum(left.values())
     status, said = main(capsys, "cache")
-    assert "this version:   3 files, 0.0 MB" in said.out
+    assert "this version:   5 files, 0.0 MB" in said.out
     assert f"other versions: {n} files, 0.0 MB" in said.out
     assert all(path.exists() for path in left)
     status, said = main(capsys, "cache", "--clean")
@@ -235,15 +240,25 @@ def test_indices_go_before_the_files_that_they_name(place):
 
 # ---- when it cannot -------------------------------------------------------------------------------------------------
 def nowhere():
-    raise RuntimeError("no locator available")
+    raise PermissionError("not yours")
+
+
+def unread():
+    raise machine_code.SourcesUnknown("no finder lists it")
 
 
 # name -> (what is set where, arguments, what the one line says)
 TROUBLE = {
-    "cache below a file": ((config, "CACHE_DIR", "{file}/cache"), ["warmup"], "cannot be written; Numba would use"),
+    "cache below a file": (
+        (config, "CACHE_DIR", "{file}/cache"),
+        ["warmup"],
+        "be written to the folder NUMBA_CACHE_DIR=",
+    ),
     "the same, where is it": ((config, "CACHE_DIR", "{file}"), ["cache"], "Set NUMBA_CACHE_DIR to a writable folder."),
     "no compiler": ((config, "DISABLE_JIT", 1), ["warmup"], "NUMBA_DISABLE_JIT is set"),
-    "nowhere": ((machine_code, "folder", nowhere), ["warmup"], "no folder for compiled code can be written"),
+    "nowhere": ((machine_code, "folder", nowhere), ["warmup"], "cannot be written to any folder (not yours)"),
+    "no sources": ((machine_code, "covered", unread), ["warmup"], "compiled code cannot be kept (no finder lists it)."),
+    "no sources, nothing is removed": ((machine_code, "covered", unread), ["cache", "--clean"], "cannot be kept"),
 }
 
 

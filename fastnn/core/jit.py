@@ -28,7 +28,7 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .cache import MachineCodeCache, complain, fingerprint
+from .cache import MachineCodeCache, fingerprint
 from .ingredients import EntryCompiler, KernelCompiler, LeafCompiler
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
@@ -100,10 +100,7 @@ def _cached(source, suffix, **options):
     twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
     dispatcher = njit(**options)(twin)
     if not config.DISABLE_JIT:
-        try:
-            dispatcher._cache = MachineCodeCache(twin)
-        except (RuntimeError, OSError) as error:  # no folder to write to: compile in memory
-            complain(str(error))
+        dispatcher._cache = MachineCodeCache(twin)
         dispatcher.compile = _ctrl_c_later()(_collecting_seldom()(dispatcher.compile))
         # It would look through all installed packages for such as extend Numba: 2 of the 33 ms of a first fit (Zen 5).
         dispatcher._compilation_chain_init_hook = lambda: None
@@ -243,9 +240,6 @@ entries = []  # all that have been made
 
 class Entry:
     """A function that Python calls, compiled on first use for each dtype, serial and parallel.
-
-    Each twin has cache files of its own: Numba numbers the files of one index, and two processes that save at the same
-    time could give two dtypes one number.
 
     Attributes
     ----------
