@@ -41,6 +41,9 @@ UNNEEDED = {
 }
 
 
+SHARED = ("linkonce_any", "linkonce_odr", "weak_any", "weak_odr")  # linkages under which the first of a name counts
+
+
 class Library(JITCodeLibrary):
     """Functions that are not optimized one by one before all of them are."""
 
@@ -55,6 +58,10 @@ class MachineCode(Library):
     Numba's own functions imports much of Numba. (A first fit with a warm cache: .17 s of processor time, .09 without.)
     Only code that makes Python objects refers to an environment, and neither leaves nor entries do that inside of a
     function of Numba's.
+
+    Kernels that LLVM has not inlined are the file's own. Numba leaves them to be shared among files by name, and tells
+    functions of one name, such as a function that makes kernels gives, apart by a count of the process that compiles:
+    two files from two processes may then hold two kernels under one name, and whoever loads both gets one for both.
     """
 
     def __init__(self, codegen, name):
@@ -65,6 +72,9 @@ class MachineCode(Library):
         for variable in self._final_module.global_variables:
             if variable.name.startswith("_ZN08NumbaEnv5numba"):
                 variable.linkage = "internal"  # so it is left out
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage.name in SHARED:
+                function.linkage = "internal"
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
 
