@@ -96,7 +96,7 @@ class Report:
         """One figure: texts, and whether the ``claim`` about it ``holds``.
 
         Claims are for every machine: none is about time, and what hangs on random numbers, or on the last bits of
-        a sum, fails less than once in 10,000 times. Where the data are not ``real`` there is nothing published
+        a sum, fails less than once in 1,000 times. Where the data are not ``real`` there is nothing published
         about them, and nothing is claimed.
         """
         if not real:

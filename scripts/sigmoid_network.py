@@ -61,8 +61,8 @@ class Runs(NamedTuple):
 
 
 SETTINGS = (
-    Setting("quadratic, 30 hidden", 30, CHAPTER_1, "test", 30, 0.9542, 0.948, 0.6, 3, ("#0b4f8a", "-", "o")),
-    Setting("quadratic, 100 hidden", 100, CHAPTER_1, "test", 30, 0.9659, 0.963, 0.3, 3, ("#d95f02", "--", "^")),
+    Setting("quadratic, 30 hidden", 30, CHAPTER_1, "test", 30, 0.9542, 0.947, 0.6, 3, ("#0b4f8a", "-", "o")),
+    Setting("quadratic, 100 hidden", 100, CHAPTER_1, "test", 30, 0.9659, 0.962, 0.3, 3, ("#d95f02", "--", "^")),
     Setting(
         "cross-entropy, 100 hidden", 100, CHAPTER_3, "validation", 60, 0.9804, 0.977, 0.9, 1, ("#1b7a4b", "-.", "s")
     ),

