@@ -1,13 +1,15 @@
 """What both estimators share: the phases of a fit, the consumer of the training loop, prediction and pickling.
 
 ``_fit`` runs (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or
-L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind, except through names that are put back
-when something fails.
+L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind: see `transaction`.
+Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` ends with them even where the handler of
+a signal raises at a moment that keeps a ``with`` block from putting it back.
 """
 
 import operator
 import warnings
 from abc import ABCMeta, abstractmethod
+from contextvars import copy_context
 from functools import partial
 from numbers import Integral
 
@@ -32,6 +34,7 @@ from .state import flat_params, new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
+from .transaction import Outcome, publish
 
 # Attributes of a fit; a fresh fit leaves none of an earlier one, a warm one updates them.
 PUBLISHED = (
@@ -210,14 +213,19 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         return self._fit(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
     def _fit(self, X, y, sample_weight, **more):
-        earlier = dict(self.__dict__)
+        own = self.__dict__
         try:
-            self._run_phases(X, y, sample_weight, **more)
+            try:  # what is set before all is done is set on a copy
+                object.__setattr__(self, "__dict__", dict(own))
+                outcome = copy_context().run(self._run_phases, X, y, sample_weight, **more)
+                publish(own, outcome.attributes, outcome.lacking)
+            finally:
+                object.__setattr__(self, "__dict__", own)
         except BaseException as error:
-            self.__dict__.clear()
-            self.__dict__.update(earlier)
             self._blame_parameters(error)
             raise
+        if outcome.remark is not None:  # which may be made an error: as in scikit-learn the model is fitted then
+            outcome.remark()
         return self
 
     @classmethod
@@ -255,11 +263,16 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         earlier = self.__dict__ if resumed else {}
         task = (units, training, validation, scorers, start)
         if self.solver == "lbfgs":
-            state, fitted = self._fit_lbfgs(*task, earlier)
+            state, fitted, lacking, remark = self._fit_lbfgs(*task, earlier)
         else:
-            state, fitted = self._fit_stochastic(*task, rng, earlier, incremental)
+            state, fitted, lacking, remark = self._fit_stochastic(*task, rng, earlier, incremental)
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
-        self._publish(published, resumed)
+        attributes = dict(self.__dict__)
+        if not resumed:
+            for name in PUBLISHED:
+                attributes.pop(name, None)
+        attributes.update(published)
+        return Outcome(attributes, lacking, remark)
 
     def _plan(self, units, settings, batch_size):
         """Phase 3: layout and plan of a network of ``units`` under an optimizer's ``settings``."""
@@ -295,7 +308,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, (layout, plan, state.params), scorers, training, validation, n_threads)
-        loss, n_iter, measured = minimize_loss(
+        loss, n_iter, measured, remark = minimize_loss(
             layout,
             plan,
             state.params,
@@ -310,9 +323,9 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
         _check_finite(state.params)
-        history = grown(earlier.get("history_"), measured, len(measured["loss"]))
+        history, lacking = grown(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
-        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}
+        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}, lacking, remark
 
     def _fit_stochastic(self, units, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
@@ -349,31 +362,25 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         progress.follow(
             epochs,
             rows.size,
-            state.params,
+            state,
             optimizer.schedule,
             evaluate=evaluate,
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
         )
-        if not (incremental or progress.stopped):
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if progress.best_params is not None:
-            state.params[...] = progress.best_params
+        best = progress.best_params
+        if best is not None:
+            state.params[...] = best
         _check_finite(state.params)
         optimizer.moments, optimizer.step = state.moments, state.step
-        return state, {**progress.attributes(), "_optimizer": optimizer}
-
-    def _publish(self, fitted, resumed):
-        """Phase 5: the fitted attributes, all at once."""
-        if not resumed:
-            for name in PUBLISHED:
-                self.__dict__.pop(name, None)
-        self.__dict__.update(fitted)
+        remark = None
+        if progress.interrupted:
+            remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
+        elif not (incremental or progress.stopped):
+            told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+            remark = partial(warnings.warn, f"{told}converged yet.", ConvergenceWarning, stacklevel=2)
+        fitted, lacking = progress.attributes()
+        return state, {**fitted, "_optimizer": optimizer}, lacking, remark
 
     # ---- prediction --------------------------------------------------------------------------------------------------
     def _outputs(self, X):
@@ -381,7 +388,7 @@ class BaseMLP(PreparationMixin, interop.ConversionMixin, persistence.PickleMixin
         if "coefs_" not in vars(self):  # scikit-learn's check takes 20 us
             check_is_fitted(self)
         try:
-            return self._forward(X)
+            return copy_context().run(self._forward, X)
         except Exception as error:
             self._blame_parameters(error)
             raise

@@ -27,7 +27,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history
+    threads history transaction
     core
     core.sparse_epoch
     core.epoch
@@ -45,6 +45,7 @@ ROAD = """
     core.jit core.arguments
     core.host
     core.cache core.ingredients
+    core.exclusive
     core.records
 """
 RANK = {
