@@ -1,8 +1,9 @@
 """What both estimators share: the phases of a fit, the consumer of the training loop, prediction and pickling.
 
-``_fit`` runs (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or
-L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind, except through names that are put back
-when something fails.
+``_learn`` runs (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or
+L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind: see `transaction`.
+Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` ends with them even where the handler of
+a signal raises at a moment that keeps a ``with`` block from putting it back.
 """
 
 import operator
@@ -32,6 +33,7 @@ from .state import new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
+from .transaction import Outcome, apart, publish
 
 # Attributes of a fit; a fresh fit leaves none of an earlier one, a warm one updates them.
 PUBLISHED = (
@@ -217,18 +219,22 @@ class BaseMLP(
             The fitted estimator. If anything fails, an earlier fit stays as it was.
         """
         validation = (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
+        return self._learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
-    def _fit(self, X, y, sample_weight, **more):
-        earlier = dict(self.__dict__)
+    def _learn(self, X, y, sample_weight, **more):
+        own = self.__dict__
         try:
-            with np.errstate(all="ignore"):  # whatever NumPy is told to do about underflow and the like
-                self._run_phases(X, y, sample_weight, **more)
+            try:  # what is set before all is done is set on a copy
+                object.__setattr__(self, "__dict__", dict(own))
+                outcome = apart(self._run_phases, X, y, sample_weight, **more)
+                publish(own, outcome)
+            finally:
+                object.__setattr__(self, "__dict__", own)
         except BaseException as error:
-            self.__dict__.clear()
-            self.__dict__.update(earlier)
             self._blame_parameters(error)
             raise
+        if outcome.remark is not None:  # which may be made an error: as in scikit-learn the model is fitted then
+            outcome.remark()
         return self
 
     @classmethod
@@ -277,11 +283,35 @@ class BaseMLP(
             published["n_features_in_"] = units[0]
         task = (network, training, validation, scorers, start)
         if self.solver == "lbfgs":
-            state, fitted = self._fit_lbfgs(*task, earlier, dtype)
+            state, fitted, lacking, remark = self._minimize(*task, earlier, dtype)
         else:
-            state, fitted = self._fit_stochastic(*task, rng, earlier, incremental)
+            state, fitted, lacking, remark = self._train(*task, rng, earlier, incremental)
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
-        self._publish(published, resumed)
+        written = []
+        if resumed and not self.early_stopping:  # else scikit-learn, too, leaves other lists
+            written = self._in_place(state, published)
+        attributes = dict(self.__dict__)
+        if not resumed:
+            for name in PUBLISHED:
+                attributes.pop(name, None)
+        attributes.update(published)
+        return Outcome(attributes, lacking, written, remark)
+
+    def _in_place(self, state, published):
+        """What makes the present weights those of ``state``, also for whoever holds one of their lists or arrays.
+
+        As in scikit-learn, arrays that can be written into are (under "lbfgs" none is), else lists get other items.
+        """
+        written = []
+        for name, new in (("coefs_", state.coefs), ("intercepts_", state.intercepts)):
+            kept = getattr(self, name)
+            if not isinstance(kept, list) or len(kept) != len(new):
+                continue
+            published[name] = kept
+            for i, (array, values) in enumerate(zip(kept, new, strict=True)):
+                own = type(array) is np.ndarray and array.dtype == values.dtype and array.flags.writeable
+                written.append((array, ..., values) if own and self.solver != "lbfgs" else (kept, i, values))
+        return written
 
     def _trained_objective(self, earlier):
         """Name in ``LOSSES`` and output activation to learn with; an ``out_activation_`` set by hand counts."""
@@ -319,14 +349,14 @@ class BaseMLP(
             )
         return min(operator.index(self.batch_size), n_samples)
 
-    def _fit_lbfgs(self, network, training, validation, scorers, start, earlier, dtype):
+    def _minimize(self, network, training, validation, scorers, start, earlier, dtype):
         layout, plan = self._plan(network, self._settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
-        loss, n_iter, measured = minimize_loss(
+        loss, n_iter, measured, remark = minimize_loss(
             layout,
             plan,
             state.params,
@@ -342,11 +372,11 @@ class BaseMLP(
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
         state = state.converted(layout, dtype)
         _check_finite(state.params)
-        history = grown(earlier.get("history_"), measured, len(measured["loss"]))
+        history, lacking = grown(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
-        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}
+        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}, lacking, remark
 
-    def _fit_stochastic(self, network, training, validation, scorers, start, rng, earlier, incremental):
+    def _train(self, network, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
             n_classes = len(self._label_binarizer.classes_) if is_classifier(self) else None
             training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
@@ -380,21 +410,15 @@ class BaseMLP(
         progress.follow(
             epochs,
             rows.size,
-            state.params,
+            state,
             optimizer.schedule,
             evaluate=evaluate,
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
         )
-        if not (incremental or progress.stopped):
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if progress.best_params is not None:
-            state.params[...] = progress.best_params
+        best = progress.best_params
+        if best is not None:
+            state.params[...] = best
         _check_finite(state.params)
         if network.dtype == np.float32 and not state.learns:
             raise ValueError(
@@ -402,14 +426,14 @@ class BaseMLP(
                 'y, or use dtype="float64".'
             )
         optimizer.moments, optimizer.step = state.moments, state.step
-        return state, {**progress.attributes(), "_optimizer": optimizer}
-
-    def _publish(self, fitted, resumed):
-        """Phase 5: the fitted attributes, all at once."""
-        if not resumed:
-            for name in PUBLISHED:
-                self.__dict__.pop(name, None)
-        self.__dict__.update(fitted)
+        remark = None
+        if progress.interrupted:
+            remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
+        elif not (incremental or progress.stopped):
+            told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+            remark = partial(warnings.warn, f"{told}converged yet.", ConvergenceWarning, stacklevel=2)
+        fitted, lacking = progress.attributes()
+        return state, {**fitted, "_optimizer": optimizer}, lacking, remark
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -284,7 +284,7 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         self : object
             The updated estimator.
         """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._learn(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X):
         """Predict classes.

@@ -266,7 +266,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self : object
             The updated estimator.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._learn(X, y, sample_weight, incremental=True)
 
     def predict(self, X):
         """Predict targets.

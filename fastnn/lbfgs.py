@@ -1,5 +1,6 @@
 """L-BFGS: SciPy's minimizer over the flat parameter vector, one full-batch loss and gradient per evaluation."""
 
+import functools
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from .train import FullBatch
 
 
 def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads, evaluate=None):
-    """Minimize from ``params`` on and leave the result in them. Warns as scikit-learn does if that takes too long.
+    """Minimize from ``params`` on and leave the result in them.
 
     SciPy keeps a float64 vector; the loss is evaluated in the network's dtype. ``evaluate``, if given, is called after
     each iteration and returns a dict of what it measured at ``params``.
@@ -22,6 +23,8 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     n_iter : int
     history : dict of list
         The loss and the seconds of each iteration, evaluation excluded, and what ``evaluate`` measured.
+    remark : callable
+        Warns as scikit-learn does, if this took too long.
     """
     full_batch = FullBatch(layout, plan, params, data, n_threads=n_threads)
 
@@ -46,6 +49,6 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     if tuple(int(part) for part in scipy.__version__.split(".")[:2]) < (1, 15):  # later versions print nothing
         options["iprint"] = 1 if verbose else -1
     result = minimize(objective, params.astype(np.float64), method="L-BFGS-B", jac=True, options=options, callback=note)
-    n_iter = _check_optimize_result("lbfgs", result, max_iter)
     params[...] = result.x
-    return float(result.fun), n_iter, history
+    remark = functools.partial(_check_optimize_result, "lbfgs", result, max_iter)
+    return float(result.fun), min(result.nit, max_iter), history, remark

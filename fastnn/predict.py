@@ -9,6 +9,7 @@ from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
 from .state import flat_params
 from .threads import resolve_n_jobs
+from .transaction import apart
 
 
 class PredictionMixin:
@@ -27,8 +28,7 @@ class PredictionMixin:
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
         try:
-            with np.errstate(all="ignore"):  # as in _fit
-                return self._forward(X, self.out_activation_ if out_activation is None else out_activation)
+            return apart(self._forward, X, self.out_activation_ if out_activation is None else out_activation)
         except Exception as error:
             self._blame_parameters(error)
             raise

@@ -1,7 +1,6 @@
 """How far training has come and whether it still improves: scikit-learn's rules, its counters, its attributes."""
 
 import math
-import warnings
 from contextlib import closing
 
 from .history import grown
@@ -22,87 +21,89 @@ class Progress:
         Judge epochs by the validation score (early stopping), not by the training loss.
     earlier : dict
         Attributes that an earlier call published; empty for a fresh start.
+
+    Attributes
+    ----------
+    epochs : list of tuple
+        Of each epoch: its loss, its learning rate, its seconds, and a dict of what was measured after it.
+    stopped : bool
+        Whether training ended before the last epoch that was allowed.
+    interrupted : bool
+        Whether that was by Ctrl-C.
     """
 
     def __init__(self, tol, by_score, earlier):
         self.tol, self.by_score = tol, by_score
-        self.n_iter = 0
-        self.n_seen = earlier.get("t_", 0)
-        self.losses, self.scores = [], []
-        self.learning_rates, self.seconds = [], []
-        self.measured = {}
-        self.no_improvement_count = earlier.get("_no_improvement_count", 0)
         best_loss, best_score = earlier.get("best_loss_"), earlier.get("best_validation_score_")
-        self.best_loss = math.inf if best_loss is None else best_loss
-        self.best_score = -math.inf if best_score is None else best_score
-        self.best_params = None
-        self.stopped = False
+        best_loss = math.inf if best_loss is None else best_loss
+        best_score = -math.inf if best_score is None else best_score
+        # Epochs without improvement, the best loss, the best score and its parameters: one object, replaced as one.
+        self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, None
+        self.epochs = []
+        self._n_samples = 0
+        self.stopped = self.interrupted = False
         self._earlier = earlier
 
-    def epoch_done(self, record, learning_rate, n_samples):
-        """Count an epoch over ``n_samples`` rows at this rate."""
-        self.n_iter += 1
-        self.n_seen += n_samples
-        self.losses.append(record.loss)
-        self.learning_rates.append(learning_rate)
-        self.seconds.append(record.seconds)
+    @property
+    def best_params(self):
+        """Parameters after the epoch with the best score of this call, or None."""
+        return self._judgement[3]
 
-    def note(self, measured):
-        """Keep what was measured after the last epoch, by name. Returns the validation score; None without any."""
-        for name, value in measured.items():
-            self.measured.setdefault(name, []).append(value)
-        return measured.get("val_score", math.nan if self.by_score else None)
+    def _judged_by_loss(self, loss):
+        """What is to be thought after an epoch with this loss. NaN counts as improvement, as in scikit-learn."""
+        count, best_loss, best_score, best_params = self._judgement
+        count = count + 1 if loss > best_loss - self.tol else 0
+        return count, loss if loss < best_loss else best_loss, best_score, best_params
 
-    def judge_loss(self):
-        """Compare the last training loss with the best one. NaN counts as improvement, as in scikit-learn."""
-        loss = self.losses[-1]
-        self._count(loss > self.best_loss - self.tol)
-        if loss < self.best_loss:
-            self.best_loss = loss
-
-    def judge_score(self, score, params):
-        """Compare a validation score with the best one and keep a copy of the weights of a strictly better epoch."""
-        self.scores.append(score)
-        self._count(score < self.best_score + self.tol)
-        if score > self.best_score:
-            self.best_score = score
-            self.best_params = params.copy()
-
-    def _count(self, idle):
-        self.no_improvement_count = self.no_improvement_count + 1 if idle else 0
+    def _judged_by_score(self, score, params):
+        """The same with this validation score; a copy is kept of the parameters of a strictly better epoch."""
+        count, best_loss, best_score, best_params = self._judgement
+        count = count + 1 if score < best_score + self.tol else 0
+        if score > best_score:
+            best_score, best_params = score, params.copy()
+        return count, best_loss, best_score, best_params
 
     def attributes(self):
-        """The fitted attributes that record all this. Lists of earlier calls grow in place: call this last."""
-        fitted = {"n_iter_": self.n_iter, "t_": self.n_seen, "_no_improvement_count": self.no_improvement_count}
-        if self.losses:
-            fitted["loss_"] = self.losses[-1]
-        fitted["loss_curve_"] = self._grown("loss_curve_", self.losses)
-        fitted["best_loss_"] = None if self.by_score else self.best_loss
-        fitted["validation_scores_"] = self._grown("validation_scores_", self.scores) if self.by_score else None
-        fitted["best_validation_score_"] = self.best_score if self.by_score else None
-        new = {"loss": list(self.losses), "learning_rate": self.learning_rates, "seconds": self.seconds}
-        fitted["history_"] = grown(self._earlier.get("history_"), {**new, **self.measured}, self.n_iter)
-        fitted["validation_loss_curve_"] = fitted["history_"].get("val_loss")
-        return fitted
+        """The fitted attributes that record all this, and what their lists lack: ``(list, values to append)`` each."""
+        n_iter, (count, best_loss, best_score, _) = len(self.epochs), self._judgement
+        n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
+        fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
+        losses, rates, seconds, measured = map(list, zip(*self.epochs, strict=True)) if n_iter else ([], [], [], [])
+        if losses:
+            fitted["loss_"] = losses[-1]
+        new = {"loss": [*losses], "learning_rate": rates, "seconds": seconds}
+        for name in dict.fromkeys(name for each in measured for name in each):
+            new[name] = [each.get(name, math.nan) for each in measured]
+        history, lacking = grown(self._earlier.get("history_"), new, n_iter)
+        scores = [each.get("val_score", math.nan) for each in measured] if self.by_score else None
+        fitted["loss_curve_"] = self._with_earlier("loss_curve_", losses, lacking)
+        fitted["best_loss_"] = None if self.by_score else best_loss
+        fitted["validation_scores_"] = self._with_earlier("validation_scores_", scores, lacking)
+        fitted["best_validation_score_"] = best_score if self.by_score else None
+        fitted["history_"], fitted["validation_loss_curve_"] = history, history.get("val_loss")
+        return fitted, lacking
 
-    def _grown(self, name, new):
+    def _with_earlier(self, name, new, lacking):
         values = self._earlier.get(name)
-        if values is None:
+        if new is None or values is None:
             return new
-        values.extend(new)
+        lacking.append((values, new))
         return values
 
-    def follow(self, epochs, n_samples, params, schedule, *, evaluate, n_iter_no_change, verbose):
+    def follow(self, epochs, n_samples, state, schedule, *, evaluate, n_iter_no_change, verbose):
         """Consume the training loop: the one place that sees every epoch, prints, judges, adapts the rate and stops.
+
+        Ctrl-C ends it where something has been learned. An epoch that was learned counts, judged or not.
 
         Parameters
         ----------
         epochs : generator of EpochRecord
-            Each item is an epoch over ``n_samples`` rows that has changed ``params``; closed at the end.
+            Each item is an epoch over ``n_samples`` rows that has changed ``state``; closed at the end.
+        state : State
         schedule : object
             Learning rates, see ``schedules``.
         evaluate : callable or None
-            Measures the present ``params`` and returns a dict, with "val_score" where epochs are judged by it; None
+            Measures the present parameters and returns a dict, with "val_score" where epochs are judged by it; None
             where nothing is to be measured.
         n_iter_no_change, verbose
             As in the estimators.
@@ -112,34 +113,44 @@ class Progress:
         ValueError
             When a loss is not finite and there are no better weights to return to.
         """
+        first, n_seen, epoch = state.step, self._earlier.get("t_", 0), None
+        self._n_samples = n_samples
         try:
             with closing(epochs):
                 for record in epochs:
-                    self.epoch_done(record, schedule.nominal, n_samples)
+                    loss, measured = record.loss, {}
+                    epoch = loss, schedule.nominal, record.seconds, measured
+                    n_seen += n_samples
                     if verbose:
-                        print(f"Iteration {self.n_iter}, loss = {record.loss:.8f}")
-                    score = None
-                    if evaluate is not None:
-                        score = self.note(evaluate() if record.finite else {})
+                        print(f"Iteration {len(self.epochs) + 1}, loss = {loss:.8f}")
+                    if evaluate is not None and record.finite:
+                        measured.update(evaluate())
                     if self.by_score:
-                        self.judge_score(score, params)
+                        judgement = self._judged_by_score(measured.setdefault("val_score", math.nan), state.params)
                     else:
-                        self.judge_loss()
-                    if verbose and score is not None:
-                        print(f"Validation score: {score:f}")
-                    self.stopped = not record.finite or self._no_more_progress(schedule, n_iter_no_change, verbose)
+                        judgement = self._judged_by_loss(loss)
+                    # No handler of a signal can run between the two.
+                    self._judgement = judgement
+                    self.epochs.append(epoch)
+                    if verbose and "val_score" in measured:
+                        print(f"Validation score: {measured['val_score']:f}")
+                    schedule.epoch_ends(n_seen)
+                    self.stopped = not record.finite
+                    if judgement[0] > n_iter_no_change and not self.stopped:
+                        self.stopped = self._plateau(schedule, n_iter_no_change, verbose)
                     if self.stopped:
                         break
         except KeyboardInterrupt:
-            self.stopped = True
-            warnings.warn("Training interrupted by user.", stacklevel=2)
-        if self.losses and not math.isfinite(self.losses[-1]) and self.best_params is None:
-            raise ValueError(f"{NON_FINITE} The loss was {self.losses[-1]} in epoch {self.n_iter}.")
+            if state.step == first:
+                raise
+            if epoch is not None and not (self.epochs and self.epochs[-1] is epoch):
+                self.epochs.append(epoch)
+            self.stopped = self.interrupted = True
+        if self.epochs and not math.isfinite(self.epochs[-1][0]) and self.best_params is None:
+            raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {len(self.epochs)}.")
 
-    def _no_more_progress(self, schedule, n_iter_no_change, verbose):
-        schedule.epoch_ends(self.n_seen)
-        if self.no_improvement_count <= n_iter_no_change:
-            return False
+    def _plateau(self, schedule, n_iter_no_change, verbose):
+        """Whether too many epochs without improvement end training, or just the present learning rate."""
         stop, remark = schedule.plateau()
         if verbose:
             what = "Validation score" if self.by_score else "Training loss"
@@ -147,5 +158,5 @@ class Progress:
                 f"{what} did not improve more than tol={self.tol:f} for {n_iter_no_change} consecutive epochs. {remark}"
             )
         if not stop:
-            self.no_improvement_count = 0
+            self._judgement = 0, *self._judgement[1:]
         return stop

@@ -1,23 +1,29 @@
 """How many threads, and which twin of an entry may run now.
 
 Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads
-enter parallel code, and GNU OpenMP kills a forked child of a process whose threads have run, for fastnn or for others.
-Results do not depend on the number of threads, so the serial twin can stand in at any call: in forked children and
-while another Python thread is inside a parallel call.
+enter parallel code, and GNU OpenMP ends a forked child of a process whose threads have run, for fastnn or for others,
+and every process that may not start as many as it wants.
+Results do not depend on the number of threads, so the serial twin can stand in at any call: in forked children, while
+another Python thread is inside a parallel call, and where threads cannot be had.
 """
 
 import collections
+import contextlib
 import functools
 import math
 import os
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
 import numba
+import numpy as np
 from numba import config
+from numba.np.ufunc import parallel as numba_threads
 
+from .core.exclusive import exclusively, torn, undisturbed
 from .core.jit import load_leaves
 
 # Work of a parallel call below which a second thread brings nothing, and so a third below half as much again: entering
@@ -33,13 +39,20 @@ PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch an
 DOUBTFUL_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 
-_inside = threading.Lock()
+_gate = threading.Lock()  # held while somebody looks into `_inside` and enters
+_inside = set()  # a token of the call that is inside parallel code, if there is one
 _forked = False
+_launched = False  # whether Numba's threads were seen to run
+_refused = False  # ... or could not be had
+_own = threading.local()  # ``at_hand``: how many of them this Python thread may use
+_warned = set()
 
 
 def _after_fork_in_child():
-    global _inside, _forked
-    _inside = threading.Lock()
+    global _gate, _forked
+    _gate = threading.Lock()
+    _inside.clear()
+    _forked = torn()
     try:
         numba.threading_layer()
     except ValueError:  # Numba's threads did not run in the parent: they may in the child
@@ -106,28 +119,108 @@ def runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
 
     ``sparse`` says whether the entry is one of those for sparse input; ``members`` is what else `load_leaves` loads.
     """
+    if config.DISABLE_JIT:
+        _warn_once("plain Python", "NUMBA_DISABLE_JIT is set: fastnn runs as plain Python, thousands of times slower.")
+        return functools.partial(_in_python, entry.py_func)
     load_leaves(dtype, sparse, members)
     serial = entry.twin(dtype)
-    if n_threads == 1:
+    if n_threads == 1 or not _at_hand(n_threads):
         return serial
     return functools.partial(_run, serial, entry.twin(dtype, parallel=True), n_threads)
 
 
+def _in_python(function, *args):
+    """Call what is not compiled; as in compiled code numbers overflow without a word."""
+    with np.errstate(all="ignore"):
+        return function(*args)
+
+
+def _warn_once(what, message):
+    """Give a warning that has not been given in this process."""
+    if what not in _warned:
+        _warned.add(what)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _at_hand(n_threads):
+    """Whether Numba's threads can be had, ``n_threads`` of them. Warns once if not."""
+    global _launched, _refused
+    if _forked or _refused:
+        return False
+    if getattr(_own, "at_hand", 0) >= n_threads:
+        return True
+    reason = undisturbed(_why_not, n_threads) if _launched else exclusively(_launch)
+    if reason is None:
+        _launched, _own.at_hand = True, n_threads
+        return True
+    _refused = True
+    _warn_once("one thread", f"fastnn runs on one thread, as others cannot be had: {reason}")
+    return False
+
+
+def _launch():
+    """Launch Numba's threads. Returns why that cannot be, or None."""
+    reason = _why_not(config.NUMBA_NUM_THREADS)
+    if reason is not None:
+        return reason
+    try:
+        numba.get_num_threads()
+    except Exception as error:  # NUMBA_THREADING_LAYER names a layer that is not there
+        return " ".join(str(error).split())
+    return None
+
+
+def _why_not(n_threads):
+    """Why the layer could not start its share of ``n_threads`` threads now, or None: as many of Python's are started.
+
+    (That takes 50 us each.) GNU OpenMP ends the process where it cannot, and workqueue waits for ever. Others than GNU
+    OpenMP, which has threads of its own for each of Python's, start none once they are launched.
+    """
+    if _launched and numba.threading_layer() != "omp":
+        return None
+    over, started = threading.Event(), []
+    try:
+        for _ in range(n_threads - 1):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        return str(error)
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
+    return None
+
+
 def _run(serial, parallel, n_threads, *args):
     """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
-    if _forked or not _inside.acquire(blocking=False):
-        return serial(*args)
+    token = object()
+    # A signal's handler may raise after any call. Whatever has been done by then, what follows `finally` undoes it, and
+    # before it has, no handler is called: that happens after calls, and where functions of Python's begin.
     try:
+        if _forked or not _enter(token):
+            return serial(*args)
         before = numba.get_num_threads()
         if before == n_threads:
             return parallel(*args)
-        numba.set_num_threads(n_threads)
+        # Of C, and without Python around it, in which a handler could raise before the threads are set.
+        set_num_threads = getattr(numba_threads, "_set_num_threads", numba.set_num_threads)
         try:
+            set_num_threads(n_threads)
             return parallel(*args)
         finally:
-            numba.set_num_threads(before)
+            set_num_threads(before)
     finally:
-        _inside.release()
+        _inside.discard(token)
+
+
+def _enter(token):
+    """Enter parallel code unless somebody is inside. Whoever calls this discards the token from `_inside` later."""
+    with _gate:
+        if not _inside:
+            _inside.add(token)
+    return token in _inside
 
 
 class Faster:
@@ -177,28 +270,33 @@ def share(make_worker, items, n_threads):
     For work that releases the interpreter's lock. This thread is one of them, and the only one while another Python
     thread is inside a parallel call. After an error no further item is begun; the error is raised.
     """
-    waiting = collections.deque(items)
+    waiting, end = collections.deque(items), object()
+    waiting.extend([end] * n_threads)
 
     def walk():
         work = make_worker()
-        while True:
-            try:
-                item = waiting.popleft()
-            except IndexError:  # none is left
-                return
+        while (item := waiting.popleft()) is not end:
             work(item)
 
-    if n_threads == 1 or not _inside.acquire(blocking=False):
-        walk()
-        return
+    def begin(pool, others):
+        with contextlib.suppress(RuntimeError):  # no more threads can be started: those that run do all
+            for _ in range(n_threads - 1):
+                others.append(pool.submit(walk))
+
+    token = object()
     try:
+        if n_threads == 1 or not _enter(token):
+            walk()
+            return
+        others = []
         with ThreadPoolExecutor(n_threads - 1) as pool:
             try:
-                others = [pool.submit(walk) for _ in range(n_threads - 1)]
+                undisturbed(begin, pool, others)  # Python takes a handler's exception there for a failure of its own
                 walk()
-            finally:
+            except BaseException:
                 waiting.clear()
+                raise
         for other in others:
             other.result()
     finally:
-        _inside.release()
+        _inside.discard(token)

@@ -159,21 +159,23 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     # The order of rows within one batch is rounding: a generator that is ours alone need not draw it (3 us of 10).
     shuffle = shuffle and not (private_rng and n_batches == 1)
     quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
+    progress = memoryview(buffers.progress)
     for _, order in zip(range(max_epochs), orders(rows, rng if shuffle else None, quick), strict=False):
         start = time.perf_counter()
-        rates = schedule.rates(state.step, n_batches)
-        done = steps = 0
+        rates, first = schedule.rates(state.step, n_batches), state.step
+        done = 0
         while done < n_batches:
             n = min(per_trial if doubtful and run.tries else per_call, n_batches - done)
             some = (order, rates, losses)
             if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
-                some = (order[done * batch : (done + n) * batch], rates[steps:], losses[done : done + n])
+                some = (order[done * batch : (done + n) * batch], rates[state.step - first :], losses[done : done + n])
             call = (packed, state.params, *source.arrays, *some, *own)
-            made = run(n, *call) if doubtful else run(*call)
+            progress[STEPS] = 0
+            try:
+                made = run(n, *call) if doubtful else run(*call)
+            finally:  # Ctrl-C raises after the call, or before: what counts are the steps that the weights have made
+                state.step += progress[STEPS]
             done += made
-            stepped = buffers.progress.item(STEPS)
-            steps += stepped
-            state.step += stepped
             if shares is not None:
                 shares.follow(time.perf_counter())
             if made < n:
@@ -181,7 +183,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         finite = done == n_batches
         mean = finite and n_batches > 1
         loss = mean_of_batches(losses, batch, len(rows)) if mean else losses.item(min(done, n_batches - 1))
-        yield EpochRecord(loss, steps, finite, time.perf_counter() - start)
+        yield EpochRecord(loss, state.step - first, finite, time.perf_counter() - start)
         if not finite:
             return
 

@@ -276,9 +276,11 @@ def test_history_grows_and_marks_what_was_not_measured():
 
 
 def test_grown_pads_both_ways():
-    history = grown({"a": [1], "b": [2]}, {"a": [3, 4], "c": [5]}, 2)
+    history, lacking = grown(earlier := {"a": [1], "b": [2]}, {"a": [3, 4], "c": [5]}, 2)
+    assert history["a"] is earlier["a"] and earlier == {"a": [1], "b": [2]}
+    [values.extend(more) for values, more in lacking]
+    assert grown(None, {"a": []}, 0) == ({"a": []}, [])
     np.testing.assert_equal(history, {"a": [1, 3, 4], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]})
-    assert grown(None, {"a": []}, 0) == {"a": []}
 
 
 def test_partial_fit_records_metrics():

@@ -28,7 +28,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history overrides csr
+    threads history overrides csr transaction
     core
     core.sparse_epoch
     core.epoch
@@ -47,6 +47,7 @@ ROAD = """
     core.jit core.arguments
     core.host
     core.cache core.ingredients
+    core.exclusive
     core.records
 """
 RANK = {

@@ -267,3 +267,34 @@ def test_renamed_labels_that_are_not_sorted_are_learned_as_they_stand():
     with pytest.raises(ValueError, match="y holds labels that are none of the classes"):
         model.partial_fit(X, model.classes_[LABELS])
     np.testing.assert_array_equal(model.coefs_[0], before)
+
+
+# ---- references that someone keeps ----------------------------------------------------------------------------------
+GOING_ON = {
+    "partial_fit": lambda m, y: m.partial_fit(X, y),
+    "fit": lambda m, y: m.fit(X, y),
+    "warm start": lambda m, y: m.set_params(warm_start=True).fit(X, y),
+    "warm start, lbfgs": lambda m, y: m.set_params(warm_start=True, solver="lbfgs", max_iter=3).fit(X, y),
+    "partial_fit, arrays of another type": lambda m, y: exchanged(m).partial_fit(X, y),
+}
+
+
+def exchanged(model):
+    model.coefs_[0] = model.coefs_[0].astype(np.float16)
+    return model
+
+
+@pytest.mark.parametrize("way", GOING_ON)
+def test_a_list_and_an_array_that_someone_keeps_behave_as_in_scikit_learn(way):
+    found = []
+    for kind in (MLPClassifier, neural_network.MLPClassifier):
+        model = kind(**SIZES, max_iter=3, random_state=0).fit(X, LABELS)
+        lists, arrays = (model.coefs_, model.intercepts_), (*model.coefs_[1:], *model.intercepts_)
+        before = [array.copy() for array in arrays]
+        GOING_ON[way](model, LABELS)
+        goes_on = [kept is now for kept, now in zip(lists, (model.coefs_, model.intercepts_), strict=True)]
+        moved = [not np.array_equal(array, old) for array, old in zip(arrays, before, strict=True)]
+        found.append((goes_on, moved))
+        if moved[0]:
+            assert all(array is now for array, now in zip(arrays, (*model.coefs_[1:], *model.intercepts_), strict=True))
+    assert found[0] == found[1]

@@ -1,11 +1,8 @@
 """Threads and processes: what n_jobs means, and that fits stay right and alive wherever other libraries put them."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
-from importlib.util import find_spec
 
 import joblib
 import numba
@@ -14,6 +11,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from fastnn import MLPClassifier, MLPRegressor, threads
+from parallel_runs import LAYERS, require, run
 
 RNG = np.random.RandomState(0)
 X = RNG.standard_normal((90, 6)).astype(np.float32)
@@ -54,51 +52,6 @@ def test_every_thread_has_its_share_of_work(work, limit, expected):
 
 
 # ---- parallel work in processes of its own --------------------------------------------------------------------------
-PRELUDE = """
-import os, sys, threading, warnings
-import numpy as np, numba, scipy.sparse as sp
-from fastnn import MLPClassifier, MLPRegressor, infer, threads
-
-warnings.simplefilter("ignore")
-threads.CROSSOVER_FLOPS = 1  # everything is worth a second thread
-infer.AT_ONCE_BYTES, infer.CONVERTED_BYTES = 0, 1  # ... and is converted by several
-X = np.random.RandomState(0).standard_normal((400, 64)).astype(np.float32)
-CSR = sp.csr_array(np.where(X > 1, X, 0))
-Y = np.argmax(X[:, :3], axis=1)
-
-
-def fitted(seed, n_jobs):
-    x = CSR if seed % 3 == 2 else X
-    model = MLPClassifier((64,), max_iter=4, random_state=seed, n_jobs=n_jobs).fit(x, Y)
-    return [*model.coefs_, *model.intercepts_, model.predict_proba(x), model.predict_proba(x.astype(np.float64))]
-
-
-def same(found, expected):
-    assert all(map(np.array_equal, found, expected)), "another number of threads gives another result"
-"""
-
-
-def run(code, **environment):
-    """Run code in a process with two Numba threads, whatever the machine has, and return what it prints."""
-    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", **environment}
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, f"exit status {done.returncode}:\n{done.stdout}{done.stderr}"
-    return done.stdout.split()
-
-
-def require(layer):
-    if layer == "tbb":
-        probe = "import numba.np.ufunc.tbbpool"
-        if subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60).returncode:
-            pytest.skip("TBB's library is not on this machine")
-    elif find_spec(f"numba.np.ufunc.{layer}pool" if layer == "omp" else "numba.np.ufunc.workqueue") is None:
-        pytest.skip(f"this Numba has no {layer} layer")
-
-
-LAYERS = ["omp", "workqueue", "tbb"]
-
 AT_ONCE = """
 expected = [fitted(seed, 1) for seed in range(6)]
 start, failures = threading.Barrier(6), []
@@ -151,63 +104,6 @@ def test_several_python_threads_compile_at_once(tmp_path):
     assert run(AT_FIRST, NUMBA_THREADING_LAYER="workqueue", NUMBA_CACHE_DIR=str(tmp_path)) == ["workqueue"]
 
 
-FORKED = """
-import multiprocessing
-
-
-def child(seed):
-    same(fitted(seed, 2), expected[seed])
-    return seed
-
-
-expected = [fitted(seed, 1) for seed in range(3)]
-same(fitted(0, 2), expected[0])
-print(numba.threading_layer(), flush=True)
-pid = os.fork()
-if not pid:
-    try:
-        child(1)
-        grandchild = os.fork()
-        if not grandchild:
-            os._exit(child(2))
-        assert os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 2
-    except BaseException as error:
-        print(repr(error), flush=True)
-        os._exit(1)
-    os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-with multiprocessing.get_context("fork").Pool(2) as pool:
-    assert pool.map(child, range(3)) == [0, 1, 2]
-same(fitted(2, 2), expected[2])  # the parent goes on in parallel
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("layer", LAYERS)
-def test_forked_children_fit_and_predict(layer):
-    require(layer)
-    assert run(FORKED, NUMBA_THREADING_LAYER=layer) == [layer]
-
-
-FOREIGN = """
-numba.set_num_threads(2)  # launches Numba's threads, as other libraries' parallel code does
-expected = fitted(0, 1)
-pid = os.fork()
-if not pid:
-    same(fitted(0, 2), expected)
-    os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child died"
-print("done")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.parametrize("layer", LAYERS)
-def test_fork_after_other_parallel_code(layer):
-    require(layer)
-    assert run(FOREIGN, NUMBA_THREADING_LAYER=layer) == ["done"]
-
-
 LIMITED = """
 expected = fitted(0, 1)
 for n_jobs in (None, 1, 2, -1, -2):
@@ -234,7 +130,7 @@ for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), X[:, 0]), (d
         assert "Solver produced non-finite" in str(error)
     else:
         raise AssertionError(f"{parameters} should diverge")
-    assert numba.get_num_threads() == 1 and not threads._inside.locked()
+    assert numba.get_num_threads() == 1 and not threads._inside
 
 
 def out_of_memory():
@@ -244,7 +140,7 @@ def out_of_memory():
 try:
     threads._run(print, out_of_memory, 2)
 except MemoryError:
-    assert numba.get_num_threads() == 1 and not threads._inside.locked()
+    assert numba.get_num_threads() == 1 and not threads._inside
     print("done")
 """
 
@@ -298,7 +194,7 @@ def test_shared_work_is_done_once_each(n_threads):
     threads.share(make, range(100), n_threads)
     assert sorted(done) == list(range(100))
     assert len(workers) == n_threads
-    assert not threads._inside.locked()
+    assert not threads._inside
 
 
 @pytest.mark.parametrize("main", [True, False])
@@ -314,7 +210,23 @@ def test_shared_work_raises_an_error_of_any_thread(main):
     with pytest.raises(KeyError):
         threads.share(lambda: work, range(300), 2)
     assert len(done) < 300
-    assert not threads._inside.locked()
+    assert not threads._inside
+
+
+@pytest.mark.parametrize("n_started", [0, 1])
+def test_shared_work_is_done_by_the_threads_that_start(n_started, monkeypatch):
+    real, started, done = threads.ThreadPoolExecutor.submit, [], []
+
+    def submit(pool, work):
+        if len(started) == n_started:
+            raise RuntimeError("can't start new thread")
+        started.append(None)
+        return real(pool, work)
+
+    monkeypatch.setattr(threads.ThreadPoolExecutor, "submit", submit)
+    threads.share(lambda: done.append, range(100), 4)
+    assert sorted(done) == list(range(100))
+    assert not threads._inside
 
 
 def test_shared_work_stays_on_this_thread_inside_parallel_work():
@@ -324,8 +236,12 @@ def test_shared_work_stays_on_this_thread_inside_parallel_work():
         workers.append(threading.get_ident())
         return lambda item: None
 
-    with threads._inside:
+    token = object()
+    assert threads._enter(token)
+    try:
         threads.share(make, range(10), 4)
+    finally:
+        threads._inside.discard(token)
     assert workers == [threading.get_ident()]
 
 

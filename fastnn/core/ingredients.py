@@ -18,6 +18,9 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_machinery import PassManager
 
+from .exclusive import require_room
+
+COMPILING_BYTES = 64 << 20  # address space wanted before a function is compiled
 # What they are for: `with` blocks, closures, branches on None and on types, raise, array expressions, `literally`,
 # `literal_unroll`, functions inlined before they are typed, generators, and when a variable is used for the last time,
 # which matters where references are counted.
@@ -161,6 +164,7 @@ class EntryCompiler(Compiler):
     library = MachineCode
 
     def define_pipelines(self):
+        require_room(COMPILING_BYTES)
         self.state.library = self.library(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return super().define_pipelines()
 

@@ -12,13 +12,8 @@ In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they 
 Leaves and entries are cached on disk, under names that carry a fingerprint: see `cache`.
 """
 
-import contextlib
 import functools
-import gc
 import inspect
-import os
-import signal
-import threading
 import types as python_types
 
 import llvmlite.binding
@@ -29,6 +24,7 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from .cache import MachineCodeCache, fingerprint
+from .exclusive import exclusively, one_by_one
 from .ingredients import EntryCompiler, KernelCompiler, LeafCompiler
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
@@ -47,52 +43,6 @@ kernel = njit(**KERNEL_OPTIONS)
 # ------------------------------------------------------------------------------------------------- compilation
 
 
-@contextlib.contextmanager
-def _ctrl_c_later():
-    """Keep Ctrl-C back until the block ends: an exception inside Numba may leave its tables half filled for good.
-
-    (Seen: "Unknown attribute 'dtype' of type array" in every later compilation.) LLVM's callbacks would lose it.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    pressed = []
-    signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if pressed:
-            handler(*pressed[0])
-
-
-SELDOM = (50_000, 50, 100)  # gc.set_threshold; Python's own are (700, 10, 10) or (2000, 10, 10)
-_collections = {"blocks": 0, "before": None}
-_counting = threading.Lock()
-
-
-@contextlib.contextmanager
-def _collecting_seldom():
-    """Let Python look for garbage seldom until the block ends: compiling makes millions of objects, and most stay.
-
-    (Looking took 1.4 of the 11 s of the first fit of 784-100-10, Zen 4; it takes .6 so, with 10 MB more.)
-    """
-    with _counting:
-        if _collections["blocks"] == 0:
-            _collections["before"] = gc.get_threshold()
-            if _collections["before"][0]:  # 0: whoever set it wants none at all
-                gc.set_threshold(*map(max, SELDOM, _collections["before"]))
-        _collections["blocks"] += 1
-    try:
-        yield
-    finally:
-        with _counting:
-            _collections["blocks"] -= 1
-            if _collections["blocks"] == 0:
-                gc.set_threshold(*_collections["before"])
-
-
 def _cached(source, suffix, **options):
     """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
     twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
@@ -101,7 +51,7 @@ def _cached(source, suffix, **options):
     dispatcher = njit(**options)(twin)
     if not config.DISABLE_JIT:
         dispatcher._cache = MachineCodeCache(twin)
-        dispatcher.compile = _ctrl_c_later()(_collecting_seldom()(dispatcher.compile))
+        dispatcher.compile = functools.partial(exclusively, dispatcher.compile)
         # It would look through all installed packages for such as extend Numba: 2 of the 33 ms of a first fit (Zen 5).
         dispatcher._compilation_chain_init_hook = lambda: None
     return dispatcher
@@ -113,19 +63,6 @@ def _cached(source, suffix, **options):
 _leaves = {"dense": [], "predict": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
 families = []  # all that have been made
-_loading = threading.Lock()  # two Python threads must not make two leaves for one symbol
-
-
-def _renew_locks():
-    global _counting, _loading
-    _counting, _loading = threading.Lock(), threading.Lock()
-    if _collections["blocks"]:
-        _collections["blocks"] = 0
-        gc.set_threshold(*_collections["before"])
-
-
-if hasattr(os, "register_at_fork"):  # the thread that held the lock does not exist in a forked child
-    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def compiled_for(function, arguments, real):
@@ -204,18 +141,16 @@ def load_leaves(dtype, sparse=False, members=frozenset()):
     (`family`, id of its member), and of names of groups.
     """
     real = numba.from_dtype(np.dtype(dtype))
-    if (sparse, members, real) in _loaded:
+    if (sparse, members, real) in _loaded or config.DISABLE_JIT:
         return
     groups = [need for need in members if isinstance(need, str)]
-    with _loading, _collecting_seldom():
-        for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
-            if (group, real) not in _loaded:
-                for load in _leaves[group]:
-                    load(real)
-                _loaded.add((group, real))
-        for family, member in members.difference(groups):
-            family.load_member(member, real)
-        _loaded.add((sparse, members, real))
+    steps = []
+    for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
+        if (group, real) not in _loaded:
+            steps += [functools.partial(load, real) for load in _leaves[group]]
+            steps.append(functools.partial(_loaded.add, (group, real)))
+    steps += [functools.partial(family.load_member, member, real) for family, member in members.difference(groups)]
+    one_by_one([*steps, functools.partial(_loaded.add, (sparse, members, real))])
 
 
 def all_members():
@@ -264,7 +199,8 @@ class Entry:
         if key not in self.twins:
             suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
             options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
-            self.twins[key] = _cached(self.py_func, suffix, pipeline_class=EntryCompiler, **options)
+            make = functools.partial(_cached, self.py_func, suffix, pipeline_class=EntryCompiler, **options)
+            self.twins[key] = exclusively(make)
         self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]
 

@@ -354,7 +354,8 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
     plus the k-th int64 at address ``offsets``: one line for each step of k, so memory works while the tile computes. A
     full tile that has no columns by table asks for the lines at ``line``, ``line + offsets``, ``line + 2 offsets``, ...
 
-    Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code.
+    Writes: c. Reads: c0, a, b (flat arrays of one dtype), at. This body is the slow, obvious twin of the emitted code;
+    it neither reads nor writes what lies behind the end of an array.
     """
     rows, halves = tile_size(kind)
     width = halves * UNIT_BYTES // 2 // c.itemsize
@@ -365,12 +366,15 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
         k_at = at[i_at : i_at + n_k] // a.itemsize
     sums = np.zeros((rows, width), c.dtype)
     for r in range(rows if ldc0 >= 0 else 0):
-        sums[r] = c0[ic0 + r * ldc0 : ic0 + r * ldc0 + width]
+        elements = c0[ic0 + r * ldc0 : ic0 + r * ldc0 + width]
+        sums[r, : elements.size] = elements
     for k in range(n_k):
         column = np.array([a[ia + row_at[r] + k_at[k]] for r in range(rows)])
-        sums += column[:, None] * b[ib + k * b_k : ib + k * b_k + width]
+        elements = b[ib + k * b_k : ib + k * b_k + width]
+        sums[:, : elements.size] += column[:, None] * elements
     for r in range(rows):
-        c[ic + r * ldc : ic + r * ldc + width] = sums[r]
+        elements = c[ic + r * ldc : ic + r * ldc + width]
+        elements[:] = sums[r, : elements.size]
 
 
 @type_callable(tile)

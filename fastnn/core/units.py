@@ -12,7 +12,7 @@ whole units long, and what is made of a unit stays in a register however many re
     positive(a)                  a where it is not below zero, else zero; floats or units
     larger(a, b)                 a where b is below it, else b; floats or units
 
-Outside of compiled code a unit is an array.
+Outside of compiled code a unit is an array; what lies behind the end of an array is read as zero, and not written.
 """
 
 import inspect
@@ -55,12 +55,16 @@ class UnitModel(models.PrimitiveModel):
 
 def load_unit(array, i):
     """The unit that starts at array[i]. Reads: array."""
-    return array[i : i + UNIT_BYTES // array.itemsize].copy()
+    unit = np.zeros(UNIT_BYTES // array.itemsize, array.dtype)
+    elements = array[i : i + unit.size]
+    unit[: elements.size] = elements
+    return unit
 
 
 def store_unit(array, i, unit):
     """The unit becomes array[i : i + lanes]. Writes: array."""
-    array[i : i + unit.size] = unit
+    elements = array[i : i + unit.size]
+    elements[:] = unit[: elements.size]
 
 
 def spread(value):

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from fastnn.core.jit import SELDOM, _collecting_seldom
+from fastnn.core.exclusive import SELDOM, collecting_seldom
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def thresholds():
 @pytest.mark.parametrize("own", [(700, 10, 10), (2000, 10, 0), (10**6, 7, 500)], ids=str)
 def test_garbage_is_looked_for_seldom_until_the_last_block_ends(own, thresholds):
     thresholds(*own)
-    with _collecting_seldom():
+    with collecting_seldom():
         inside = gc.get_threshold()
         assert all(now >= least for now, least in zip(inside[:2], SELDOM[:2], strict=True)) and inside[0] >= own[0]
-        with pytest.raises(KeyError), _collecting_seldom():
+        with pytest.raises(KeyError), collecting_seldom():
             assert gc.get_threshold() == inside
             raise KeyError
         assert gc.get_threshold() == inside
@@ -29,6 +29,6 @@ def test_garbage_is_looked_for_seldom_until_the_last_block_ends(own, thresholds)
 
 def test_who_wants_no_collections_gets_none(thresholds):
     thresholds(0, 10, 10)
-    with _collecting_seldom():
+    with collecting_seldom():
         assert gc.get_threshold()[0] == 0
     assert gc.get_threshold()[0] == 0

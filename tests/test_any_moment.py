@@ -1,0 +1,296 @@
+"""Exceptions out of signal handlers, at any moment: they arrive, and the estimator is wholly before or wholly after.
+
+Python calls a handler where a function begins and where a call of a function of C has ended, which is also where it
+tells a profiler. So a profiler that raises stands for a handler here, at the very moment that a test asks for.
+"""
+
+import gc
+import inspect
+import pickle
+import random
+import signal
+import sys
+import time
+import warnings
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import sklearn
+
+from fastnn import MLPClassifier, MLPRegressor, threads, train
+from fastnn.core import exclusive
+from fastnn.transaction import publish
+
+RNG = np.random.RandomState(3)
+X = RNG.standard_normal((60, 5)).astype(np.float32)
+DOUBLE = X.astype(np.float64)
+CSR = sp.csr_array(np.where(X > 0, X, 0))
+CLASSES, VALUES = np.argmax(X[:, :3], axis=1), X[:, 0] - X[:, 1]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:lbfgs failed to converge"),
+]
+
+
+class Alarm(BaseException):
+    """What a handler raises."""
+
+
+def made(kind, **parameters):
+    return kind(hidden_layer_sizes=(4,), **{"max_iter": 4, "random_state": 0, "n_jobs": 1, **parameters})
+
+
+def classifier(**parameters):
+    return made(MLPClassifier, **parameters)
+
+
+def regressor(**parameters):
+    return made(MLPRegressor, **parameters)
+
+
+# An estimator, and what is called.
+WAYS = {
+    "first fit": (classifier, lambda model: model.fit(X, CLASSES)),
+    "another fit": (lambda: classifier().fit(DOUBLE, X[:, 0] > 0), lambda model: model.fit(X, CLASSES)),
+    "converted": (regressor, lambda model: model.fit(DOUBLE, VALUES)),
+    "sparse": (lambda: classifier().fit(CSR, CLASSES), lambda model: model.fit(CSR, CLASSES)),
+    "warm": (lambda: classifier(warm_start=True).fit(X, CLASSES), lambda model: model.fit(X, CLASSES)),
+    "early stopping": (lambda: regressor(early_stopping=True), lambda model: model.fit(X, VALUES)),
+    "metrics": (lambda: regressor(metrics=["r2"]).fit(X, VALUES), lambda model: model.partial_fit(X, VALUES)),
+    "lbfgs": (lambda: classifier(solver="lbfgs", max_iter=3).fit(X, CLASSES), lambda model: model.fit(X, CLASSES)),
+    "first partial_fit": (classifier, lambda model: model.partial_fit(X, CLASSES, classes=[0, 1, 2])),
+    "partial_fit": (lambda: classifier().fit(X, CLASSES), lambda model: model.partial_fit(X, CLASSES)),
+    "partial_fit, sgd": (lambda: regressor(solver="sgd").fit(X, VALUES), lambda model: model.partial_fit(X, VALUES)),
+    "predict": (lambda: classifier().fit(X, CLASSES), lambda model: model.predict_proba(DOUBLE)),
+}
+
+
+def state(model):
+    """All that an estimator holds, but times."""
+    found = {}
+    for name, value in vars(model).items():
+        if name in ("coefs_", "intercepts_"):
+            value = [array.tobytes() for array in value]
+        elif name == "history_":
+            value = {
+                each: len(values) if each == "seconds" else list(map(repr, values)) for each, values in value.items()
+            }
+        elif name == "_optimizer":
+            value = {each: repr(part) for each, part in value.to_dict().items()}
+        elif name == "_label_binarizer":
+            value = repr(vars(value))
+        found[name] = repr(value)
+    return found
+
+
+def surroundings():
+    return gc.get_threshold(), numba.get_num_threads(), np.geterr()
+
+
+def nothing_is_taken():
+    locks = exclusive._alone, exclusive._queue, threads._gate
+    return not (threads._inside or exclusive._holder or any(lock.locked() for lock in locks))
+
+
+def moments(call, at=None):
+    """Call a function, with an exception at one of the moments at which handlers run. Returns how many passed."""
+    passed = 0
+
+    def watch(frame, event, argument):
+        nonlocal passed
+        postponed = exclusive._postponed is not None and exclusive._postponed.active
+        closed = event == "call" and frame.f_code.co_flags & inspect.CO_GENERATOR  # perhaps, where no handler runs
+        if event in ("call", "c_return") and not postponed and not closed:
+            passed += 1
+            if passed == at:
+                raise Alarm
+
+    # scikit-learn's configuration and Python's filters are put back by blocks in Python, which may be kept from it.
+    with sklearn.config_context(), warnings.catch_warnings():
+        sys.setprofile(watch)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+    return passed
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_exception_at_any_moment_changes_all_or_nothing(way):
+    make, call = WAYS[way]
+    pickled = pickle.dumps(make())
+    model = pickle.loads(pickled)
+    before = state(model)
+    call(model)
+    after, around = state(model), surroundings()
+    found, rnd = set(), random.Random(way)
+    for _ in range(2):  # some things are remembered
+        model = pickle.loads(pickled)
+        total = moments(lambda model=model: call(model))
+    for at in [*rnd.sample(range(1, total - 40), 40), *range(total - 40, total)]:
+        model = pickle.loads(pickled)
+        with pytest.raises(Alarm):
+            moments(lambda model=model: call(model), at)
+        now = state(model)
+        assert now in (before, after), f"moment {at} of {total}"
+        assert nothing_is_taken()
+        assert surroundings() == around
+        found.add(now == before)
+    assert found == {True} if before == after else {True, False}
+    call(model := pickle.loads(pickled))
+    assert state(model) == after
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+@pytest.mark.parametrize("error", [TimeoutError, Alarm, SystemExit])
+@pytest.mark.parametrize("way", ["first fit", "partial_fit", "predict"])
+def test_what_a_signals_handler_raises_arrives(way, error):
+    make, call = WAYS[way]
+    model = make()
+    pickled = pickle.dumps(model)
+    before = state(model)
+    start = time.perf_counter()
+    call(model)
+    after, seconds = state(model), time.perf_counter() - start
+    rnd, handled = random.Random(f"{way} {error}"), []
+
+    def handler(number, frame):
+        handled.append(number)
+        raise error("late")
+
+    earlier = signal.signal(signal.SIGALRM, handler)
+    try:
+        for n in range(1, 41):
+            model = pickle.loads(pickled)
+            with pytest.raises(error, match="late"):
+                signal.setitimer(signal.ITIMER_REAL, max(1e-6, rnd.uniform(0, seconds)))
+                call(model)
+                while True:  # it came too late for the call
+                    pass
+            assert len(handled) == n
+            assert state(model) in (before, after)
+            assert nothing_is_taken()
+            assert signal.getsignal(signal.SIGALRM) is handler
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+def test_lists_of_earlier_calls_go_on_and_dictionaries_stay():
+    model = regressor().fit(X, VALUES)
+    own, curve, history = vars(model), model.loss_curve_, model.history_["loss"]
+    model.partial_fit(X, VALUES)
+    assert vars(model) is own
+    assert model.loss_curve_ is curve and model.history_["loss"] is history
+    assert len(curve) == len(history) == 5
+    model.fit(X, VALUES)
+    assert vars(model) is own
+    assert model.loss_curve_ is not curve and len(curve) == 5
+
+
+class Full(list):
+    """A list that there is no memory for any more of."""
+
+    def extend(self, values):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("second", [Full, list])
+def test_what_finds_no_memory_is_published_not_at_all(second, monkeypatch):
+    own, first, second = {"a": 1, "b": 2}, [1], second([2])
+    fails = type(second) is Full
+    lacking = [(first, [3, 4]), (second, [5])]
+    if fails:
+        with pytest.raises(MemoryError):
+            publish(own, {"b": 3, "c": 4}, lacking)
+        assert (own, first, second) == ({"a": 1, "b": 2}, [1], [2])
+    else:
+        publish(own, {"b": 3, "c": 4}, lacking)
+        assert (own, first, second) == ({"b": 3, "c": 4}, [1, 3, 4], [2, 5])
+
+
+# ---- Ctrl-C, which ends training and keeps what it has learned -------------------------------------------------------
+def pressed(monkeypatch, n_calls, *, before=False):
+    """Let Ctrl-C be pressed during the n-th compiled call of a training loop."""
+    real, calls = train.runner, []
+
+    def runner(*args, **options):
+        run = real(*args, **options)
+
+        def call(*given):
+            calls.append(None)
+            if before and len(calls) == n_calls:
+                raise KeyboardInterrupt
+            made = run(*given)
+            if len(calls) == n_calls:
+                raise KeyboardInterrupt
+            return made
+
+        return call
+
+    monkeypatch.setattr(train, "runner", runner)
+
+
+@pytest.mark.parametrize("way", ["first fit", "another fit", "warm", "early stopping", "partial_fit"])
+def test_ctrl_c_before_the_first_step_is_an_exception(way, monkeypatch):
+    make, call = WAYS[way]
+    model = make()
+    before = state(model)
+    pressed(monkeypatch, 1, before=True)
+    with pytest.raises(KeyboardInterrupt):
+        call(model)
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_steps_of_an_interrupted_call_count(solver, monkeypatch):
+    """Ctrl-C that arrives while a compiled call runs is an exception after it: weights and optimizer go together."""
+    monkeypatch.setattr(train, "CALL_FLOPS", 1)  # one batch a call
+    options = {"solver": solver, "batch_size": 10, "shuffle": False}
+    expected = regressor(**options, max_iter=1).fit(X, VALUES).partial_fit(X[:20], VALUES[:20])
+    pressed(monkeypatch, 8)
+    with pytest.warns(UserWarning, match=r"^Training interrupted by user\.$"):
+        model = regressor(**options).fit(X, VALUES)
+    assert (model.n_iter_, model.t_, len(model.loss_curve_), len(model.history_["loss"])) == (1, 60, 1, 1)
+    assert model._optimizer.step == expected._optimizer.step == 8
+    for found, right in zip(model.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+# ---- warnings that are errors ----------------------------------------------------------------------------------------
+LATE = {
+    "max_iter": (regressor, "Maximum iterations"),
+    "lbfgs": (lambda: regressor(solver="lbfgs", max_iter=2), "lbfgs failed to converge"),
+    "Ctrl-C": (regressor, "Training interrupted by user"),
+}
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("case", LATE)
+def test_a_warning_after_training_made_an_error_leaves_a_fitted_model(case, fitted, monkeypatch):
+    make, message = LATE[case]
+    model = make()
+    if fitted:
+        model.fit(-X, VALUES)
+    if case == "Ctrl-C":
+        pressed(monkeypatch, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Warning, match=message):
+            model.fit(X, VALUES)
+    monkeypatch.undo()
+    expected = make().set_params(max_iter=3 if case == "Ctrl-C" else make().max_iter).fit(X, VALUES)
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+
+
+def test_a_warning_before_training_made_an_error_changes_nothing():
+    model = regressor().fit(X, VALUES).set_params(batch_size=1000)
+    before = state(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="batch_size"):
+            model.fit(-X, VALUES)
+    assert state(model) == before
