@@ -67,7 +67,8 @@ def is_stochastic(estimator):
 
 def _check_finite(params):
     if not np.isfinite(params).all():
-        raise ValueError(NON_FINITE)
+        wider = ' They exceed float32: scale X and y, or use dtype="float64".' if params.dtype == np.float32 else ""
+        raise ValueError(NON_FINITE + wider)
 
 
 class BaseMLP(

@@ -364,6 +364,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
                 logs = log_probabilities(outputs, self._binarizer(), self.out_activation_, one_versus_rest)
             else:
                 logs = np.log(self._probabilities(outputs, self.out_activation_))
+        if dtype == np.float32:
+            logs[logs > -(2.0**-25)] = 0  # probabilities that are 1 in this type
         return logs.astype(dtype, copy=False)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ class Rate:
 
 
 def test_prediction_refuses_rows_of_another_length():
-    layout = infer.network((5, 4, 3), "relu", "softmax", "log_loss", np.dtype(np.float32))
+    layout = infer.network((5, 4, 3), "relu", "softmax", np.dtype(np.float32))
     params = np.zeros(5 * 4 + 4 + 4 * 3 + 3 + 64, np.float32)[:-64]
     for X in (np.ones((4, 6), np.float32), sp.csr_matrix(np.ones((4, 6), np.float32))):
         with pytest.raises(ValueError, match="X has 6 features, but the network takes 5"):

@@ -156,9 +156,11 @@ def test_float32_is_not_copied():
 @pytest.mark.parametrize("dtype", ["float32", "float64", np.float32, np.float64, np.dtype("float64")])
 @pytest.mark.parametrize("given", [np.float32, np.float64])
 def test_dtype_rules_weights_and_outputs(kind, dtype, given):
-    fitted = quick(kind, dtype=dtype).fit(X.astype(given), target_of(kind))
-    output = fitted.predict_proba(X) if kind is MLPClassifier else fitted.predict(X.astype(given))
-    assert {output.dtype, *(array.dtype for array in fitted.coefs_ + fitted.intercepts_)} == {np.dtype(dtype)}
+    x = X.astype(given)
+    fitted = quick(kind, dtype=dtype).fit(x, target_of(kind))
+    output = fitted.predict_proba(x) if kind is MLPClassifier else fitted.predict(x)
+    assert output.dtype == given
+    assert {array.dtype for array in fitted.coefs_ + fitted.intercepts_} == {np.dtype(dtype)}
 
 
 LABELS = {

@@ -83,11 +83,11 @@ def test_training_is_the_reference(name, solver, weighted):
         expected = {(2, 1): np.c_[1 - outputs, outputs]}.get((outputs.ndim, outputs.shape[1]), outputs)
         if out == "logistic" and y.ndim == 1:
             expected = expected / expected.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-10)
+        np.testing.assert_allclose(model.predict_proba(X.astype(float)), expected, rtol=1e-10)
         right = expected.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
         assert y is INDICATOR or model.score(X, y) == right.mean()
     else:
-        np.testing.assert_allclose(model.predict(X), outputs, rtol=1e-10)
+        np.testing.assert_allclose(model.predict(X.astype(float)), outputs, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", TWINS)
