@@ -28,7 +28,7 @@ from .overrides import refuse_overrides
 from .plan import loss_after, loss_of, make_plan
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
-from .schedules import Optimizer, successor_of
+from .schedules import Optimizer, checked
 from .state import new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
@@ -384,7 +384,7 @@ class BaseMLP(
         rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
         optimizer = Optimizer(self._settings())
         if incremental and earlier.get("_optimizer") is not None:
-            optimizer = successor_of(earlier["_optimizer"])
+            optimizer = checked(earlier["_optimizer"]).successor()
         layout, plan = self._plan(network, optimizer.settings, self._clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)

@@ -13,7 +13,7 @@ import numpy as np
 
 from .parameters import FLOAT_TYPES
 from .plan import ROOM, make_layout, n_params
-from .schedules import Optimizer
+from .schedules import Optimizer, checked
 from .state import own_vector, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one
@@ -51,8 +51,8 @@ def dump(attributes):
     if weights is not None:
         del state["coefs_"], state["intercepts_"]
         state["_weights"] = weights
-    if isinstance(state.get("_optimizer"), Optimizer):
-        state["_optimizer"] = state["_optimizer"].to_dict()
+    if state.get("_optimizer") is not None:
+        state["_optimizer"] = checked(state["_optimizer"]).to_dict()
     return state
 
 
@@ -83,7 +83,7 @@ def load(state, owner, defaults):
     try:
         if weights is not None:
             state["coefs_"], state["intercepts_"] = _weights(tuple(weights["units"]), weights["vector"])
-        if isinstance(state.get("_optimizer"), dict):
+        if state.get("_optimizer") is not None:
             state["_optimizer"] = Optimizer.from_dict(state["_optimizer"])
             if weights is not None:
                 _check_moments(state["_optimizer"].moments, state["coefs_"], state["intercepts_"])

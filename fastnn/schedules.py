@@ -168,8 +168,8 @@ SETTING_OF = {"nesterov": "nesterovs_momentum", "lr_schedule": "learning_rate"}
 SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
 
 
-def successor_of(optimizer):
-    """A copy of an estimator's ``_optimizer`` to go on with.
+def checked(optimizer):
+    """An estimator's ``_optimizer``.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def successor_of(optimizer):
             f"_optimizer must be None or what a fit of fastnn has left there, got {type(optimizer).__name__}: delete "
             "it to begin anew."
         )
-    return optimizer.successor()
+    return optimizer
 
 
 class Optimizer:

@@ -288,7 +288,7 @@ def test_huge_values(kind, place, exponent, everywhere, dtype, solver, activatio
     except ValueError as error:
         assert str(error).startswith("Solver produced non-finite parameter weights. The input data may contain large")
         if exponent > 39 and dtype == "float32":
-            assert str(error).endswith('use dtype="float64".')
+            assert str(error).endswith('use dtype="float64".') or solver == "lbfgs"
             assert f"{where} holds " in str(error) or solver == "lbfgs"
         assert not hasattr(model, "coefs_")
     else:

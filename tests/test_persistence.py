@@ -92,7 +92,7 @@ def test_a_pickle_holds_edits_and_no_code():
     model.coefs_[1] = np.zeros((7, 3))  # float64, no view
     twin = pickle.loads(pickle.dumps(model))
     assert abs(twin.coefs_[1]).max() == 0
-    assert twin.coefs_[1].dtype == np.float32
+    assert [w.dtype for w in twin.coefs_] == [np.float32, np.float64]
     assert not any(word in pickle.dumps(model) for word in (b"numba", b"dispatcher", b"fastnn.core"))
 
 
@@ -167,10 +167,11 @@ def test_to_sklearn_and_back(target):
     theirs = model.to_sklearn()
     assert type(theirs) is getattr(neural_network, type(model).__name__)
     assert theirs.alpha == 0.01
+    wide = X.astype(float)
     if type(model) is MLPRegressor:
-        np.testing.assert_allclose(theirs.predict(X), model.predict(X), rtol=1e-12)
+        np.testing.assert_allclose(theirs.predict(wide), model.predict(wide), rtol=1e-12)
     else:
-        np.testing.assert_allclose(theirs.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+        np.testing.assert_allclose(theirs.predict_proba(wide), model.predict_proba(wide), rtol=1e-12)
         np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
     assert theirs.score(X, TARGETS[target][1]) == pytest.approx(model.score(X, TARGETS[target][1]))
     theirs.coefs_[0][:] = 0  # a copy
@@ -222,7 +223,8 @@ def test_parameters_that_scikit_learn_has_not_do_not_hinder(target):
     options = dict(loss="squared_error", init="he_normal", solver="rmsprop", rho=0.8, dtype="float64")
     model = fitted(target, **options)
     theirs = model.to_sklearn()
-    np.testing.assert_allclose(theirs.predict_proba(X), model.predict_proba(X), rtol=1e-12)
+    wide = X.astype(float)
+    np.testing.assert_allclose(theirs.predict_proba(wide), model.predict_proba(wide), rtol=1e-12)
     np.testing.assert_array_equal(theirs.predict(X), model.predict(X))
     with pytest.raises(ValueError, match=r"'solver' parameter of MLPClassifier must be .*Got 'rmsprop'"):
         theirs.fit(X, TARGETS[target][1])
