@@ -360,8 +360,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         outputs, dtype = self._outputs(X, "identity" if exact else None)
         with np.errstate(all="ignore"):
             if exact:
-                one_versus_rest = self._one_versus_rest(self.out_activation_)
-                logs = log_probabilities(outputs, self._binarizer(), self.out_activation_, one_versus_rest)
+                chosen = [self._chosen(self.out_activation_, name) for name in ("logistic", "softmax")]
+                logs = log_probabilities(outputs, self._binarizer(), self.out_activation_, *chosen)
             else:
                 logs = np.log(self._probabilities(outputs, self.out_activation_))
         if dtype == np.float32:
@@ -380,14 +380,15 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         return accuracy(outputs, data, rows)
 
     def _predicted(self, outputs, out_activation):
-        exclusive = out_activation == self.out_activation == "softmax"
-        return predicted_labels(outputs, self._binarizer(), exclusive)
+        return predicted_labels(outputs, self._binarizer(), self._chosen(out_activation, "softmax"))
 
     def _probabilities(self, outputs, out_activation):
-        return probabilities(outputs, self._binarizer(), self._one_versus_rest(out_activation))
+        chosen = [self._chosen(out_activation, name) for name in ("logistic", "softmax")]
+        return probabilities(outputs, self._binarizer(), *chosen)
 
-    def _one_versus_rest(self, out_activation):
-        return out_activation == self.out_activation == "logistic"
+    def _chosen(self, out_activation, name):
+        """Whether outputs have this activation by the parameter, not by scikit-learn's rule or by hand."""
+        return out_activation == self.out_activation == name
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

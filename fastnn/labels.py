@@ -113,13 +113,14 @@ def predicted_labels(outputs, binarizer, exclusive):
     return binarizer.inverse_transform(outputs)
 
 
-def probabilities(outputs, binarizer, one_versus_rest):
+def probabilities(outputs, binarizer, one_versus_rest, exclusive):
     """What ``predict_proba`` returns for outputs of the network.
 
+    A single output stands for two classes, unless ``exclusive`` says that there is one output for each class.
     ``one_versus_rest`` says that each of them is the probability of one class against all others: then they are divided
     by their sum, and where all are 0 all classes are equally probable.
     """
-    if outputs.shape[1] == 1:
+    if outputs.shape[1] == 1 and not exclusive:
         proba = np.empty((len(outputs), 2), outputs.dtype)
         np.subtract(1, outputs[:, 0], out=proba[:, 0])
         proba[:, 1] = outputs[:, 0]
@@ -130,10 +131,12 @@ def probabilities(outputs, binarizer, one_versus_rest):
     return outputs / outputs.sum(axis=1, keepdims=True)
 
 
-def log_probabilities(sums, binarizer, out_activation, one_versus_rest):
+def log_probabilities(sums, binarizer, out_activation, one_versus_rest, exclusive):
     """Logarithms of what `probabilities` makes of softmax or logistic outputs, from the sums before these."""
-    if out_activation == "softmax":
+    if out_activation == "softmax" and (sums.shape[1] > 1 or exclusive):
         return log_softmax(sums, axis=1)
+    if out_activation == "softmax":
+        return np.log(probabilities(np.ones_like(sums), binarizer, one_versus_rest, exclusive))
     if sums.shape[1] == 1:
         return log_expit(np.hstack([-sums, sums]))
     logs = log_expit(sums)
