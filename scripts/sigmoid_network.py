@@ -1,6 +1,6 @@
 """The sigmoid network of "Neural Networks and Deep Learning": quadratic cost, then cross-entropy with weight decay.
 
-python scripts/sigmoid_network.py --data DIR      the four MNIST files, plain or .gz; about a minute
+python scripts/sigmoid_network.py --data DIR      the four MNIST files, plain or .gz; one to two minutes
 
 Follows Michael Nielsen's chapters 1 (784-30-10 and 784-100-10, eta 3.0, batches of 10, 30 epochs, counted on the test
 images) and 3 (784-100-10, cross-entropy, eta 0.1, lambda 5.0, 60 epochs, counted on the validation images), with his
@@ -9,8 +9,8 @@ a unit reads, here its biases too. His lambda over 50,000 images is alpha = lamb
 
 The source reports the best of three runs that differ much, and so does this: N(0, 1) saturates units, and many a start
 never learns to read some digit. Seeds are 0, 1, 2, ... as they come. A start that cannot read some digit after three
-epochs is given up, until three runs have learned all ten. Which seeds those are hangs on the last bit of a sum, and so
-on dtype, version and processor; what is claimed holds whichever they are.
+epochs is given up, until three runs have learned all ten. Which seeds those are hangs on the last bits of sums, so that
+another version or machine may keep others; what is claimed holds whichever they are.
 """
 
 import sys
@@ -26,8 +26,8 @@ from fastnn import MLPClassifier
 
 BATCH = 10
 PATIENCE = 3  # epochs, after which a start that has lost a digit is given up
-LOST = 0.5  # a digit is lost if fewer of its validation images are read as it; of those starts none reads all ten soon
-MOST_STARTS = 100  # of which three learn all ten digits but once in 10,000 times
+LOST = 0.5  # a digit is lost if a smaller share of its validation images is read as it
+MOST_STARTS = 100  # with 100 hidden units about nine of them are not given up
 SLOW_ROWS = 2000  # that the per-sample loop is timed on
 CHAPTER_1 = {"loss": "squared_error", "init": "normal", "init_scale": 1.0, "learning_rate_init": 3.0, "alpha": 0}
 CHAPTER_3 = {"loss": "log_loss", "init": "lecun_normal", "learning_rate_init": 0.1, "alpha": 5.0 * BATCH / 50_000}
@@ -60,6 +60,9 @@ class Runs(NamedTuple):
     seconds: float
 
 
+# Best epochs of single runs, seeds from 0 on, float32 and float64: 95.08 +- 0.20 % (57 of 72 starts not given up),
+# 96.52 +- 0.11 % (22 of 232), 97.99 +- 0.05 % (all of 12). The best of three, and the one run of the last network, are
+# below what is claimed less than once in 1,000 times.
 SETTINGS = (
     Setting("quadratic, 30 hidden", 30, CHAPTER_1, "test", 30, 0.9542, 0.947, 0.6, 3, ("#0b4f8a", "-", "o")),
     Setting("quadratic, 100 hidden", 100, CHAPTER_1, "test", 30, 0.9659, 0.962, 0.3, 3, ("#d95f02", "--", "^")),
