@@ -1,6 +1,6 @@
 """scikit-learn's multi-layer perceptrons, trained by compiled Numba kernels.
 
-Importing compiles nothing and starts no thread: kernels are compiled, or loaded from Numba's cache, when first used.
+Importing compiles nothing and starts no thread: kernels are compiled, or loaded from the cache, when first used.
 """
 
 import gc as _gc
