@@ -68,7 +68,8 @@ def dtype_for(dtype, *arrays):
         When ``dtype`` is none of the legal ones.
     """
     if isinstance(dtype, str) and dtype == "match":
-        return np.dtype(np.float32 if all(array.dtype == np.float32 for array in arrays) else np.float64)
+        single = all(array.dtype.newbyteorder("=") == np.float32 for array in arrays)
+        return np.dtype(np.float32 if single else np.float64)
     try:
         found = np.dtype(dtype)
     except TypeError:

@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import persistence
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
+from .parameters import dtype_for
 from .state import flat_params
 from .threads import resolve_n_jobs
 from .transaction import apart
@@ -38,7 +39,7 @@ class PredictionMixin:
         units = persistence.units_of(coefs, intercepts)
         X = rows_to_predict(self, X, units[0])
         dtype = self._network_dtype(X, True)
-        answer = np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+        answer = dtype_for("match", X)
         if isinstance(self.dtype, str) and self.dtype == "match":
             dtype = answer = np.result_type(answer, dtype)  # as scikit-learn multiplies X and coefs_
         n_threads = resolve_n_jobs(self.n_jobs)

@@ -21,7 +21,7 @@ import sklearn
 
 from fastnn import MLPClassifier, MLPRegressor, threads, train
 from fastnn.core import exclusive
-from fastnn.transaction import publish
+from fastnn.transaction import Outcome, publish
 
 RNG = np.random.RandomState(3)
 X = RNG.standard_normal((60, 5)).astype(np.float32)
@@ -202,14 +202,15 @@ class Full(list):
 def test_what_finds_no_memory_is_published_not_at_all(second, monkeypatch):
     own, first, second = {"a": 1, "b": 2}, [1], second([2])
     fails = type(second) is Full
-    lacking = [(first, [3, 4]), (second, [5])]
+    lacking, array, items = [(first, [3, 4]), (second, [5])], np.zeros(2), [0, 0]
+    written = [(array, ..., np.ones(2)), (items, 1, 9)]
     if fails:
         with pytest.raises(MemoryError):
-            publish(own, {"b": 3, "c": 4}, lacking)
-        assert (own, first, second) == ({"a": 1, "b": 2}, [1], [2])
+            publish(own, Outcome({"b": 3, "c": 4}, lacking, written, None))
+        assert (own, first, second, items, array.sum()) == ({"a": 1, "b": 2}, [1], [2], [0, 0], 0)
     else:
-        publish(own, {"b": 3, "c": 4}, lacking)
-        assert (own, first, second) == ({"b": 3, "c": 4}, [1, 3, 4], [2, 5])
+        publish(own, Outcome({"b": 3, "c": 4}, lacking, written, None))
+        assert (own, first, second, items, array.sum()) == ({"b": 3, "c": 4}, [1, 3, 4], [2, 5], [0, 9], 2)
 
 
 # ---- Ctrl-C, which ends training and keeps what it has learned -------------------------------------------------------

@@ -278,7 +278,9 @@ def test_product_without_rows_does_nothing(dtype):
 @pytest.mark.nojit
 @by_dtype
 def test_transpose(dtype):
-    functions = [compiled(movement.transpose, dtype)] + ([] if config.DISABLE_JIT else [movement.transpose])
+    functions = [compiled(movement.transpose, dtype)] + (
+        [] if config.DISABLE_JIT else [movement.transpose_here.py_func]
+    )
     for transpose in functions:
         for rows in SIZES if transpose is functions[0] else (1, 7, 8, 17):
             for columns in SIZES if transpose is functions[0] else (1, 9, 16):
