@@ -39,8 +39,7 @@ PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch an
 DOUBTFUL_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 
-_gate = threading.Lock()  # held while somebody looks into `_inside` and enters
-_inside = set()  # a token of the call that is inside parallel code, if there is one
+_inside = {}  # "call": a token of the call that is inside parallel code, if there is one
 _forked = False
 _launched = False  # whether Numba's threads were seen to run
 _refused = False  # ... or could not be had
@@ -49,8 +48,7 @@ _warned = set()
 
 
 def _after_fork_in_child():
-    global _gate, _forked
-    _gate = threading.Lock()
+    global _forked
     _inside.clear()
     _forked = torn()
     try:
@@ -196,8 +194,8 @@ def _why_not(n_threads):
 def _run(serial, parallel, n_threads, *args):
     """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
     token = object()
-    # A signal's handler may raise after any call. Whatever has been done by then, what follows `finally` undoes it, and
-    # before it has, no handler is called: that happens after calls, and where functions of Python's begin.
+    # A signal's handler may raise after any call and where a function of Python's begins. What follows `finally` undoes
+    # what has been done by then, before a handler can run again.
     try:
         if _forked or not _enter(token):
             return serial(*args)
@@ -212,15 +210,13 @@ def _run(serial, parallel, n_threads, *args):
         finally:
             set_num_threads(before)
     finally:
-        _inside.discard(token)
+        if _inside == {"call": token}:
+            del _inside["call"]
 
 
 def _enter(token):
-    """Enter parallel code unless somebody is inside. Whoever calls this discards the token from `_inside` later."""
-    with _gate:
-        if not _inside:
-            _inside.add(token)
-    return token in _inside
+    """Enter parallel code unless somebody is inside. Says whether ``token`` is; its owner takes it out again."""
+    return _inside.setdefault("call", token) is token
 
 
 class Faster:
@@ -299,4 +295,5 @@ def share(make_worker, items, n_threads):
         for other in others:
             other.result()
     finally:
-        _inside.discard(token)
+        if _inside == {"call": token}:
+            del _inside["call"]

@@ -241,7 +241,7 @@ def test_shared_work_stays_on_this_thread_inside_parallel_work():
     try:
         threads.share(make, range(10), 4)
     finally:
-        threads._inside.discard(token)
+        threads._inside.clear()
     assert workers == [threading.get_ident()]
 
 
