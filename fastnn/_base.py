@@ -15,6 +15,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import _multilayer_perceptron as mlp
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
@@ -54,6 +55,9 @@ PUBLISHED = (
     "_no_improvement_count",
     "_optimizer",
 )
+
+
+_told = {}  # warnings given, by which Python tells whether one is new
 
 
 def is_stochastic(estimator):
@@ -244,9 +248,10 @@ class BaseMLP(
 
         (53 us each, a quarter of what surrounds the training of a small network.)
         """
-        if "_own_param_names" not in cls.__dict__:
-            cls._own_param_names = tuple(super()._get_param_names())
-        return list(cls._own_param_names)
+        known = cls.__dict__.get("_own_param_names")
+        if known is None or known[0] is not cls.__init__:
+            known = cls._own_param_names = (cls.__init__, tuple(super()._get_param_names()))
+        return list(known[1])
 
     def _validate_params(self):
         super()._validate_params()
@@ -374,7 +379,7 @@ class BaseMLP(
         state = state.converted(layout, dtype)
         _check_finite(state.params)
         history, lacking = grown(earlier.get("history_"), measured, len(measured["loss"]))
-        fitted = {"loss_": loss, "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
+        fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
         return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}, lacking, remark
 
     def _train(self, network, training, validation, scorers, start, rng, earlier, incremental):
@@ -432,7 +437,9 @@ class BaseMLP(
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
         elif not (incremental or progress.stopped):
             told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-            remark = partial(warnings.warn, f"{told}converged yet.", ConvergenceWarning, stacklevel=2)
+            # In scikit-learn's name: programs silence this warning by its module.
+            place = dict(filename=mlp.__file__, lineno=1, module=mlp.__name__, registry=_told)
+            remark = partial(warnings.warn_explicit, f"{told}converged yet.", ConvergenceWarning, **place)
         fitted, lacking = progress.attributes()
         return state, {**fitted, "_optimizer": optimizer}, lacking, remark
 

@@ -26,7 +26,10 @@ class PickleMixin:
         return dump(super().__getstate__())
 
     def __setstate__(self, state):
-        defaults = {name: parameter.default for name, parameter in signature(type(self)).parameters.items()}
+        parameters = signature(type(self)).parameters.items()
+        defaults = {
+            name: parameter.default for name, parameter in parameters if parameter.default is not parameter.empty
+        }
         self.__dict__.update(load(state, type(self).__name__, defaults))
 
 
@@ -73,8 +76,13 @@ def _one_vector(coefs, intercepts):
 
 def load(state, owner, defaults):
     """An estimator's ``__dict__`` from a pickled state; parameters that it lacks get their ``defaults``."""
-    if not isinstance(state, dict) or "_fastnn_format" not in state:
+    if not isinstance(state, dict) or not state.keys() & {"_fastnn_format", "hidden_layer_sizes"}:
         raise ValueError(f"This is not the state of a fastnn {owner}: it carries no format mark.")
+    if "_fastnn_format" not in state:  # a subclass has written its attributes, or scikit-learn its own
+        own = {**defaults, **state}
+        if own.get("_optimizer") is not None and not isinstance(own["_optimizer"], Optimizer):
+            own["_optimizer"] = None  # scikit-learn's moments are not carried over
+        return own
     state = dict(state)
     found = state.pop("_fastnn_format")
     if not isinstance(found, int) or found > FORMAT:

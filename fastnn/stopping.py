@@ -3,6 +3,8 @@
 import math
 from contextlib import closing
 
+import numpy as np
+
 from .history import grown
 
 NON_FINITE = (
@@ -69,15 +71,16 @@ class Progress:
         n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
         fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
         losses, rates, seconds, measured = map(list, zip(*self.epochs, strict=True)) if n_iter else ([], [], [], [])
+        new = {"loss": losses, "learning_rate": rates, "seconds": seconds}
+        losses = list(map(np.float64, losses))  # as scikit-learn's: programs call their methods
         if losses:
             fitted["loss_"] = losses[-1]
-        new = {"loss": [*losses], "learning_rate": rates, "seconds": seconds}
         for name in dict.fromkeys(name for each in measured for name in each):
             new[name] = [each.get(name, math.nan) for each in measured]
         history, lacking = grown(self._earlier.get("history_"), new, n_iter)
         scores = [each.get("val_score", math.nan) for each in measured] if self.by_score else None
         fitted["loss_curve_"] = self._with_earlier("loss_curve_", losses, lacking)
-        fitted["best_loss_"] = None if self.by_score else best_loss
+        fitted["best_loss_"] = None if self.by_score else np.float64(best_loss)
         fitted["validation_scores_"] = self._with_earlier("validation_scores_", scores, lacking)
         fitted["best_validation_score_"] = best_score if self.by_score else None
         fitted["history_"], fitted["validation_loss_curve_"] = history, history.get("val_loss")

@@ -1,5 +1,8 @@
 """Code that knows scikit-learn only: every case runs twice, with the import line of each library, and must agree."""
 
+import pickle
+import warnings
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -16,7 +19,7 @@ from sklearn.ensemble import (
     StackingRegressor,
     VotingClassifier,
 )
-from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.exceptions import ConvergenceWarning, UnsetMetadataPassedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SequentialFeatureSelector
@@ -316,3 +319,59 @@ def test_frames_are_read_as_arrays_are(library):
         model.predict(frame[names[::-1]])
     with pytest.warns(UserWarning, match="X does not have valid feature names"):
         model.predict(X)
+
+
+# ---- what programs do with what they get ----------------------------------------------------------------------------
+class Trimmed(fastnn.MLPClassifier):
+    """A subclass with a state of its own."""
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        state.pop("_optimizer", None)
+        return state
+
+
+class Anything(fastnn.MLPRegressor):
+    """A subclass whose constructor takes any keyword."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+
+
+def test_a_subclass_may_have_a_state_of_its_own():
+    model = Trimmed((4,), max_iter=3, random_state=0).fit(X, BINARY)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    again.partial_fit(X, BINARY)
+    assert vars(pickle.loads(pickle.dumps(Anything()))).keys() == vars(Anything()).keys()
+
+
+def test_a_constructor_that_is_replaced_counts():
+    kind = type("Late", (fastnn.MLPClassifier,), {})
+    assert "extra" not in kind().get_params()
+
+    def init(self, hidden_layer_sizes=(3,), extra=1):
+        fastnn.MLPClassifier.__init__(self, hidden_layer_sizes)
+        self.extra = extra
+
+    kind.__init__ = init
+    assert clone(kind(extra=5)).extra == 5
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_losses_are_numbers_of_numpy(solver):
+    models = [
+        library.MLPRegressor(hidden_layer_sizes=(3,), solver=solver, max_iter=3, random_state=0).fit(X, X[:, 0])
+        for library in (fastnn, neural_network)
+    ]
+    for name in ("loss_", "best_loss_", "loss_curve_"):
+        ours, theirs = (getattr(model, name, None) for model in models)
+        kinds = [type(value[-1] if isinstance(value, list) else value) for value in (ours, theirs)]
+        assert kinds[0] is kinds[1], name
+
+
+def test_the_convergence_warning_is_silenced_by_scikit_learns_module():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
+        fastnn.MLPClassifier((3,), max_iter=2, random_state=0).fit(X, BINARY)

@@ -123,7 +123,8 @@ RESTORED = """
 numba.set_num_threads(1)
 fitted(0, 2)
 assert numba.get_num_threads() == 1
-for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), X[:, 0]), (dict(solver="lbfgs"), X[:, 0].astype(float) * 1e300)):
+v = X[:, 0].astype(float)
+for parameters, y in ((dict(learning_rate_init=1e30, solver="sgd"), v), (dict(solver="lbfgs"), v * 1e300)):
     try:
         MLPRegressor(hidden_layer_sizes=64, n_jobs=2, **parameters).fit(X, y)
     except ValueError as error:
