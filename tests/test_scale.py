@@ -177,13 +177,27 @@ def test_rows_that_exceed_float32_are_predicted_as_scikit_learn_does(form):
     options = {"hidden_layer_sizes": (6,), "max_iter": 10, "random_state": 0}
     ours = MLPClassifier(**options).fit(X, LABELS)
     theirs = ours.to_sklearn()
-    for size in (1e25, 1e37, 1e60, 1e300):
+    for size in (1e25, 1e37, 3.4e38, 1e60, 1e300):
         rows = FLOORS[form](X[:20] * np.r_[1, size, 1, 1, 1])
         np.testing.assert_array_equal(ours.predict(rows), theirs.predict(rows))
         np.testing.assert_allclose(ours.predict_proba(rows), theirs.predict_proba(rows), rtol=1e-5, atol=1e-7)
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="Input X contains"):
             ours.predict(FLOORS[form](np.where(np.eye(20, 5) > 0, bad, X[:20])))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("kind, y", [(MLPClassifier, LABELS), (MLPRegressor, SHAPE)])
+def test_fill_values_of_rasters_give_finite_answers(kind, y, activation):
+    options = {"hidden_layer_sizes": (8, 6), "activation": activation, "max_iter": 10, "random_state": 0}
+    ours = kind(**options).fit(X, y)
+    theirs = ours.to_sklearn()
+    rows = X.copy()
+    for fill in (-9999, 1e20, 9.96921e36, -3.40282e38):
+        rows[::3] = fill
+        found, expected = (m.predict(rows) if kind is MLPRegressor else m.predict_proba(rows) for m in (ours, theirs))
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # ---- NumPy's mood ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The forward pass of prediction: rows of X go through the network a block at a time. Called by ``epoch``."""
 
+import numpy as np
+
 from .activations import activate, outputs_of_sums
 from .arguments import IN, INT, INTS, MATRIX, NUMBERS, OUT, RECORDS, ROWS, as_flat, as_read, unpack_pass
 from .gemm import product_at
@@ -7,15 +9,18 @@ from .jit import kernel, leaf
 from .microkernel import address_of
 from .movement import transpose
 from .network import ALL_COLUMNS, gather, hidden_forward, output_forward, padded
+from .scalars import by_dtype
+
+_largest_square = by_dtype(np.float32(2.0**120), np.float64(2.0**1000))
 
 
 @kernel
 def watch(z, suspect):
-    """suspect[0] <- 1 if an element of z is NaN or inf. Writes: suspect. Reads: z (flat)."""
-    found = 0
+    """suspect[0] <- 1 if an element of z is NaN, inf, or so large that later sums may be. Writes: suspect. Reads: z."""
+    most, fine = _largest_square(z.dtype.type(0)), True
     for i in range(z.size):
-        found |= z[i] - z[i] != 0
-    if found:
+        fine &= z[i] * z[i] < most
+    if not fine:
         suspect[0] = 1
 
 
