@@ -42,19 +42,19 @@ _queue = threading.Lock()  # of a thread that waits for `_alone` in order to for
 _holder = None  # the thread that has `_alone`
 _torn = False  # whether this process is a child that was forked while another thread compiled
 _thresholds = None  # the garbage collector's, while it collects seldom
-_postponed = None  # what stood in for the signal handlers lately
+_postponed = None  # what has stood in for the signal handlers lately
 
 
 # ------------------------------------------------------------------------------------------------------ signals
 
 
 class _Postponed:
-    """Stands in for all signal handlers that are written in Python.
+    """Stands in for all signal handlers that are written in Python and run in this thread.
 
     Attributes
     ----------
     handlers : dict
-        The handlers by signal.
+        The handlers by signal; empty where another one stands in already.
     arrived : dict
         Frames by signal. Several signals of a kind count as one, as always in Python.
     active : bool
@@ -62,8 +62,7 @@ class _Postponed:
     """
 
     def __init__(self):
-        every = ((number, _signal.getsignal(number)) for number in range(1, signal.NSIG))
-        self.handlers = {number: handler for number, handler in every if callable(handler)}
+        self.handlers = {}
         self.arrived = {}
         self.active = False
 
@@ -72,6 +71,32 @@ class _Postponed:
             self.arrived[number] = frame
         else:
             self.handlers[number](number, frame)
+
+    def begin(self):
+        """Stand in for the handlers from now on."""
+        global _postponed
+        if not in_main_thread() or (_postponed is not None and _postponed.active):
+            return
+        every = ((number, _signal.getsignal(number)) for number in range(1, signal.NSIG))
+        self.handlers = {number: handler for number, handler in every if callable(handler)}
+        for number in self.handlers:
+            _signal.signal(number, self)
+        _postponed = self
+        self.active = True
+
+    def call(self, function, *args):
+        """Call a function, and no handler until it ends: `deliver` does that."""
+        try:
+            self.begin()
+            return function(*args)
+        finally:
+            try:
+                self.put_back()
+            except BaseException:  # a handler that was back has raised before the others were
+                self.put_back()
+                raise
+            finally:
+                self.active = False
 
     def put_back(self):
         """Give the signals their handlers back, each of which may raise as soon as it is back."""
@@ -93,28 +118,18 @@ class _Postponed:
                 self.deliver()
 
 
+def in_main_thread():
+    """Whether handlers of signals run in the calling thread."""
+    return threading.get_ident() == threading.main_thread().ident
+
+
 def undisturbed(function, *args):
     """Call a function; handlers of signals that arrive meanwhile are called after it."""
-    global _postponed
-    in_main_thread = threading.get_ident() == threading.main_thread().ident
-    if not in_main_thread or (_postponed is not None and _postponed.active):
-        return function(*args)
     postponed = _Postponed()
     try:
-        for number in postponed.handlers:
-            _signal.signal(number, postponed)
-        _postponed = postponed
-        postponed.active = True
-        return function(*args)
+        return postponed.call(function, *args)
     finally:
-        try:
-            postponed.put_back()
-        except BaseException:  # a handler that was back has raised before the others were
-            postponed.put_back()
-            raise
-        finally:
-            postponed.active = False
-            postponed.deliver()
+        postponed.deliver()
 
 
 # --------------------------------------------------------------------------------------------- one after the other
@@ -150,14 +165,18 @@ def exclusively(function, *args):
     thread = threading.get_ident()
     if _holder == thread:
         return undisturbed(function, *args)
-    with _queue:
-        pass
-    with _alone:
-        _holder = thread
-        try:
-            return undisturbed(collecting_seldom()(function), *args)
-        finally:
-            _holder = None
+    postponed = _Postponed()
+    try:
+        with _queue:
+            pass
+        with _alone:
+            _holder = thread
+            try:
+                return postponed.call(collecting_seldom()(function), *args)
+            finally:
+                _holder = None
+    finally:  # what a handler waits for may be a thread that wants to compile
+        postponed.deliver()
 
 
 def torn():
@@ -208,32 +227,33 @@ def collecting_seldom():
 class _Fork:
     """What one thread does around a fork: it takes the locks that a child must not find taken.
 
-    Signals that arrive while it waits would have their handlers called inside of Python's hook, which loses exceptions.
-    They are sent once more.
+    Handlers would run inside of Python's hooks, which lose exceptions: signals that arrive are sent once more.
 
     Attributes
     ----------
     complete : bool
         Whether all locks are taken without which nothing can be compiled.
+    by_main_thread : bool
+        Whether it is the thread in which handlers of signals run.
     """
 
     def __init__(self):
-        self.complete = True
+        self.complete, self.by_main_thread = True, in_main_thread()
         self._releases = []
-        self._postponed = None
+        self._postponed = _Postponed()
+
+    def begin(self):
+        """Keep handlers back until the end."""
+        try:
+            self._postponed.begin()
+        except BaseException:
+            self._postponed.put_back()
+            raise
 
     def take(self, acquire, release, seconds):
         """Acquire a lock if that takes no longer than so many seconds, and say whether it is acquired."""
-        if not acquire(blocking=False):
-            if self._postponed is None:
-                self._postponed = _Postponed()
-                if threading.get_ident() != threading.main_thread().ident:
-                    self._postponed.handlers = {}
-                for number in self._postponed.handlers:
-                    _signal.signal(number, self._postponed)
-                self._postponed.active = True
-            if not acquire(timeout=seconds):
-                return False
+        if not (acquire(blocking=False) or acquire(timeout=seconds)):
+            return False
         self._releases.append(release)
         return True
 
@@ -241,8 +261,6 @@ class _Fork:
         """Release the locks. Returns the signals that have arrived."""
         for release in reversed(self._releases):
             release()
-        if self._postponed is None:
-            return []
         self._postponed.put_back()
         self._postponed.active = False
         return sorted(self._postponed.arrived)
@@ -267,30 +285,39 @@ def _acquire_alone(blocking=True, timeout=0.0):
 
 def _before_fork():
     """Wait until nobody compiles, nor draws from NumPy's global generator, as fits without a ``random_state`` do."""
-    thread = threading.get_ident()
-    fork = _forks[thread] = _Fork()
+    thread, fork = threading.get_ident(), _Fork()
+    if fork.by_main_thread:
+        _once_more.clear()
+    fork.begin()
+    _forks[thread] = fork
     if _holder != thread:
         fork.complete = fork.take(_acquire_alone, _alone.release, OWN_PATIENCE)
     for owner in (global_compiler_lock, getattr(ffi.lib, "_lock", None)):  # for what other packages compile
         lock = getattr(owner, "_lock", None)
-        if lock is not None:
-            fork.complete = fork.take(lock.acquire, lock.release, PATIENCE) and fork.complete
-    lock = np.random.get_bit_generator().lock
-    fork.take(lock.acquire, lock.release, PATIENCE)
+        if lock is not None and not fork.take(lock.acquire, lock.release, PATIENCE):
+            fork.complete = False
+    lock = getattr(np.random.get_bit_generator(), "lock", None)
+    if lock is not None:
+        fork.take(lock.acquire, lock.release, PATIENCE)
 
 
 def _after_fork_in_parent():
-    _once_more[:] = _forks.pop(threading.get_ident()).end()  # the last statement: no other thread comes in between
+    fork = _forks.pop(threading.get_ident(), None)  # None where a handler has raised before anything was done
+    _once_more[:] = [] if fork is None else fork.end()  # the last statement: no other thread comes in between
 
 
 def _after_fork_in_child():
     global _alone, _queue, _holder, _torn, _thresholds
     thread = threading.get_ident()
-    fork = _forks.pop(thread)
-    fork.end()
+    fork = _forks.pop(thread, None)
+    if fork is not None:
+        fork.end()
     _forks.clear()
-    _torn = _torn or not fork.complete
+    _torn = _torn or fork is None or not fork.complete
     _alone, _queue = threading.Lock(), threading.Lock()
+    if _postponed is not None and _postponed.active and not (fork and fork.by_main_thread):  # its thread has gone
+        _postponed.put_back()
+        _postponed.active = False
     if _holder != thread:
         _holder = None
         if _thresholds is not None:

@@ -122,6 +122,24 @@ def test_a_handler_may_compile():
     assert done == ["handler's", "own"]
 
 
+@posix
+def test_a_handler_may_wait_for_a_thread_that_compiles():
+    done = []
+    thread = threading.Thread(target=exclusively, args=(lambda: done.append(True),))
+
+    def handler(number, frame):
+        thread.start()
+        thread.join(10)
+        done.append(thread.is_alive())
+
+    earlier = signal.signal(signal.SIGUSR1, handler)
+    try:
+        exclusively(signal.raise_signal, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, earlier)
+    assert done == [True, False]
+
+
 def test_one_thread_at_a_time():
     inside, most = [], []
 
