@@ -11,9 +11,11 @@ import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import recall_score
 
 from datasets import DataError
 
+LOST = 0.5  # a digit is lost if a smaller share of its images is read as it
 PICTURES = Path(__file__).resolve().parent.parent / "pictures"
 
 
@@ -54,6 +56,12 @@ def make_ready(estimator, *data, **validation):
     """Compile, or load from the cache, what ``estimator`` needs, by one epoch of a copy; say how long it took."""
     _, seconds = timed(clone(estimator).set_params(max_iter=1).fit, *data, **validation)
     print(f"Kernels ready after {seconds:.2f} s (compiled once per machine, then loaded from the cache)", flush=True)
+
+
+def lost_digits(network, X, y):
+    """The digits that the network cannot read: saturated units may keep it from ever learning them."""
+    found = recall_score(y, network.predict(X), labels=np.arange(10), average=None, zero_division=1)
+    return np.flatnonzero(found < LOST)
 
 
 def spread(values, digits, *, per_cent=False):

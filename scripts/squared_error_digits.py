@@ -4,7 +4,9 @@ python scripts/squared_error_digits.py --data DIR      the four MNIST files, pla
 
 A common first network: 784-30-10, sigmoid units, squared error, batches of 256, rate 0.01, 200 epochs, pixels as they
 are stored, 0 to 255. Both runs here start from the same weights and biases, N(0, 1), and take the images in the same
-orders, seed 0. The source publishes a loss plot; the test accuracy that it prints is none (see the end of the output).
+orders. N(0, 1) saturates units, and some starts never learn to read some digit, whatever the pixels: seeds 0, 1, 2, ...
+are tried in turn, until the network with scaled pixels reads all ten after 20 epochs. The source publishes a loss plot;
+the test accuracy that it prints is none (see the end of the output).
 """
 
 import sys
@@ -17,20 +19,22 @@ from datasets import load_mnist
 from fastnn import LossCurveDisplay, MLPClassifier
 
 HIDDEN, BATCH, EPOCHS = 30, 256, 200
-RATE, SCALED_RATE = 0.01, 6.0  # the source's, and for pixels of 0 to 1: at 20 some digit is never learned
+RATE, SCALED_RATE = 0.01, 6.0  # the source's, and for pixels of 0 to 1: at 20 more starts lose a digit
 STYLES = ({"color": "#d95f02", "linestyle": "--"}, {"color": "#0b4f8a", "linestyle": "-"})
-CLAIMED = 0.935  # test accuracy with scaled pixels; other seeds give 94.66 +- 0.28 %
+CLAIMED = 0.935  # test accuracy with scaled pixels; 18 seeds that were not given up gave 94.66 +- 0.23 %
+PATIENCE = 20  # epochs, after which a start that has lost a digit is given up: 8 of 26, of which 2 never learned it
+MOST_STARTS = 30
 FLAT = 0.001  # a derivative a (1 - a) below this, of at most 0.25, is called saturated
 
 
-def new_network(rate, n_epochs):
+def new_network(rate, n_epochs, seed=0):
     units = {"activation": "logistic", "out_activation": "logistic", "loss": "squared_error"}
     solver = {"solver": "sgd", "momentum": 0, "alpha": 0, "learning_rate_init": rate, "batch_size": BATCH}
-    return MLPClassifier((HIDDEN,), **units, **solver, random_state=0, **example.epochs(n_epochs))
+    return MLPClassifier((HIDDEN,), **units, **solver, random_state=seed, **example.epochs(n_epochs))
 
 
-def initial_weights(n_pixels):
-    rng, sizes = np.random.RandomState(0), (n_pixels, HIDDEN, 10)
+def initial_weights(n_pixels, seed):
+    rng, sizes = np.random.RandomState(seed), (n_pixels, HIDDEN, 10)
     coefs = [rng.randn(n, m) for n, m in pairwise(sizes)]
     return {"coefs_init": coefs, "intercepts_init": [rng.randn(m) for m in sizes[1:]]}
 
@@ -75,10 +79,23 @@ def draw(figure, networks, n_epochs, title):
         ax.grid(True, alpha=0.3)
 
 
-def train(name, data, rate, n_epochs, report):
+def choose_seed(X, y):
+    """The first seed whose network has lost no digit after PATIENCE epochs, judged by what it learns from."""
+    for seed in range(MOST_STARTS):
+        network = new_network(SCALED_RATE, PATIENCE, seed).fit(X, y, **initial_weights(X.shape[1], seed))
+        lost = example.lost_digits(network, X[:10_000], y[:10_000])
+        if not len(lost):
+            print(f"Seed {seed}: it reads all ten digits after {PATIENCE} epochs on scaled pixels", flush=True)
+            break
+        digits = ", ".join(map(str, lost))
+        print(f"Seed {seed}: given up, it reads less than half of {digits} after {PATIENCE} epochs", flush=True)
+    return seed
+
+
+def train(name, data, rate, n_epochs, seed, report):
     """Train one network and print its way; return it and its weights at the start."""
     (X, y), (X_test, y_test) = ((part.astype(np.float32, copy=False), digits) for part, digits in data)
-    start, network = initial_weights(X.shape[1]), new_network(rate, n_epochs)
+    start, network = initial_weights(X.shape[1], seed), new_network(rate, n_epochs, seed)
     _, seconds = example.timed(network.fit, X, y, **start, X_val=X_test, y_val=y_test)
     history = network.history_
     print(f"\n{name}\nepoch     loss   test acc.")
@@ -99,10 +116,11 @@ def main(args, report):
     X, y = data.train[0][:300], data.train[1][:300]
     example.make_ready(new_network(RATE, 1), X, y, X_val=X[:9], y_val=y[:9])
     rates = RATE, SCALED_RATE
+    seed = choose_seed(*data.train) if n_epochs == EPOCHS and data.is_real else 0
     networks, explanations = {}, []
     for pixels, rate, kind in zip(("raw", "scaled"), rates, kinds):
         name = f"{pixels} pixels, rate {rate:g}"
-        networks[name], start = train(name, kind, rate, n_epochs, report)
+        networks[name], start = train(name, kind, rate, n_epochs, seed, report)
         explanations.append((name, kind.test[0][:1000], start, networks[name]))
 
     print(

@@ -2,6 +2,7 @@
 
 import builtins
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +81,22 @@ def test_epochs_are_that_many_and_warn_of_nothing():
 )
 def test_spread_is_that_of_a_sample_and_only_of_several(values, options, text):
     assert example.spread(values, **options) == text
+
+
+@pytest.mark.parametrize(
+    ("answers", "lost"),
+    [
+        ([0, 0, 1, 1, 2, 2, 2, 2], []),
+        ([0, 9, 1, 9, 2, 2, 9, 9], []),  # half of each
+        ([0, 0, 9, 9, 2, 9, 9, 9], [1, 2]),
+        ([3] * 8, [0, 1, 2]),
+    ],
+)
+def test_a_digit_is_lost_where_fewer_than_half_of_its_images_are_read(answers, lost):
+    network = SimpleNamespace(predict=lambda X: np.array(answers))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of the digits 3 to 9 there are no images
+        assert example.lost_digits(network, None, np.array([0, 0, 1, 1, 2, 2, 2, 2])).tolist() == lost
 
 
 CPUINFO = "processor\t: 0\nmodel name\t: Some Processor 9\nflags\t\t: fpu avx avx2 {}\n\nmodel name\t: another\n"

@@ -7,6 +7,7 @@ import pytest
 
 import _example
 import squared_error_digits
+from datasets import load_mnist
 
 EPOCH_LINE = re.compile(r"^ +(\d+) +(\d+\.\d{4}) +(\d+\.\d\d)%$", re.MULTILINE)
 SATURATED = re.compile(r"^  (raw|scaled) pixels, .*: hidden units saturated for (\d+\.\d)% of the images", re.MULTILINE)
@@ -44,6 +45,28 @@ def test_real_digits(real_data_dir, tmp_path, capsys):
     assert (status, err) == (0, "")
     assert "Network: 784-30-10, sigmoid, squared error, batches of 256, 10 epochs" in out
     check(out, 10)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # the number of epochs is given
+@pytest.mark.parametrize(
+    ("losses", "seed"),
+    [([[]], 0), ([[8], [0, 3], []], 2), ([[1], [1], [1], [1]], 3)],
+)
+def test_the_first_seed_that_has_lost_no_digit_is_chosen(losses, seed, monkeypatch, capsys):
+    (X, y), _ = load_mnist()
+    asked, starts = iter(losses), []
+
+    def lost_digits(network, X, y):
+        starts.append(network.random_state)
+        return np.array(next(asked), int)
+
+    monkeypatch.setattr(_example, "lost_digits", lost_digits)
+    monkeypatch.setattr(squared_error_digits, "MOST_STARTS", 4)
+    monkeypatch.setattr(squared_error_digits, "PATIENCE", 2)
+    assert squared_error_digits.choose_seed(X, y) == seed and starts == list(range(len(losses)))
+    out = capsys.readouterr().out
+    assert out.count("given up") == sum(map(bool, losses))
+    assert ("Seed 1: given up, it reads less than half of 0, 3 after 2 epochs\n" in out) == (seed == 2)
 
 
 def test_bad_data_is_one_line_on_stderr(tmp_path, capsys):
