@@ -8,14 +8,15 @@ import scipy
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
+from .blas import with_one_blas_thread
 from .train import FullBatch
 
 
 def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads, evaluate=None):
     """Minimize from ``params`` on and leave the result in them.
 
-    SciPy keeps a float64 vector; the loss is evaluated in the network's dtype. ``evaluate``, if given, is called after
-    each iteration and returns a dict of what it measured at ``params``.
+    SciPy keeps a float64 vector; the loss is evaluated in the network's dtype, and the BLAS runs on one thread.
+    ``evaluate``, if given, is called after each iteration and returns a dict of what it measured at ``params``.
 
     Returns
     -------
@@ -48,7 +49,9 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     if tuple(int(part) for part in scipy.__version__.split(".")[:2]) < (1, 15):  # later versions print nothing
         options["iprint"] = 1 if verbose else -1
-    result = minimize(objective, params.astype(np.float64), method="L-BFGS-B", jac=True, options=options, callback=note)
+    start = params.astype(np.float64)
+    how = dict(method="L-BFGS-B", jac=True, options=options, callback=note)
+    result = with_one_blas_thread(minimize, objective, start, **how)
     params[...] = result.x
     remark = functools.partial(_check_optimize_result, "lbfgs", result, max_iter)
     return float(result.fun), min(result.nit, max_iter), history, remark

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
+from threadpoolctl import ThreadpoolController
 
-from fastnn import MLPClassifier, MLPRegressor, threads, train
+from fastnn import MLPClassifier, MLPRegressor, blas, threads, train
 from fastnn.core import exclusive
 from fastnn.transaction import Outcome, publish
 
@@ -28,6 +29,7 @@ X = RNG.standard_normal((60, 5)).astype(np.float32)
 DOUBLE = X.astype(np.float64)
 CSR = sp.csr_array(np.where(X > 0, X, 0))
 CLASSES, VALUES = np.argmax(X[:, :3], axis=1), X[:, 0] - X[:, 1]
+BLAS = ThreadpoolController().select(user_api="blas")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -87,12 +89,13 @@ def state(model):
 
 
 def surroundings():
-    return gc.get_threshold(), numba.get_num_threads(), np.geterr()
+    n_blas = [each["num_threads"] for each in BLAS.info()]
+    return gc.get_threshold(), numba.get_num_threads(), np.geterr(), n_blas
 
 
 def nothing_is_taken():
     locks = exclusive._alone, exclusive._queue
-    return not (threads._inside or exclusive._holder or any(lock.locked() for lock in locks))
+    return not (threads._inside or blas._inside or exclusive._holder or any(lock.locked() for lock in locks))
 
 
 def moments(call, at=None):

@@ -28,7 +28,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history overrides csr transaction
+    threads history overrides csr transaction blas
     core
     core.sparse_epoch
     core.epoch
