@@ -41,6 +41,7 @@ LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTM
 EPS = 2.0**-52
 _bounds = by_dtype(*((dtype(EPS), dtype(1 - EPS)) for dtype in (np.float32, np.float64)))
 _largest_logit = by_dtype(*(dtype(np.log((1 - EPS) / EPS)) for dtype in (np.float32, np.float64)))
+_is_float64 = by_dtype(False, True)
 
 
 # Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. ``sums`` are the outputs before their
@@ -152,19 +153,28 @@ def softplus(s):
 def binary_log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
 
-    log p = -softplus(-s) and log(1 - p) = -softplus(s): p itself cannot say how near to 1 it is. (Terms are those of p
-    within [EPS, 1 - EPS].) Writes: z, row_loss. Reads: sums. Scratch: scratch.
+    In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn, whose roundings L-BFGS follows: on raw features its
+    line search lives on them. (Breast cancer, 240 seeds: accuracy .846 from s, .854 from p, scikit-learn .854.) In
+    float32 p cannot say how near to 1 it is: log p = -softplus(-s) and log(1 - p) = -softplus(s), with s clipped alike.
+
+    Writes: z, row_loss. Reads: sums. Scratch: scratch.
     """
     y = scratch[:ldr]
-    most = _largest_logit(z[0])
+    one, most = z.dtype.type(1), _largest_logit(z[0])
     row_loss[:] = 0
     for c in range(n_outputs):
         p, s = z[c * ldr : (c + 1) * ldr], sums[c * ldr : (c + 1) * ldr]
         gather_indicator(y, labels, targets, rows, c)
+        if _is_float64(z[0]):
+            for r in range(rows.size):
+                q = clip(p[r])
+                row_loss[r] -= y[r] * log(q) + (one - y[r]) * log(one - q)
+        else:
+            for r in range(rows.size):
+                raised = -most if s[r] < -most else s[r]
+                logit = most if raised > most else raised
+                row_loss[r] += softplus(logit) - y[r] * logit
         for r in range(rows.size):
-            raised = -most if s[r] < -most else s[r]
-            logit = most if raised > most else raised
-            row_loss[r] += softplus(logit) - y[r] * logit
             p[r] -= y[r]
 
 
