@@ -68,7 +68,8 @@ def dtype_for(dtype, *arrays):
         When ``dtype`` is none of the legal ones.
     """
     if isinstance(dtype, str) and dtype == "match":
-        single = all(array.dtype.newbyteorder("=") == np.float32 for array in arrays)
+        types = {array.dtype for array in arrays}
+        single = types == {np.dtype(np.float32)} or all(each.newbyteorder("=") == np.float32 for each in types)
         return np.dtype(np.float32 if single else np.float64)
     try:
         found = np.dtype(dtype)

@@ -7,7 +7,6 @@ Everything in the state is an array or a plain Python value.
 """
 
 from inspect import signature
-from itertools import pairwise
 
 import numpy as np
 
@@ -35,16 +34,18 @@ class PickleMixin:
 
 def units_of(coefs, intercepts):
     """Units of all levels of a network with these weights; raises ValueError if they do not fit together."""
-    shapes = [(np.shape(coef), np.shape(intercept)) for coef, intercept in zip(coefs, intercepts)]
-    fits = len(shapes) == len(coefs) == len(intercepts) > 0
-    fits = fits and all(len(coef) == 2 and intercept == coef[1:] for coef, intercept in shapes)
-    fits = fits and all(left[0][1] == right[0][0] for left, right in pairwise(shapes))
+    units, fits = (), len(coefs) == len(intercepts) > 0
+    for coef, intercept in zip(coefs, intercepts):  # asked in every prediction
+        shape, ends = np.shape(coef), np.shape(intercept)
+        fits = fits and len(shape) == 2 and shape[1:] == ends and (not units or units[-1] == shape[0])
+        units = (*(units or shape[:1]), *ends)
     if not fits:
+        shapes = [(np.shape(coef), np.shape(intercept)) for coef, intercept in zip(coefs, intercepts)]
         raise ValueError(
             "coefs_ and intercepts_ do not fit together: expected pairs of shapes (fan_in, fan_out), (fan_out,), each "
             f"fan_in the fan_out before it, got {shapes} from {len(coefs)} coefs_ and {len(intercepts)} intercepts_."
         )
-    return (shapes[0][0][0], *(coef[1] for coef, _ in shapes))
+    return units
 
 
 def dump(attributes):
