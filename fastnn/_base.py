@@ -1,7 +1,8 @@
 """What both estimators share: the phases of a fit, the consumer of the training loop, prediction and pickling.
 
-``_learn`` runs (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or
-L-BFGS, (5) publish. Nothing before (5) changes what an earlier fit left behind: see `transaction`.
+A fit is (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or L-BFGS,
+(5) publish. Nothing before (5) changes what an earlier fit left behind: see `transaction`.
+Methods of fastnn's own begin with ``_mlp_``, so that helpers of subclasses do not meet them: see `overrides`.
 Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` ends with them even where the handler of
 a signal raises at a moment that keeps a ``with`` block from putting it back.
 """
@@ -15,20 +16,20 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import _multilayer_perceptron as mlp
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
 from .core.activations import ACTIVATIONS
 from .encode import scaled_alpha
 from .evaluation import check_given, evaluation, find_scorers, hold_out
-from .history import grown
+from .history import grown, validation_losses
 from .initial import check_init_scale
 from .lbfgs import minimize_loss
 from .overrides import refuse_overrides
 from .plan import loss_after, loss_of, make_plan
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
+from .remarks import in_sklearns_name
 from .schedules import Optimizer, checked
 from .state import new_state
 from .stopping import NON_FINITE, Progress
@@ -55,9 +56,6 @@ PUBLISHED = (
     "_no_improvement_count",
     "_optimizer",
 )
-
-
-_told = {}  # warnings given, by which Python tells whether one is new
 
 
 def is_stochastic(estimator):
@@ -154,29 +152,29 @@ class BaseMLP(
 
     # ---- what the two estimators differ in ---------------------------------------------------------------------------
     @abstractmethod
-    def _encode_y(self, y, dtype, incremental, indicator=None):
+    def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
         """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``.
 
         An ``indicator`` stands for y where labels have become one; then classes are set already.
         """
 
     @abstractmethod
-    def _encode_y_val(self, y, dtype):
+    def _mlp_encode_y_val(self, y, dtype):
         """The same for the ``y_val`` of a fit whose y is encoded."""
 
     @abstractmethod
-    def _objective(self):
+    def _mlp_objective(self):
         """The user's name of the loss, and the output activation."""
 
     @abstractmethod
-    def _validation_score(self, outputs, data, rows):
+    def _mlp_validation_score(self, outputs, data, rows):
         """Score of the network's ``outputs`` for ``rows`` of some data, higher is better."""
 
     @abstractmethod
-    def _predicted(self, outputs, out_activation):
+    def _mlp_predicted(self, outputs, out_activation):
         """What ``predict`` returns for outputs of the network after this output activation."""
 
-    def _first_call(self, y, classes):
+    def _mlp_first_call(self, y, classes):
         """What has to be known before the first ``partial_fit``."""
 
     # ---- fit ---------------------------------------------------------------------------------------------------------
@@ -224,19 +222,19 @@ class BaseMLP(
             The fitted estimator. If anything fails, an earlier fit stays as it was.
         """
         validation = (X_val, y_val, sample_weight_val)
-        return self._learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
+        return self._mlp_learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
-    def _learn(self, X, y, sample_weight, **more):
+    def _mlp_learn(self, X, y, sample_weight, **more):
         own = self.__dict__
         try:
             try:  # what is set before all is done is set on a copy
                 object.__setattr__(self, "__dict__", dict(own))
-                outcome = apart(self._run_phases, X, y, sample_weight, **more)
+                outcome = apart(self._mlp_run_phases, X, y, sample_weight, **more)
                 publish(own, outcome)
             finally:
                 object.__setattr__(self, "__dict__", own)
         except BaseException as error:
-            self._blame_parameters(error)
+            self._mlp_blame_parameters(error)
             raise
         if outcome.remark is not None:  # which may be made an error: as in scikit-learn the model is fitted then
             outcome.remark()
@@ -257,7 +255,7 @@ class BaseMLP(
         super()._validate_params()
         check_init_scale(self.init, self.init_scale)
 
-    def _run_phases(
+    def _mlp_run_phases(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
     ):
         refuse_overrides(self)
@@ -265,37 +263,39 @@ class BaseMLP(
         scorers = find_scorers(self.metrics)
         check_given(*validation)
         if incremental:
-            self._first_call(y, classes)
+            self._mlp_first_call(y, classes)
             if self.early_stopping:
                 raise ValueError("partial_fit does not support early_stopping=True")
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
-        X, y, indicator = self._validated(X, y, incremental=incremental, reset=not resumed)
-        dtype = self._network_dtype(X, resumed)
+        X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
+        dtype = self._mlp_network_dtype(X, resumed)
         # The line search of L-BFGS compares losses that differ by less than float32 can tell.
         computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype
-        encode_y = partial(self._encode_y, incremental=incremental, indicator=indicator)
-        training, divisor = self._encode(X, y, sample_weight, encode_y, computed)
-        units = self._asked_units(training.data, X.shape[1], hidden, resumed)
-        validation = self._encode_validation(*validation, units[-1], computed)
+        encode_y = partial(self._mlp_encode_y, incremental=incremental, indicator=indicator)
+        training, divisor = self._mlp_encode(X, y, sample_weight, encode_y, computed)
+        units = self._mlp_asked_units(training.data, X.shape[1], hidden, resumed)
+        validation = self._mlp_encode_validation(*validation, units[-1], computed)
         rng = check_random_state(self.random_state)
-        start = [*self._start(units, rng, resumed, computed, *initial)]  # emptied by who adopts them: kept only once
+        start = [
+            *self._mlp_start(units, rng, resumed, computed, *initial)
+        ]  # emptied by who adopts them: kept only once
         earlier = self.__dict__ if resumed else {}
         network = Network(
-            units, *self._trained_objective(earlier), computed, scaled_alpha(self.alpha, divisor, computed)
+            units, *self._mlp_trained_objective(earlier), computed, scaled_alpha(self.alpha, divisor, computed)
         )
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": network.out_activation}
         if "n_features_in_" not in self.__dict__:
             published["n_features_in_"] = units[0]
         task = (network, training, validation, scorers, start)
         if self.solver == "lbfgs":
-            state, fitted, lacking, remark = self._minimize(*task, earlier, dtype)
+            state, fitted, lacking, remark = self._mlp_minimize(*task, earlier, dtype)
         else:
-            state, fitted, lacking, remark = self._train(*task, rng, earlier, incremental)
+            state, fitted, lacking, remark = self._mlp_train(*task, rng, earlier, incremental)
         published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
         written = []
         if resumed and not self.early_stopping:  # else scikit-learn, too, leaves other lists
-            written = self._in_place(state, published)
+            written = self._mlp_in_place(state, published)
         attributes = dict(self.__dict__)
         if not resumed:
             for name in PUBLISHED:
@@ -303,7 +303,7 @@ class BaseMLP(
         attributes.update(published)
         return Outcome(attributes, lacking, written, remark)
 
-    def _in_place(self, state, published):
+    def _mlp_in_place(self, state, published):
         """What makes the present weights those of ``state``, also for whoever holds one of their lists or arrays.
 
         As in scikit-learn, arrays that can be written into are (under "lbfgs" none is), else lists get other items.
@@ -319,9 +319,9 @@ class BaseMLP(
                 written.append((array, ..., values) if own and self.solver != "lbfgs" else (kept, i, values))
         return written
 
-    def _trained_objective(self, earlier):
+    def _mlp_trained_objective(self, earlier):
         """Name in ``LOSSES`` and output activation to learn with; an ``out_activation_`` set by hand counts."""
-        loss, out_activation = self._objective()
+        loss, out_activation = self._mlp_objective()
         given = earlier.get("out_activation_", out_activation)
         if given == out_activation:
             return loss_of(loss, out_activation, classifier=is_classifier(self)), out_activation
@@ -329,7 +329,7 @@ class BaseMLP(
             raise ValueError(f"out_activation_ must be one of {', '.join(map(repr, ACTIVATIONS))}, got {given!r}.")
         return loss_after(loss, given, classifier=is_classifier(self)), given
 
-    def _plan(self, network, settings, batch_size):
+    def _mlp_plan(self, network, settings, batch_size):
         """Phase 3: layout and plan of a network under an optimizer's ``settings``."""
         return make_plan(
             units=network.units,
@@ -343,10 +343,10 @@ class BaseMLP(
             **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
         )
 
-    def _settings(self):
+    def _mlp_settings(self):
         return {name: getattr(self, name) for name in Optimizer.SETTINGS}
 
-    def _clipped_batch_size(self, n_samples):
+    def _mlp_clipped_batch_size(self, n_samples):
         if self.batch_size == "auto":
             return min(200, n_samples)
         if self.batch_size > n_samples:
@@ -355,8 +355,8 @@ class BaseMLP(
             )
         return min(operator.index(self.batch_size), n_samples)
 
-    def _minimize(self, network, training, validation, scorers, start, earlier, dtype):
-        layout, plan = self._plan(network, self._settings(), 1)
+    def _mlp_minimize(self, network, training, validation, scorers, start, earlier, dtype):
+        layout, plan = self._mlp_plan(network, self._mlp_settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
@@ -380,17 +380,17 @@ class BaseMLP(
         _check_finite(state.params)
         history, lacking = grown(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
-        return state, {**fitted, "validation_loss_curve_": history.get("val_loss")}, lacking, remark
+        return state, {**fitted, "validation_loss_curve_": validation_losses(history, measured)}, lacking, remark
 
-    def _train(self, network, training, validation, scorers, start, rng, earlier, incremental):
+    def _mlp_train(self, network, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
             n_classes = len(self._label_binarizer.classes_) if is_classifier(self) else None
             training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
         rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
-        optimizer = Optimizer(self._settings())
+        optimizer = Optimizer(self._mlp_settings())
         if incremental and earlier.get("_optimizer") is not None:
             optimizer = checked(earlier["_optimizer"]).successor()
-        layout, plan = self._plan(network, optimizer.settings, self._clipped_batch_size(rows.size))
+        layout, plan = self._mlp_plan(network, optimizer.settings, self._mlp_clipped_batch_size(rows.size))
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
@@ -437,9 +437,7 @@ class BaseMLP(
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
         elif not (incremental or progress.stopped):
             told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
-            # In scikit-learn's name: programs silence this warning by its module.
-            place = dict(filename=mlp.__file__, lineno=1, module=mlp.__name__, registry=_told)
-            remark = partial(warnings.warn_explicit, f"{told}converged yet.", ConvergenceWarning, **place)
+            remark = in_sklearns_name(warnings.warn, f"{told}converged yet.", ConvergenceWarning)
         fitted, lacking = progress.attributes()
         return state, {**fitted, "_optimizer": optimizer}, lacking, remark
 

@@ -284,7 +284,7 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         self : object
             The updated estimator.
         """
-        return self._learn(X, y, sample_weight, incremental=True, classes=classes)
+        return self._mlp_learn(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict(self, X):
         """Predict classes.
@@ -300,7 +300,7 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
             Predictions in the form of the ``y`` that the classifier was fitted with: class labels, or rows of a
             multi-label indicator (sparse if that was), with a single 1 each after softmax outputs.
         """
-        return self._predicted(self._outputs(X)[0], self.out_activation_)
+        return self._mlp_predicted(self._mlp_outputs(X)[0], self.out_activation_)
 
     def score(self, X, y, sample_weight=None):
         """Share of rows whose predicted class, or whose labels all, are right.
@@ -340,8 +340,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
             need not sum to 1. The logistic outputs of three or more classes are divided by their sum, as in
             ``sklearn.multiclass.OneVsRestClassifier``; where all are 0, all classes are equally probable.
         """
-        outputs, dtype = self._outputs(X)
-        return self._probabilities(outputs, self.out_activation_).astype(dtype, copy=False)
+        outputs, dtype = self._mlp_outputs(X)
+        return self._mlp_probabilities(outputs, self.out_activation_).astype(dtype, copy=False)
 
     def predict_log_proba(self, X):
         """Predict logarithms of probabilities.
@@ -357,36 +357,36 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
             ``log(predict_proba(X))``, from the network's last sums: finite also where a probability is rounded to 0.
         """
         exact = getattr(self, "out_activation_", None) in ("softmax", "logistic")
-        outputs, dtype = self._outputs(X, "identity" if exact else None)
+        outputs, dtype = self._mlp_outputs(X, "identity" if exact else None)
         with np.errstate(all="ignore"):
             if exact:
-                chosen = [self._chosen(self.out_activation_, name) for name in ("logistic", "softmax")]
-                logs = log_probabilities(outputs, self._binarizer(), self.out_activation_, *chosen)
+                chosen = [self._mlp_chosen(self.out_activation_, name) for name in ("logistic", "softmax")]
+                logs = log_probabilities(outputs, self._mlp_binarizer(), self.out_activation_, *chosen)
             else:
-                logs = np.log(self._probabilities(outputs, self.out_activation_))
+                logs = np.log(self._mlp_probabilities(outputs, self.out_activation_))
         if dtype == np.float32:
             logs[logs > -(2.0**-25)] = 0  # probabilities that are 1 in this type
         return logs.astype(dtype, copy=False)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
-    def _objective(self):
+    def _mlp_objective(self):
         if self.out_activation != "auto":
             return self.loss, self.out_activation
         return self.loss, "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _validation_score(self, outputs, data, rows):
+    def _mlp_validation_score(self, outputs, data, rows):
         if len(self._label_binarizer.classes_) == 1:
             return 1.0
         return accuracy(outputs, data, rows)
 
-    def _predicted(self, outputs, out_activation):
-        return predicted_labels(outputs, self._binarizer(), self._chosen(out_activation, "softmax"))
+    def _mlp_predicted(self, outputs, out_activation):
+        return predicted_labels(outputs, self._mlp_binarizer(), self._mlp_chosen(out_activation, "softmax"))
 
-    def _probabilities(self, outputs, out_activation):
-        chosen = [self._chosen(out_activation, name) for name in ("logistic", "softmax")]
-        return probabilities(outputs, self._binarizer(), *chosen)
+    def _mlp_probabilities(self, outputs, out_activation):
+        chosen = [self._mlp_chosen(out_activation, name) for name in ("logistic", "softmax")]
+        return probabilities(outputs, self._mlp_binarizer(), *chosen)
 
-    def _chosen(self, out_activation, name):
+    def _mlp_chosen(self, out_activation, name):
         """Whether outputs have this activation by the parameter, not by scikit-learn's rule or by hand."""
         return out_activation == self.out_activation == name
 

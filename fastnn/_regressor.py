@@ -266,7 +266,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self : object
             The updated estimator.
         """
-        return self._learn(X, y, sample_weight, incremental=True)
+        return self._mlp_learn(X, y, sample_weight, incremental=True)
 
     def predict(self, X):
         """Predict targets.
@@ -281,21 +281,21 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predicted values.
         """
-        outputs, dtype = self._outputs(X)
-        return self._predicted(outputs, self.out_activation_).astype(dtype, copy=False)
+        outputs, dtype = self._mlp_outputs(X)
+        return self._mlp_predicted(outputs, self.out_activation_).astype(dtype, copy=False)
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
-    def _encode_y(self, y, dtype, incremental, indicator=None):
+    def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
         return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
 
-    def _encode_y_val(self, y, dtype):
-        return self._encode_y(y, dtype, incremental=False)
+    def _mlp_encode_y_val(self, y, dtype):
+        return self._mlp_encode_y(y, dtype, incremental=False)
 
-    def _objective(self):
+    def _mlp_objective(self):
         return self.loss, LOSSES[self.loss].output
 
-    def _validation_score(self, outputs, data, rows):
+    def _mlp_validation_score(self, outputs, data, rows):
         return r2(outputs, data, rows)
 
-    def _predicted(self, outputs, out_activation):
+    def _mlp_predicted(self, outputs, out_activation):
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -118,7 +118,7 @@ class Snapshot:
         return True
 
     def predict(self, X):
-        return self._once("predict", self._estimator._predicted)
+        return self._once("predict", self._estimator._mlp_predicted)
 
     def _once(self, name, answer):
         if name not in self._known:
@@ -134,7 +134,7 @@ class ClassifierSnapshot(Snapshot):
         return self._estimator.classes_
 
     def predict_proba(self, X):
-        return self._once("predict_proba", self._estimator._probabilities)
+        return self._once("predict_proba", self._estimator._mlp_probabilities)
 
     def predict_log_proba(self, X):
         return np.log(self.predict_proba(X))
@@ -177,7 +177,7 @@ class Evaluation:
             if prefix:
                 place = (outputs, sample.data, sample.index)
                 measured["val_loss"] = mean_loss(self._loss, *place) if finite else np.nan
-                measured["val_score"] = self._estimator._validation_score(*place) if finite else np.nan
+                measured["val_score"] = self._estimator._mlp_validation_score(*place) if finite else np.nan
             weight = sample.data.sample_weight
             weight = weight[sample.index] if weight.size else None
             snapshot = self._snapshot(self._estimator, outputs, self._out_activation)

@@ -2,6 +2,8 @@
 
 import math
 
+MARKS = {"loss", "seconds"}  # lists that every history has
+
 
 def grown(earlier, new, n_new):
     """The history of earlier calls and of this one, once its lists have got what they lack.
@@ -10,8 +12,9 @@ def grown(earlier, new, n_new):
 
     Parameters
     ----------
-    earlier : dict of list, or None
-        What earlier calls left; not changed.
+    earlier : dict of list, or anything else
+        What earlier calls left; not changed. What is not a history of fastnn's, a program has put there for its own
+        use: it stays.
     new : dict of list
         Measured in this call. A list may be short at its end.
     n_new : int
@@ -19,11 +22,13 @@ def grown(earlier, new, n_new):
 
     Returns
     -------
-    history : dict of list
+    history : dict of list, or ``earlier``
         With the lists of ``earlier``.
     lacking : list of tuple of (list, list)
         Those lists, and what is to be appended to each.
     """
+    if not (earlier is None or _is_history(earlier)):
+        return earlier, []
     earlier = earlier or {}
     n_old = max(map(len, earlier.values()), default=0)
     history, lacking = {}, []
@@ -38,3 +43,12 @@ def grown(earlier, new, n_new):
         else:
             history[name] = padding + fresh
     return history, lacking
+
+
+def validation_losses(history, new):
+    """The list behind ``validation_loss_curve_``: the history's own, or None where no validation loss was measured."""
+    return (history if _is_history(history) else new).get("val_loss")
+
+
+def _is_history(value):
+    return isinstance(value, dict) and value.keys() >= MARKS and all(isinstance(each, list) for each in value.values())

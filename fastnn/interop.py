@@ -54,7 +54,7 @@ class ConversionMixin:
         _refuse_other_outputs(self)
         kind = _counterpart(self)
         result = kind(**_parameters_for(kind, self))
-        _copy_fit(self, result, self._network_dtype(None, True))
+        _copy_fit(self, result, self._mlp_network_dtype(None, True))
         # Early stopping under warm_start falls back on these.
         result._best_coefs, result._best_intercepts = result.coefs_, result.intercepts_
         return result

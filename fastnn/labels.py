@@ -150,24 +150,24 @@ def log_probabilities(sums, binarizer, out_activation, one_versus_rest, exclusiv
 class LabelMixin:
     """The part of the classifier that knows its classes."""
 
-    def _first_call(self, y, classes):
+    def _mlp_first_call(self, y, classes):
         if _check_partial_fit_first_call(self, classes):
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = binarizer_of(y if multilabel else classes)
 
-    def _encode_y(self, y, dtype, incremental, indicator=None):
+    def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
         if indicator is not None:
-            exclusive = self._objective()[1] == "softmax"
+            exclusive = self._mlp_objective()[1] == "softmax"
             return encode_indicator(indicator, self._label_binarizer, dtype, exclusive=exclusive)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = binarizer_of(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._label_binarizer = self._binarizer()
-            self._check_classes(unique_labels(y))
-        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+            self._label_binarizer = self._mlp_binarizer()
+            self._mlp_check_classes(unique_labels(y))
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._mlp_objective()[1] == "softmax")
 
-    def _binarizer(self):
+    def _mlp_binarizer(self):
         """What a fit has left as ``_label_binarizer``, or what ``classes_`` says where someone has set that alone."""
         known = vars(self)
         if "_label_binarizer" in known:
@@ -181,7 +181,7 @@ class LabelMixin:
         multilabel = known.get("out_activation_") == "logistic" and self.out_activation == "auto"
         return binarizer_for(self.classes_, np.shape(self.coefs_[-1])[-1], multilabel=multilabel)
 
-    def _encode_y_val(self, y, dtype):
+    def _mlp_encode_y_val(self, y, dtype):
         n_columns = len(self.classes_) if is_multilabel(self._label_binarizer) else None
         if (y.shape[1] if y.ndim == 2 else None) != n_columns:
             expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
@@ -189,9 +189,9 @@ class LabelMixin:
         unknown = [] if n_columns else sorted({*unique_labels(y).tolist()} - {*self.classes_.tolist()}, key=str)
         if unknown:
             raise ValueError(f"y_val holds labels that y does not: {unknown}. The classes of y are {self.classes_}.")
-        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._objective()[1] == "softmax")
+        return encode_labels(y, self._label_binarizer, dtype, exclusive=self._mlp_objective()[1] == "softmax")
 
-    def _check_classes(self, classes):
+    def _mlp_check_classes(self, classes):
         if self.warm_start:
             if set(classes) != set(self.classes_):
                 raise ValueError(

@@ -1,6 +1,5 @@
 """L-BFGS: SciPy's minimizer over the flat parameter vector, one full-batch loss and gradient per evaluation."""
 
-import functools
 import time
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from .blas import with_one_blas_thread
+from .remarks import in_sklearns_name
 from .train import FullBatch
 
 
@@ -53,5 +53,5 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     how = dict(method="L-BFGS-B", jac=True, options=options, callback=note)
     result = with_one_blas_thread(minimize, objective, start, **how)
     params[...] = result.x
-    remark = functools.partial(_check_optimize_result, "lbfgs", result, max_iter)
+    remark = in_sklearns_name(_check_optimize_result, "lbfgs", result, max_iter)
     return float(result.fun), min(result.nit, max_iter), history, remark

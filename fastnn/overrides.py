@@ -1,11 +1,13 @@
 """scikit-learn's private methods that public code overrides: which ones count here, and what to say of the others.
 
-None of them may be ignored without a word, and none may meet a method of fastnn's own by accident.
+None of them may be ignored without a word, and no method of a subclass may meet one of fastnn's own by accident: their
+names begin with `OWN`.
 """
 
 import functools
 
 HONOURED = ("_init_coef", "_validate_input")
+OWN = "_mlp_"  # how the names of fastnn's own methods begin
 
 _STEP = "steps are compiled; to_sklearn() gives scikit-learn's estimator, whose method can be overridden"
 _EPOCHS = "train one epoch at a time with partial_fit, or max_iter=1 and warm_start=True, and do it in between"
@@ -31,9 +33,10 @@ REFUSED = {
 
 @functools.lru_cache(maxsize=256)
 def _defined(kind):
-    """Which of all these names the classes of ``kind`` define that are neither fastnn's nor scikit-learn's."""
-    others = [cls for cls in kind.__mro__ if cls.__module__.split(".")[0] not in (__name__.split(".")[0], "sklearn")]
-    return frozenset(name for name in (*HONOURED, *REFUSED) if any(name in vars(cls) for cls in others))
+    """Which of these names, and of fastnn's own, classes of ``kind`` define that are neither fastnn's nor sklearn's."""
+    ours = [cls.__module__.split(".")[0] in (__name__.split(".")[0], "sklearn") for cls in kind.__mro__]
+    defined = {name for cls, own in zip(kind.__mro__, ours, strict=True) if not own for name in vars(cls)}
+    return frozenset(name for name in defined if name in HONOURED or name in REFUSED or name.startswith(OWN))
 
 
 def overridden(estimator, name):
@@ -42,8 +45,12 @@ def overridden(estimator, name):
 
 
 def refuse_overrides(estimator):
-    """Raise TypeError where a private method of scikit-learn is overridden that would never be called."""
-    found = _defined(type(estimator)).union(vars(estimator)).intersection(REFUSED)
+    """Raise TypeError where a private method of scikit-learn is overridden that is never called, or one of fastnn's."""
+    names = _defined(type(estimator)).union(vars(estimator))
+    own = [name for name in names if name.startswith(OWN)]
+    if own:
+        raise TypeError(f"{type(estimator).__name__} overrides {min(own)}, which is fastnn's own: choose another name.")
+    found = names.intersection(REFUSED)
     if found:
         name = min(found)
         raise TypeError(

@@ -16,7 +16,7 @@ from .transaction import apart
 class PredictionMixin:
     """The part of `BaseMLP` that predicts."""
 
-    def _outputs(self, X, out_activation=None):
+    def _mlp_outputs(self, X, out_activation=None):
         """Outputs of the network in float64, and the type in which they leave: float32 for float32 X, else float64.
 
         Returns
@@ -29,16 +29,16 @@ class PredictionMixin:
             check_is_fitted(self)
             raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
         try:
-            return apart(self._forward, X, self.out_activation_ if out_activation is None else out_activation)
+            return apart(self._mlp_forward, X, self.out_activation_ if out_activation is None else out_activation)
         except Exception as error:
-            self._blame_parameters(error)
+            self._mlp_blame_parameters(error)
             raise
 
-    def _forward(self, X, out_activation):
-        coefs, intercepts = self._weights()
+    def _mlp_forward(self, X, out_activation):
+        coefs, intercepts = self._mlp_weights()
         units = persistence.units_of(coefs, intercepts)
         X = rows_to_predict(self, X, units[0])
-        dtype = self._network_dtype(X, True)
+        dtype = self._mlp_network_dtype(X, True)
         answer = dtype_for("match", X)
         if isinstance(self.dtype, str) and self.dtype == "match":
             dtype = answer = np.result_type(answer, dtype)  # as scikit-learn multiplies X and coefs_

@@ -29,7 +29,7 @@ class Network(NamedTuple):
 class PreparationMixin:
     """The part of `BaseMLP` that looks at the user's data."""
 
-    def _validated(self, X, y, *, incremental, reset):
+    def _mlp_validated(self, X, y, *, incremental, reset):
         """X and y as `encode.validated` leaves them; ``reset`` says whether they set the number of features.
 
         Where someone has overridden scikit-learn's ``_validate_input`` its answer counts, in which labels have become
@@ -50,23 +50,23 @@ class PreparationMixin:
         """
         X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
         if is_classifier(self):
-            self._encode_y(y, np.dtype(np.float64), incremental)  # which sets the classes
+            self._mlp_encode_y(y, np.dtype(np.float64), incremental)  # which sets the classes
             y = self._label_binarizer.transform(y).astype(bool)
         return X, y
 
-    def _encode(self, X, y, sample_weight, encode_y, dtype):
+    def _mlp_encode(self, X, y, sample_weight, encode_y, dtype):
         """Phase 1: validated data as the engine takes them, and the divisor of their weights."""
         dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
         weights, divisor = encode_weights(sample_weight, X, dtype)
         labels, targets = encode_y(y, dtype)
         return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y), divisor
 
-    def _encode_validation(self, X_val, y_val, sample_weight_val, n_outputs, dtype):
+    def _mlp_encode_validation(self, X_val, y_val, sample_weight_val, n_outputs, dtype):
         if X_val is None:
             return None
         try:
             X_val, y_val = validated(self, X_val, y_val, reset=False, y_numeric=not is_classifier(self))
-            validation, _ = self._encode(X_val, y_val, sample_weight_val, self._encode_y_val, dtype)
+            validation, _ = self._mlp_encode(X_val, y_val, sample_weight_val, self._mlp_encode_y_val, dtype)
             if validation.data.targets.size and validation.data.targets.shape[1] != n_outputs:
                 raise ValueError(f"y_val has {validation.data.targets.shape[1]} columns, y asks for {n_outputs}.")
         except (ValueError, TypeError) as error:
@@ -74,18 +74,18 @@ class PreparationMixin:
             raise kind(f"Validation data (X_val, y_val, sample_weight_val): {error}") from error
         return validation
 
-    def _asked_units(self, data, n_features, hidden, resumed):
+    def _mlp_asked_units(self, data, n_features, hidden, resumed):
         """The units of all levels that the data and ``hidden_layer_sizes`` ask for."""
         n_outputs = len(self._label_binarizer.classes_) if data.labels.size else data.targets.shape[1]
         units = (n_features, *hidden, n_outputs)
-        if resumed and units != self._units():
+        if resumed and units != self._mlp_units():
             raise ValueError(
-                f"The layers have {self._units()} units since the previous fit, but hidden_layer_sizes and the data "
-                f"ask for {units}: warm_start and partial_fit cannot change the network."
+                f"The layers have {self._mlp_units()} units since the previous fit, but hidden_layer_sizes and the "
+                f"data ask for {units}: warm_start and partial_fit cannot change the network."
             )
         return units
 
-    def _start(self, units, rng, resumed, dtype, coefs_init, intercepts_init):
+    def _mlp_start(self, units, rng, resumed, dtype, coefs_init, intercepts_init):
         """Phase 2: the weights and biases to start from, given, of an earlier fit or drawn."""
         given = {}
         if coefs_init is not None:
@@ -93,7 +93,7 @@ class PreparationMixin:
         if intercepts_init is not None:
             given["intercepts"] = encode_start("intercepts_init", intercepts_init, [(n,) for n in units[1:]], dtype)
         if resumed:
-            coefs, intercepts = self._weights()
+            coefs, intercepts = self._mlp_weights()
         elif overridden(self, "_init_coef"):
             self._random_state = rng
             drawn = [self._init_coef(*fan, dtype) for fan in pairwise(units)]
@@ -101,10 +101,10 @@ class PreparationMixin:
             shapes = [(n,) for n in units[1:]]
             intercepts = encode_start("_init_coef's intercepts", [pair[1] for pair in drawn], shapes, dtype)
         else:
-            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **self._init_options())
+            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **self._mlp_init_options())
         return given.get("coefs", coefs), given.get("intercepts", intercepts)
 
-    def _init_options(self):
+    def _mlp_init_options(self):
         return dict(init=self.init, init_scale=self.init_scale, init_bias=self.init_bias)
 
     def _init_coef(self, fan_in, fan_out, dtype):
@@ -112,11 +112,11 @@ class PreparationMixin:
 
         Scikit-learn's method of this name. It is here for those who override it.
         """
-        units, options = (fan_in, fan_out), self._init_options()
+        units, options = (fan_in, fan_out), self._mlp_init_options()
         [coef], [intercept] = draw_weights(self._random_state, units, self.activation, np.dtype(dtype), **options)
         return coef, intercept
 
-    def _weights(self):
+    def _mlp_weights(self):
         """The arrays of ``coefs_`` and of ``intercepts_`` that count: as many as ``n_layers_`` says, if it is there."""
         coefs, intercepts = self.coefs_, self.intercepts_
         n_arrays = getattr(self, "n_layers_", len(coefs) + 1) - 1
@@ -129,11 +129,11 @@ class PreparationMixin:
             )
         return coefs[:n_arrays], intercepts[:n_arrays]
 
-    def _units(self):
+    def _mlp_units(self):
         """Units of all levels as the weights have them now; they may have been edited or assigned."""
-        return persistence.units_of(*self._weights())
+        return persistence.units_of(*self._mlp_weights())
 
-    def _network_dtype(self, X, resumed):
+    def _mlp_network_dtype(self, X, resumed):
         """Type of the network that learns from X, or predicts for X; that of the weights, if there are some, counts."""
         if not resumed:
             return dtype_for(self.dtype, X)
@@ -141,7 +141,7 @@ class PreparationMixin:
             return dtype_for(self.dtype, *map(np.asarray, [*self.coefs_, *self.intercepts_]))
         return dtype_for(self.dtype)
 
-    def _blame_parameters(self, error):
+    def _mlp_blame_parameters(self, error):
         """Name the parameter if one was set to nonsense since the fit: later calls check none, as in scikit-learn."""
         if isinstance(error, Exception):
             try:

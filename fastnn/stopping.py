@@ -5,7 +5,7 @@ from contextlib import closing
 
 import numpy as np
 
-from .history import grown
+from .history import grown, validation_losses
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -83,7 +83,7 @@ class Progress:
         fitted["best_loss_"] = None if self.by_score else np.float64(best_loss)
         fitted["validation_scores_"] = self._with_earlier("validation_scores_", scores, lacking)
         fitted["best_validation_score_"] = best_score if self.by_score else None
-        fitted["history_"], fitted["validation_loss_curve_"] = history, history.get("val_loss")
+        fitted["history_"], fitted["validation_loss_curve_"] = history, validation_losses(history, new)
         return fitted, lacking
 
     def _with_earlier(self, name, new, lacking):

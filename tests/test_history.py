@@ -276,11 +276,13 @@ def test_history_grows_and_marks_what_was_not_measured():
 
 
 def test_grown_pads_both_ways():
-    history, lacking = grown(earlier := {"a": [1], "b": [2]}, {"a": [3, 4], "c": [5]}, 2)
-    assert history["a"] is earlier["a"] and earlier == {"a": [1], "b": [2]}
+    earlier, times = {"loss": [1], "seconds": [0], "b": [2]}, [7, 8]
+    history, lacking = grown(earlier, {"loss": [3, 4], "seconds": times, "c": [5]}, 2)
+    assert history["loss"] is earlier["loss"] and earlier == {"loss": [1], "seconds": [0], "b": [2]}
     [values.extend(more) for values, more in lacking]
-    assert grown(None, {"a": []}, 0) == ({"a": []}, [])
-    np.testing.assert_equal(history, {"a": [1, 3, 4], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]})
+    assert grown(None, {"loss": []}, 0) == ({"loss": []}, [])
+    expected = {"loss": [1, 3, 4], "seconds": [0, 7, 8], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]}
+    np.testing.assert_equal(history, expected)
 
 
 def test_partial_fit_records_metrics():

@@ -28,7 +28,7 @@ ROAD = """
     state shares
     plan
     stopping scoring schedules initial
-    threads history overrides csr transaction blas
+    threads history overrides csr transaction blas remarks
     core
     core.sparse_epoch
     core.epoch

@@ -7,7 +7,7 @@ import pytest
 from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.overrides import REFUSED
+from fastnn.overrides import OWN, REFUSED
 
 RNG = np.random.RandomState(2)
 X = RNG.normal(size=(80, 4))
@@ -145,6 +145,42 @@ def test_other_overrides_are_refused_by_name(name, way):
 
 def test_no_method_of_fastnn_has_the_name_of_one_that_is_refused():
     assert not [name for name in REFUSED for kind in (MLPClassifier, MLPRegressor) if hasattr(kind, name)]
+
+
+def test_helpers_of_a_subclass_meet_no_method_of_fastnns():
+    """All private methods of the estimators are scikit-learn's, or begin with a prefix that nobody else has."""
+    own = {
+        name
+        for kind in (MLPClassifier, MLPRegressor)
+        for cls in kind.__mro__
+        if cls.__module__.startswith("fastnn")
+        for name, value in vars(cls).items()
+        if callable(value) and name.startswith("_") and not name.startswith("__")
+    }
+    assert own - {"_init_coef", "_validate_input", "_validate_params"} == {n for n in own if n.startswith(OWN)}
+
+    def never(self, *args):
+        raise AssertionError("never called")
+
+    names = ("_train", "_encode", "_forward", "_weights", "_start", "_plan", "_units", "_settings", "_outputs")
+    model = type("Sub", (MLPClassifier,), dict.fromkeys(names, never))((3,), max_iter=2, random_state=0)
+    expected = MLPClassifier((3,), max_iter=2, random_state=0).fit(X, LABELS)
+    np.testing.assert_array_equal(model.fit(X, LABELS).predict_proba(X), expected.predict_proba(X))
+
+
+def test_a_subclass_that_overrides_fastnns_own_method_is_told():
+    model = type("Sub", (MLPRegressor,), {OWN + "train": lambda self: None})()
+    with pytest.raises(TypeError, match="overrides _mlp_train, which is fastnn's own"):
+        model.fit(X, X[:, 0])
+
+
+def test_a_history_of_the_programs_own_stays():
+    """Attributes that a program has set are its own, also where fastnn has one of that name."""
+    for mine in ([], {"train": [1.0]}, {"loss": 3, "seconds": 4}, "text"):
+        model = MLPRegressor(hidden_layer_sizes=(3,), random_state=0).partial_fit(X, X[:, 0])
+        model.history_ = mine
+        model.partial_fit(X, X[:, 0])
+        assert model.history_ is mine and len(model.loss_curve_) == 2
 
 
 def test_every_private_method_of_scikit_learn_that_training_calls_is_known():

@@ -370,8 +370,9 @@ def test_losses_are_numbers_of_numpy(solver):
         assert kinds[0] is kinds[1], name
 
 
-def test_the_convergence_warning_is_silenced_by_scikit_learns_module():
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_the_convergence_warning_is_silenced_by_scikit_learns_module(solver):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
-        fastnn.MLPClassifier((3,), max_iter=2, random_state=0).fit(X, BINARY)
+        fastnn.MLPClassifier((3,), solver=solver, max_iter=2, random_state=0).fit(X, BINARY)
