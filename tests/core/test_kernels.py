@@ -97,12 +97,14 @@ def loss_case(case, n_rows, weighted, dtype):
     table, y, p = reference.LOSSES[loss], y[rows].astype(float), outputs
     w = weights[rows].astype(float) if weighted else np.ones(n_rows)
     terms = table.terms(y, p)
+    lost = 0.0
     if loss == "binary_log_loss":  # 1 - p has lost digits where p is nearly 1
         terms = np.logaddexp(0, logits.astype(float)) - y * logits
+        lost = np.max(1 / (1 - p)) if dtype == np.float64 else 0.0  # which float64 takes as scikit-learn does
     expected = w * terms.sum(axis=1) / (n_outputs if table.averages_outputs else 1)
     delta = (w[:, None] * table.delta(y, p)).T
     results = {
-        "loss": (row_loss, expected, 32),
+        "loss": (row_loss, expected, 32 + lost),
         "delta": (z.reshape(n_outputs, ldr)[:, :n_rows].ravel(), delta.ravel(), 4),
     }
     return results, np.concatenate([surroundings(outer), surroundings(outer_loss)])
