@@ -20,8 +20,8 @@ from numba import config
 from numba.core import event
 
 from . import MLPClassifier, MLPRegressor, __version__
-from .core import cache
-from .core.jit import all_members, entries, load_leaves
+from .core.compile import cache
+from .core.compile.jit import all_members, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
 from .train import orders

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
-from .core.activations import ACTIVATIONS
+from .core.nn.activations import ACTIVATIONS
 from .encode import scaled_alpha
 from .evaluation import check_given, evaluation, find_scorers, hold_out
 from .history import grown, validation_losses

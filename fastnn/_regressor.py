@@ -6,7 +6,7 @@ from sklearn.utils.metaestimators import available_if
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
-from .core.losses import LOSSES
+from .core.nn.losses import LOSSES
 from .encode import encode_values
 from .scoring import r2
 

@@ -10,7 +10,7 @@ import os
 
 from threadpoolctl import ThreadpoolController
 
-from .core.exclusive import undisturbed
+from .core.compile.exclusive import undisturbed
 
 _inside = {}  # "call": the limits of the call that has set some
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from .core.sparse_check import BAD_INDEX, BAD_POINTER, UNSORTED, look_through
+from .core.simd.csr_check import BAD_INDEX, BAD_POINTER, UNSORTED, look_through
 
 INT32, INT64 = np.dtype(np.int32), np.dtype(np.int64)
 

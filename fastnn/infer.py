@@ -14,15 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from .core.activations import ACTIVATIONS
-from .core.arguments import pack
-from .core.balance import MARKS, SUSPECT
-from .core.epoch import forward as forward_dense
-from .core.host import LINE_BYTES, few_registers
-from .core.network import LANES, output_scratch_size
+from .core.compile.packing import pack
+from .core.engine.entries import forward as forward_dense
+from .core.engine.sparse_entries import forward_sparse
+from .core.nn.activations import ACTIVATIONS
+from .core.nn.network import LANES, output_scratch_size
+from .core.parallel.partition import MARKS, SUSPECT
 from .core.records import Layout, Pass
-from .core.sparse import as_csr
-from .core.sparse_epoch import forward_sparse
+from .core.simd.spmm import as_csr
+from .core.simd.target import LINE_BYTES, few_registers
 from .csr import by_rows
 from .plan import ROOM, make_layout, members_of, without_input
 from .threads import runner, share, threads_for

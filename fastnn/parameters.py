@@ -8,9 +8,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .core.activations import ACTIVATIONS
-from .core.losses import LOSSES
-from .core.optimizers import OPTIMIZERS
+from .core.nn.activations import ACTIVATIONS
+from .core.nn.losses import LOSSES
+from .core.nn.optimizers import OPTIMIZERS
 from .initial import BIASES, INITS
 from .schedules import SCHEDULES
 

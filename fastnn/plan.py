@@ -6,7 +6,8 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 
 import numpy as np
 
-from .core.activations import (
+from .core.engine.shards import STEP_AND_LEARN, learn_in_parts
+from .core.nn.activations import (
     ACTIVATIONS,
     activate,
     activate_output,
@@ -14,12 +15,11 @@ from .core.activations import (
     differentiate,
     outputs_of_sums,
 )
-from .core.host import few_registers
-from .core.losses import LOSSES, loss_of_rows
-from .core.network import ALL_COLUMNS, GROUP, gather
-from .core.optimizers import OPTIMIZERS, step
-from .core.parts import STEP_AND_LEARN, learn_in_parts
+from .core.nn.losses import LOSSES, loss_of_rows
+from .core.nn.network import ALL_COLUMNS, GROUP, gather
+from .core.nn.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
+from .core.simd.target import few_registers
 
 ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
 UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles

@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from .core.optimizers import OPTIMIZERS
+from .core.nn.optimizers import OPTIMIZERS
 
 BLOCK = 512  # powers computed together
 FIXED_BITS = 128  # behind the point of a power as an integer

@@ -6,7 +6,7 @@ They run after every epoch that has validation data; the checks of ``sklearn.met
 
 import numpy as np
 
-from .core.losses import LOSSES
+from .core.nn.losses import LOSSES
 
 
 def mean_loss(loss, outputs, data, rows):

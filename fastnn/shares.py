@@ -7,8 +7,8 @@ apart, they are read here and the shares are cut anew. No result depends on them
 import math
 from itertools import accumulate, pairwise
 
-from .core.balance import CLOCK, FIRST, PAIR, SECOND
-from .core.network import GROUP
+from .core.nn.network import GROUP
+from .core.parallel.partition import CLOCK, FIRST, PAIR, SECOND
 from .core.records import ALIKE
 
 INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two threads, two layers, Zen 3)

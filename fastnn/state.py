@@ -6,15 +6,15 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.balance import CLOCK
-from .core.claims import claims_size
-from .core.host import LINE_BYTES, few_registers
-from .core.meeting import meeting_size
-from .core.network import GROUP
-from .core.parts import factors_size
+from .core.engine.shards import factors_size
+from .core.nn.network import GROUP
+from .core.nn.sparse_network import sparse_scratch_size
+from .core.nn.update import LARGE_LAYER, scratch_size
+from .core.parallel.barrier import meeting_size
+from .core.parallel.partition import CLOCK
+from .core.parallel.stealing import claims_size
 from .core.records import ALIKE, Buffers
-from .core.sparse_network import sparse_scratch_size
-from .core.weights import LARGE_LAYER, scratch_size
+from .core.simd.target import LINE_BYTES, few_registers
 from .plan import ROOM, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096

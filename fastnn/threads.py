@@ -23,8 +23,8 @@ import numpy as np
 from numba import config
 from numba.np.ufunc import parallel as numba_threads
 
-from .core.exclusive import exclusively, torn, undisturbed
-from .core.jit import load_leaves
+from .core.compile.exclusive import exclusively, torn, undisturbed
+from .core.compile.jit import load_leaves
 
 # Work of a parallel call below which a second thread brings nothing, and so a third below half as much again: entering
 # the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a

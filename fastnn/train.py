@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core.arguments import pack, pack_sets
-from .core.epoch import loss_and_gradient, train_epoch
-from .core.network import GROUP
-from .core.random import N_WORDS
-from .core.random import shuffle as shuffle_rows
+from .core.compile.packing import pack, pack_sets
+from .core.engine.entries import loss_and_gradient, train_epoch
+from .core.engine.sparse_entries import loss_and_gradient_sparse, train_epoch_sparse
+from .core.nn.network import GROUP
 from .core.records import DERIVED, STEPS, Examples
-from .core.sparse import as_csr
-from .core.sparse_epoch import loss_and_gradient_sparse, train_epoch_sparse
+from .core.simd.rng import N_WORDS
+from .core.simd.rng import shuffle as shuffle_rows
+from .core.simd.spmm import as_csr
 from .plan import make_layout, members_of, turned_weights, without_input
 from .shares import Shares
 from .state import State, make_buffers, own_weights

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numba import config
 
-from fastnn.core import activations, losses
-from fastnn.core.jit import callable_leaf
+from fastnn.core.compile.jit import callable_leaf
+from fastnn.core.nn import activations, losses
 
 DTYPES = [np.float32, np.float64]
 SIZES = (1, 7, 16, 33, 100)

@@ -21,7 +21,7 @@ import sklearn
 from threadpoolctl import ThreadpoolController
 
 from fastnn import MLPClassifier, MLPRegressor, blas, threads, train
-from fastnn.core import exclusive
+from fastnn.core.compile import exclusive
 from fastnn.transaction import Outcome, publish
 
 RNG = np.random.RandomState(3)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numba import config
 
-from fastnn.core import cache as machine_code
+from fastnn.core.compile import cache as machine_code
 from processes import copy_package, files, finish, run, start
 from tiny import N_COMPILED, N_FILES, RESULTS, calls, copy_core, in_forks
 
@@ -172,7 +172,7 @@ def test_what_numba_does_not_take_is_compiled_anew_with_a_warning(tiny, tmp_path
     """The checksum is right, so nothing will repair it: another Numba under the same version, say."""
     folder, good = tiny
     shutil.copytree(good, tmp_path / "cache")
-    before = "from fastnn.core import cache; cache.CompileResult = None"
+    before = "from fastnn.core.compile import cache; cache.CompileResult = None"
     [answer] = in_forks(folder, [(folder, tmp_path / "cache", calls(before))])
     assert (answer["results"], answer["compiled"]) == (RESULTS, N_COMPILED)
     [[category, text]] = answer["warnings"]
@@ -366,7 +366,7 @@ def swap_fields(core, record, one, two):
 
 EDITS = {
     "relu": lambda core: replace(
-        core / "activations.py", r"(def relu_forward.*?)positive\((load_unit\(z, i\))\)", r"\1\2"
+        core / "nn" / "activations.py", r"(def relu_forward.*?)positive\((load_unit\(z, i\))\)", r"\1\2"
     ),
     "order of Buffers": lambda core: swap_fields(core, "Buffers", "params", "deltas"),
     "order of TrainPlan": lambda core: swap_fields(core, "TrainPlan", "alpha", "beta_1"),
@@ -378,7 +378,7 @@ def check_edited(fitted, edits):
     """Edit the package where it lies, beside its filled cache: the new source runs, and the old one is found again."""
     folder, cache, first = fitted
     core = folder / "fastnn" / "core"
-    kept = {path: (path.read_text(), path.stat()) for path in core.glob("*.py")}
+    kept = {path: (path.read_text(), path.stat()) for path in core.rglob("*.py")}
     try:
         for edit in edits:
             EDITS[edit](core)

@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 import fastnn
 import reference
 from fastnn import infer, state, threads, train
-from fastnn.core.losses import LOSSES
-from fastnn.core.optimizers import OPTIMIZERS
+from fastnn.core.nn.losses import LOSSES
+from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan, n_params
 

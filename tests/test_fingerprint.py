@@ -14,11 +14,12 @@ from tiny import N_COMPILED, N_FILES, RESULTS, calls, copy_core, in_forks
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
 
-CORE = sorted(path.name for path in (ROOT / "fastnn" / "core").glob("*.py"))
+FOLDER = ROOT / "fastnn" / "core"
+CORE = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
 VERSIONS = """
 import importlib, py_compile
 from pathlib import Path
-from fastnn.core import cache
+from fastnn.core.compile import cache
 
 def version(name=None, text=""):
     if name is not None:
@@ -183,7 +184,7 @@ def test_byte_code_has_the_same_fingerprint_in_every_process(tmp_path):
         [
             INSTALLED["frozen"][2],
             f"sys.path.insert(0, {str(tmp_path / 'all.frozen')!r})",
-            "from fastnn.core import cache",
+            "from fastnn.core.compile import cache",
             "out.update(version=cache.version(), file=cache.__spec__.origin)",
         ]
     )

@@ -141,7 +141,7 @@ def test_fork_after_other_parallel_code(layer):
 
 
 HELD = """
-from fastnn.core import exclusive
+from fastnn.core.compile import exclusive
 
 exclusive.OWN_PATIENCE = 0.1
 expected, over = fitted(1, 1), threading.Event()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.core.optimizers import OPTIMIZERS
+from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.initial import BIASES, INITS
 from fastnn.parameters import CLASSIFICATION_LOSSES, CLASSIFIER_OUTPUTS
 

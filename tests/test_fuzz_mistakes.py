@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor, _base
-from fastnn.core.optimizers import OPTIMIZERS
+from fastnn.core.nn.optimizers import OPTIMIZERS
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "80")),

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import reference
 from fastnn import MLPClassifier, MLPRegressor, _base, evaluation
-from fastnn.core.losses import LOSSES
+from fastnn.core.nn.losses import LOSSES
 from fastnn.history import grown
 from fastnn.scoring import mean_loss
 from fastnn.train import EpochRecord
@@ -276,13 +276,10 @@ def test_history_grows_and_marks_what_was_not_measured():
 
 
 def test_grown_pads_both_ways():
-    earlier, times = {"loss": [1], "seconds": [0], "b": [2]}, [7, 8]
-    history, lacking = grown(earlier, {"loss": [3, 4], "seconds": times, "c": [5]}, 2)
-    assert history["loss"] is earlier["loss"]
+    history, lacking = grown({"loss": [1], "seconds": [0], "b": [2]}, {"loss": [3, 4], "seconds": [7, 8], "c": [5]}, 2)
     [values.extend(more) for values, more in lacking]
-    np.testing.assert_equal(
-        history, {"loss": [1, 3, 4], "seconds": [0, 7, 8], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]}
-    )
+    expected = {"loss": [1, 3, 4], "seconds": [0, 7, 8], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]}
+    np.testing.assert_equal(history, expected)
 
 
 def test_partial_fit_records_metrics():
@@ -448,5 +445,5 @@ def test_a_column_of_validation_targets_is_one_output():
 
 def test_verbose_says_the_validation_score(capsys):
     model = fitted(verbose=True, max_iter=1)
-    expected = f"Iteration 1, loss = {model.loss_:.8f}\nValidation score: {model.history_['val_score'][0]:f}\n"
-    assert capsys.readouterr().out == expected
+    score = model.history_["val_score"][0]
+    assert capsys.readouterr().out == f"Iteration 1, loss = {model.loss_:.8f}\nValidation score: {score:f}\n"

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numba import config
 
 from fastnn import MLPClassifier, MLPRegressor, __main__, infer, state, threads
-from fastnn.core.random import shuffle
+from fastnn.core.simd.rng import shuffle
 from fastnn.plan import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

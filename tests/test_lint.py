@@ -30,25 +30,26 @@ ROAD = """
     stopping scoring schedules initial
     threads history overrides csr transaction blas remarks
     core
-    core.sparse_epoch
-    core.epoch
-    core.parts core.claims core.sparse_network
-    core.batches
-    core.prediction core.weights
-    core.network
-    core.losses
-    core.sparse core.gemm core.activations core.optimizers
-    core.meeting
-    core.vecmath core.movement core.random core.balance core.sparse_check
-    core.units
-    core.scalars core.reductions
-    core.microkernel
-    core.family
-    core.jit core.arguments
-    core.host
-    core.cache core.ingredients
-    core.exclusive
+    core.engine.sparse_entries
+    core.engine.entries
+    core.engine.shards core.parallel.stealing core.nn.sparse_network
+    core.engine.bookkeeping
+    core.nn.prediction core.nn.update
+    core.nn.network
+    core.nn.losses
+    core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers
+    core.parallel.barrier
+    core.simd.math core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
+    core.simd.vector
+    core.simd.scalar core.simd.reduce
+    core.simd.tile
+    core.compile.dispatch
+    core.compile.jit core.compile.packing
+    core.simd.target
+    core.compile.cache core.compile.passes
+    core.compile.exclusive
     core.records
+    core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {
     ".".join(filter(None, ["fastnn", name.strip('"')])): rank
@@ -73,7 +74,7 @@ def module_name(path):
 
 def module_path(name):
     path = ROOT.joinpath(*name.split("."))
-    return path / "__init__.py" if name in ("fastnn", "fastnn.core") else path.with_suffix(".py")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def text_files():
@@ -162,24 +163,24 @@ def test_texts_name_no_machine_and_files_are_short():
 # ---- the rules on made-up sources: (module, source, is it refused?) -------------------------------------------------
 ROAD_CASES = {
     "to the right": ("fastnn.plan", "from .core.records import TrainPlan", False),
-    "absolute, to the right": ("fastnn.plan", "import fastnn.core.losses", False),
+    "absolute, to the right": ("fastnn.plan", "import fastnn.core.nn.losses", False),
     "module out of a package": ("fastnn._base", "from . import state, plan", False),
     "from a package's __init__": ("fastnn", "from ._classifier import MLPClassifier", False),
     "foreign package": ("fastnn.encode", "import numpy as np\nfrom sklearn.utils import check_array", False),
-    "core stands on numba": ("fastnn.core.gemm", "import os\nimport numpy\nfrom numba import njit", False),
-    "inside core, to the right": ("fastnn.core.gemm", "from .microkernel import tile", False),
+    "core stands on numba": ("fastnn.core.simd.gemm", "import os\nimport numpy\nfrom numba import njit", False),
+    "inside core, to the right": ("fastnn.core.simd.gemm", "from .tile import tile", False),
     "to the left": ("fastnn.plan", "from .encode import encode", True),
     "to the left, absolute": ("fastnn.plan", "from fastnn.encode import encode", True),
     "to the left, plain": ("fastnn.plan", "import fastnn._base", True),
     "to the left, second name": ("fastnn.state", "from . import plan, encode", True),
     "to the left, in a function": ("fastnn.train", "def f():\n    from ._base import x", True),
     "the package itself": ("fastnn.plan", "from . import __version__", True),
-    "same rank": ("fastnn.core.gemm", "from .activations import ACTIVATIONS", True),
+    "same rank": ("fastnn.core.simd.gemm", "from ..nn.activations import ACTIVATIONS", True),
     "itself": ("fastnn.plan", "from . import plan", True),
-    "core to the outside": ("fastnn.core.epoch", "from ..threads import resolve_n_jobs", True),
-    "core to the outside, absolute": ("fastnn.core.jit", "from fastnn import plan", True),
+    "core to the outside": ("fastnn.core.engine.entries", "from ...threads import resolve_n_jobs", True),
+    "core to the outside, absolute": ("fastnn.core.compile.jit", "from fastnn import plan", True),
     "core's __init__ to the left": ("fastnn.core", "from .. import threads", True),
-    "core on a foreign package": ("fastnn.core.gemm", "import scipy.linalg", True),
+    "core on a foreign package": ("fastnn.core.simd.gemm", "import scipy.linalg", True),
     "module without a rank": ("fastnn.helpers", "import numpy", True),
     "import without a rank": ("fastnn.plan", "from .helpers import x", True),
 }

@@ -10,7 +10,7 @@ import pytest
 from numba import config, njit
 
 from fastnn import __main__ as program
-from fastnn.core import cache as machine_code
+from fastnn.core.compile import cache as machine_code
 from processes import ROOT, files, run
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
@@ -20,8 +20,8 @@ FAST = {"NUMBA_OPT": "1"}  # compiles the same code faster
 ALL = """
 import scipy.sparse as sp
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.core import epoch, sparse_epoch
-from fastnn.core.jit import Entry
+from fastnn.core.engine import entries as dense, sparse_entries as sparse
+from fastnn.core.compile.jit import Entry
 warnings.simplefilter("ignore")
 out["fits"] = 0
 rng = np.random.RandomState(0)
@@ -44,7 +44,7 @@ for form, X in forms.items():
         weighted = MLPRegressor(hidden_layer_sizes=(120,), max_iter=2, n_jobs=n_jobs, shuffle=False, dtype="float32")
         weighted.partial_fit(X, values).partial_fit(X, values).fit(X, values, sample_weight=weights)
 MLPClassifier((3,), max_iter=20, batch_size=100, random_state=0).fit(forms["float32"], labels)  # long enough to shuffle
-entries = [value for module in (epoch, sparse_epoch) for value in vars(module).values() if isinstance(value, Entry)]
+entries = [value for module in (dense, sparse) for value in vars(module).values() if isinstance(value, Entry)]
 twins = [twin for entry in set(entries) for (_, parallel), twin in entry.twins.items() if parallel]
 out["parallel"] = sum(bool(twin.signatures) for twin in twins)
 """

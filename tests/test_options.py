@@ -8,8 +8,8 @@ from sklearn.metrics import accuracy_score
 
 import reference
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.core.losses import LOSSES
-from fastnn.core.optimizers import OPTIMIZERS
+from fastnn.core.nn.losses import LOSSES
+from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.plan import loss_of
 
 RNG = np.random.RandomState(0)

@@ -5,7 +5,7 @@ import pytest
 from numba import config
 
 from fastnn import threads, train
-from fastnn.core.parts import STEP_AND_LEARN, learn_in_parts
+from fastnn.core.engine.shards import STEP_AND_LEARN, learn_in_parts
 from fastnn.plan import make_plan, members_of
 from fastnn.state import make_buffers, new_state, own_weights
 from fastnn.threads import PARTS_CROSSOVER_FLOPS, threads_for

@@ -17,10 +17,10 @@ import scipy.sparse as sp
 from numba import config
 
 from fastnn import MLPClassifier, MLPRegressor, infer, state, threads, train
-from fastnn.core import jit
-from fastnn.core.host import PROCESSOR, target_features
-from fastnn.core.losses import LOSSES
+from fastnn.core.compile import jit
+from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
+from fastnn.core.simd.target import PROCESSOR, target_features
 from fastnn.plan import make_plan
 
 DTYPES = (np.float32, np.float64)

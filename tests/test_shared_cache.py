@@ -12,7 +12,7 @@ NAMES = ["relu", "logistic", "tanh", "identity"]
 # Kernels that one function makes have one name; Numba tells them apart by a count, here the same in each process.
 ONE_LEAF = """
 from numba import types
-from fastnn.core.activations import ACTIVATIONS, backward_from_one
+from fastnn.core.nn.activations import ACTIVATIONS, backward_from_one
 backward_from_one.load_member(ACTIVATIONS[NAME].id, types.float64)
 """
 # Networks of one output, whose derivative is one of these kernels, against scikit-learn's.

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastnn.core import balance
-from fastnn.core.balance import CLOCK, FIRST, PAIR, SECOND
-from fastnn.core.network import GROUP
+from fastnn.core.nn.network import GROUP
+from fastnn.core.parallel import partition
+from fastnn.core.parallel.partition import CLOCK, FIRST, PAIR, SECOND
 from fastnn.shares import EVEN, INTERVAL, TOLERANCE, Shares, slowest
 
 # name -> units of a network; its second half shares out each layer's weight rows
@@ -141,7 +141,7 @@ def test_soon_after_a_reading_nothing_is_read():
 
 @njit
 def first_item(ends, thread, n, together):
-    return balance.cut(ends, thread, n, together)
+    return partition.cut(ends, thread, n, together)
 
 
 @pytest.mark.parametrize("seed", range(5))

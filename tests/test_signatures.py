@@ -15,7 +15,7 @@ out["tasks"] = [len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/
 out["threads"] = [threading.active_count()]
 import fastnn
 from numba.core.dispatcher import Dispatcher
-from fastnn.core.jit import Entry
+from fastnn.core.compile.jit import Entry
 out["tasks"].append(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
 out["threads"].append(threading.active_count())
 modules = [module for name, module in sys.modules.items() if name.startswith("fastnn.core.")]
@@ -45,7 +45,9 @@ import numba
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from fastnn import MLPClassifier, MLPRegressor, threads
-from fastnn.core import epoch, jit, sparse_epoch
+from fastnn.core.engine import entries
+from fastnn.core.compile import jit
+from fastnn.core.engine import sparse_entries
 threads.CROSSOVER_FLOPS = 0
 warnings.simplefilter("ignore")
 dense = os.environ["EXTENT"] == "dense"
@@ -91,7 +93,7 @@ for i, (activation, solver, hidden, dtype, n_jobs) in enumerate(options):
             model.partial_fit(given, y)
         fits += 1
 out["fits"] = fits
-modules = vars(epoch) if dense else vars(epoch) | vars(sparse_epoch)
+modules = vars(entries) if dense else vars(entries) | vars(sparse_entries)
 out["entries"] = {name: [[dtype, parallel, len(twin.signatures)] for (dtype, parallel), twin in f.twins.items()]
                   for name, f in modules.items() if isinstance(f, jit.Entry)}
 groups = ["dense"] if dense else list(jit._leaves)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import MLPClassifier, plan, train
-from fastnn.core.host import few_registers
+from fastnn.core.simd.target import few_registers
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -9,7 +9,7 @@ from processes import EPILOGUE, ROOT, run
 MODULES = {
     "tiny.py": """
 from .doubled import doubled
-from .jit import entry
+from .compile.jit import entry
 
 @entry
 def total(x):
@@ -26,7 +26,7 @@ def product(x):
     return s
 """,
     "doubled.py": """
-from .jit import kernel
+from .compile.jit import kernel
 
 @kernel
 def doubled(x):

@@ -66,10 +66,10 @@ class Product:
 def product_driver():
     """A compiled loop over fastnn's product; skips the benchmark at commits that have none of this form."""
     try:
-        from fastnn.core.gemm import product
-        from fastnn.core.jit import load_leaves
+        from fastnn.core.compile.jit import load_leaves
+        from fastnn.core.simd.gemm import product
     except ImportError as reason:
-        raise NotImplementedError("no fastnn.core.gemm.product") from reason
+        raise NotImplementedError("no fastnn.core.simd.gemm.product") from reason
     load_leaves(np.float32)
 
     @njit(error_model="numpy")
@@ -108,10 +108,10 @@ class Elementwise:
 
 def elementwise_driver(function):
     try:
-        from fastnn.core import vecmath
+        from fastnn.core.simd import math as simd_math
     except ImportError as reason:
-        raise NotImplementedError("no fastnn.core.vecmath") from reason
-    call = getattr(vecmath, function)
+        raise NotImplementedError("no fastnn.core.simd.math") from reason
+    call = getattr(simd_math, function)
 
     @njit(error_model="numpy")
     def sweep(out, x):

@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 
 import fastnn
-from fastnn.core.gemm import NO_C0, product_at
-from fastnn.core.jit import load_leaves
-from fastnn.core.weights import strip_height
+from fastnn.core.compile.jit import load_leaves
+from fastnn.core.nn.update import strip_height
+from fastnn.core.simd.gemm import NO_C0, product_at
 from fastnn.plan import padded_stride
 from peers.workloads import BETA_1, BETA_2, EPSILON
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from fastnn.core import exclusive
-from fastnn.core.exclusive import exclusively, one_by_one, require_room, undisturbed
+from fastnn.core.compile import exclusive
+from fastnn.core.compile.exclusive import exclusively, one_by_one, require_room, undisturbed
 
 pytestmark = pytest.mark.nojit
 

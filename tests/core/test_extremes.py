@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.core import activations
+from fastnn.core.nn import activations
 from kernel_calls import LOSS_CASES, by_dtype, call_loss, compiled, loss_data, read_only
 
 HIDDEN = [name for name, row in activations.ACTIVATIONS.items() if row.hidden]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numba import config, njit
 
-from fastnn.core import gemm, movement
-from fastnn.core.host import UNIT_BYTES, has_fma
-from fastnn.core.jit import callable_leaf, load_leaves
+from fastnn.core.compile.jit import callable_leaf, load_leaves
+from fastnn.core.simd import gemm
+from fastnn.core.simd import transpose as transposition
+from fastnn.core.simd.target import UNIT_BYTES, has_fma
 
 DTYPES = [np.float32, np.float64]
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100)
@@ -278,8 +279,8 @@ def test_product_without_rows_does_nothing(dtype):
 @pytest.mark.nojit
 @by_dtype
 def test_transpose(dtype):
-    functions = [compiled(movement.transpose, dtype)] + (
-        [] if config.DISABLE_JIT else [movement.transpose_here.py_func]
+    functions = [compiled(transposition.transpose, dtype)] + (
+        [] if config.DISABLE_JIT else [transposition.transpose_here.py_func]
     )
     for transpose in functions:
         for rows in SIZES if transpose is functions[0] else (1, 7, 8, 17):

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from fastnn.core.exclusive import SELDOM, collecting_seldom
+from fastnn.core.compile.exclusive import SELDOM, collecting_seldom
 
 
 @pytest.fixture

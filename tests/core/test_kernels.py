@@ -14,8 +14,9 @@ import pytest
 from numba import njit
 
 import reference
-from fastnn.core import activations, losses, optimizers, reductions
-from fastnn.core.arguments import pack
+from fastnn.core.compile.packing import pack
+from fastnn.core.nn import activations, losses, optimizers
+from fastnn.core.simd import reduce
 from fastnn.plan import make_plan
 from kernel_calls import (
     DTYPES,
@@ -191,7 +192,7 @@ def one_output_case(name, n, dtype):
 # ---- sum of squares -------------------------------------------------------------------------------------------------
 @njit
 def sum_squares(x):
-    return reductions.sum_squares(x)
+    return reduce.sum_squares(x)
 
 
 def sum_case(size, dtype):
@@ -296,11 +297,11 @@ def test_sum_of_squares_is_exact_on_whole_numbers_and_shows_nan(dtype):
         x = within((np.arange(size) % 9 - 4).astype(dtype), after=ROOM)[1]
         expected = (x.astype(float) ** 2).sum()
         assert sum_squares(x) == expected
-        assert reductions.sum_squares(x) == expected
+        assert reduce.sum_squares(x) == expected
         for bad in {0, size // 2, size - 1} if size else ():
             kept, x[bad] = x[bad], np.nan
             assert np.isnan(sum_squares(x))
-            assert np.isnan(reductions.sum_squares(x))
+            assert np.isnan(reduce.sum_squares(x))
             x[bad] = kept
 
 

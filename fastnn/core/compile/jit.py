@@ -1,0 +1,211 @@
+"""How everything in ``core`` is compiled, and how machine code is kept between processes.
+
+``@kernel``  a small function that is compiled into each of its callers.
+``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
+             to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the
+             way up: the first fit took 22 s of compiling so, 9.4 s with leaves.)
+`family`     leaves of one signature, of which a call chooses one by its id: compiled when first needed. See `family`.
+``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
+
+In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
+
+Leaves and entries are cached on disk, under names that carry a fingerprint: see `cache`.
+"""
+
+import functools
+import inspect
+import types as python_types
+
+import llvmlite.binding
+import numba
+import numpy as np
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import lower_builtin, type_callable
+
+from .cache import MachineCodeCache, fingerprint
+from .exclusive import exclusively, one_by_one
+from .passes import EntryCompiler, KernelCompiler, LeafCompiler
+
+# error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
+# (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
+# Compiled code neither allocates nor keeps arrays: without Numba's run-time there is no counting of references (atomic
+# operations for each slice of a buffer), an allocation in a kernel is a compile error, and no process need compile that
+# run-time before it runs what it has loaded (13 of the 46 ms of a first fit with a warm cache, Zen 5).
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+INNER_OPTIONS = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+KERNEL_OPTIONS = {**INNER_OPTIONS, "pipeline_class": KernelCompiler}
+
+kernel = njit(**KERNEL_OPTIONS)
+
+
+# ------------------------------------------------------------------------------------------------- compilation
+
+
+def _cached(source, suffix, **options):
+    """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
+    twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
+    twin.__module__ = source.__module__
+    twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
+    dispatcher = njit(**options)(twin)
+    if not config.DISABLE_JIT:
+        dispatcher._cache = MachineCodeCache(twin)
+        dispatcher.compile = functools.partial(exclusively, dispatcher.compile)
+        # It would look through all installed packages for such as extend Numba: 2 of the 33 ms of a first fit (Zen 5).
+        dispatcher._compilation_chain_init_hook = lambda: None
+    return dispatcher
+
+
+# ---------------------------------------------------------------------------------------------------- leaves
+
+
+_leaves = {"dense": [], "predict": [], "sparse": []}  # loaders by group, callees before callers
+_loaded = set()
+families = []  # all that have been made
+
+
+def compiled_for(function, arguments, real):
+    """The dispatcher of ``function``, compiled or loaded for parameters ``arguments`` of a dtype, and its address."""
+    dispatcher = _cached(function, f"leaf_{real}", pipeline_class=LeafCompiler, **INNER_OPTIONS)
+    signature = tuple(argument(real) for argument in arguments)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    library = dispatcher.overloads[signature].library
+    return dispatcher, library.get_pointer_to_function(dispatcher.overloads[signature].fndesc.llvm_func_name)
+
+
+def leaf(*arguments, group="dense"):
+    """Compile a function once for each dtype, under the signature ``void(*arguments)``.
+
+    ``arguments`` are kinds of `arguments`, one for each parameter. In compiled code the dtype of a call is that of its
+    first argument that has one; integers and arrays are converted to the signature as usual. ``group``
+    "sparse" or "predict" is compiled only for those who ask `load_leaves` for it; only entries may call it.
+    """
+
+    def decorate(function):
+        def symbol(real):
+            return f"fastnn_{function.__name__}_{real}_{fingerprint()}"
+
+        @type_callable(function)
+        def type_call(context):
+            def typer(*given):
+                real = next(filter(None, map(real_of, given)), None)
+                if real is not None and len(given) == len(arguments):
+                    return types.void(*(argument(real) for argument in arguments))
+
+            typer.__signature__ = inspect.signature(function)
+            return typer
+
+        @lower_builtin(function, types.VarArg(types.Any))
+        def lower_call(context, builder, sig, args):
+            real = next(filter(None, map(real_of, sig.args)))
+            function_type = context.call_conv.get_function_type(sig.return_type, sig.args)
+            callee = cgutils.get_or_insert_function(builder.module, function_type, symbol(real))
+            context.call_conv.call_function(builder, callee, sig.return_type, sig.args, args)
+            return context.get_dummy_value()
+
+        @functools.cache
+        def load(real):
+            dispatcher, address = compiled_for(function, arguments, real)
+            llvmlite.binding.add_symbol(symbol(real), address)
+            return dispatcher
+
+        function.load, function.group = load, group
+        load_with(load, group)
+        return function
+
+    return decorate
+
+
+def load_with(load, group="dense"):
+    """Let `load_leaves` call ``load`` of a dtype, before the leaves that are made later."""
+    _leaves[group].append(load)
+
+
+def real_of(numba_type):
+    """The floating-point dtype of an argument's type, or None."""
+    if isinstance(numba_type, types.Float):
+        return numba_type
+    if isinstance(numba_type, types.Array):
+        return numba_type.dtype if isinstance(numba_type.dtype, types.Float) else None
+    if isinstance(numba_type, types.BaseTuple):
+        return next(filter(None, map(real_of, numba_type)), None)
+    return None
+
+
+def load_leaves(dtype, sparse=False, members=frozenset()):
+    """Compile, or load from the cache, every leaf for a dtype, those for sparse input and on request others.
+
+    To be called before an entry is: entries hold calls to the leaves' symbols. ``members`` is a frozenset of
+    (`family`, id of its member), and of names of groups.
+    """
+    real = numba.from_dtype(np.dtype(dtype))
+    if (sparse, members, real) in _loaded or config.DISABLE_JIT:
+        return
+    groups = [need for need in members if isinstance(need, str)]
+    steps = []
+    for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
+        if (group, real) not in _loaded:
+            steps += [functools.partial(load, real) for load in _leaves[group]]
+            steps.append(functools.partial(_loaded.add, (group, real)))
+    steps += [functools.partial(family.load_member, member, real) for family, member in members.difference(groups)]
+    one_by_one([*steps, functools.partial(_loaded.add, (sparse, members, real))])
+
+
+def all_members():
+    """What `load_leaves` can be asked for: (family, id) of every member of every family, and the groups."""
+    return frozenset({"predict"} | {(family, member) for family in families for member in family.members})
+
+
+def callable_leaf(function, dtype):
+    """A compiled function of the same parameters that calls the leaf, for tests and benchmarks."""
+    load_leaves(dtype, function.group == "sparse", all_members())
+    names = ", ".join(inspect.signature(function).parameters)
+    scope = {"leaf": function}
+    exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)
+    return njit(**OPTIONS)(scope[function.__name__])
+
+
+# --------------------------------------------------------------------------------------------------- entries
+
+
+entries = []  # all that have been made
+
+
+class Entry:
+    """A function that Python calls, compiled on first use for each dtype, serial and parallel.
+
+    Attributes
+    ----------
+    twins : dict
+        Dispatchers made so far, by (dtype name, parallel).
+    loops : bool
+        Whether there is a loop in it that can run on several threads.
+    """
+
+    def __init__(self, py_func):
+        self.py_func = py_func
+        self.loops = "prange" in py_func.__code__.co_names
+        self.twins = {}
+        self._found = {}  # the same by what was asked for: the name of a dtype takes 2 us to make
+        functools.update_wrapper(self, py_func)
+
+    def twin(self, dtype, parallel=False):
+        """The dispatcher for a dtype, running on the calling thread, or its ``prange`` loops on Numba's threads."""
+        if (dtype, parallel) in self._found:
+            return self._found[dtype, parallel]
+        key = (np.dtype(dtype).name, parallel)
+        if key not in self.twins:
+            suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
+            options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
+            make = functools.partial(_cached, self.py_func, suffix, pipeline_class=EntryCompiler, **options)
+            self.twins[key] = exclusively(make)
+        self._found[dtype, parallel] = self.twins[key]
+        return self.twins[key]
+
+
+def entry(py_func):
+    """Make ``py_func`` an `Entry`, to be called after `load_leaves`."""
+    entries.append(Entry(py_func))
+    return entries[-1]

@@ -1,0 +1,1 @@
+"""How threads share work and wait for each other."""

@@ -1,0 +1,110 @@
+"""Sums whose bits do not depend on the host's vectors: a fixed number of partial sums, combined in one fixed tree.
+
+Element i belongs to partial sum i % n_partials.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import lower_builtin, type_callable
+
+from .tile import array_data, emit_fma, splat
+
+SQUARES = 64  # partial sums: four AVX-512 vectors, enough chains to hide the latency of the additions
+PRODUCTS = 16  # one vector: dot products are short, and independent ones overlap
+
+
+def _fold(partial):
+    """Add the halves of a list until one element is left."""
+    while len(partial) > 1:
+        half = len(partial) // 2
+        partial = [partial[i] + partial[i + half] for i in range(half)]
+    return partial[0]
+
+
+def _emit_fold(builder, vector):
+    """Emit the same for a vector."""
+    undefined, count = ir.Constant(vector.type, ir.Undefined), vector.type.count
+    half = count
+    while half > 1:
+        half //= 2
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), count), [(i + half) % count for i in range(count)])
+        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, mask))
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+def _emit_sum_of_products(context, builder, scalar, n_partials, x, y, n):
+    """Emit sum_i x[i] y[i] for pointers x and y; nothing behind the n-th element is read."""
+    vector, i64, i32 = ir.VectorType(scalar, n_partials), ir.IntType(64), ir.IntType(32)
+    zeros, width = ir.Constant(vector, [0.0] * n_partials), ir.Constant(i64, n_partials)
+    align = ir.Constant(i32, context.get_abi_sizeof(scalar))
+    mask_type = ir.VectorType(ir.IntType(1), n_partials)
+    name = f"llvm.masked.load.v{n_partials}{'f32' if isinstance(scalar, ir.FloatType) else 'f64'}.p0"
+    function_type = ir.FunctionType(vector, [vector.as_pointer(), i32, mask_type, vector])
+    masked_load = cgutils.get_or_insert_function(builder.module, function_type, name)
+    partial = cgutils.alloca_once_value(builder, zeros)
+
+    def add(i, mask=None):
+        values = []
+        for base in (x, y):
+            pointer = builder.bitcast(builder.gep(base, [i]), vector.as_pointer())
+            if mask is None:
+                values.append(builder.load(pointer, align=align.constant))
+            else:
+                values.append(builder.call(masked_load, [pointer, align, mask, zeros]))
+        builder.store(emit_fma(builder, vector, *values, builder.load(partial)), partial)
+
+    whole = builder.mul(builder.sdiv(n, width), width)
+    with cgutils.for_range_slice(builder, ir.Constant(i64, 0), whole, width) as (i, _):
+        add(i)
+    left = builder.sub(n, whole)
+    with builder.if_then(builder.icmp_signed(">", left, ir.Constant(i64, 0))):
+        lanes = ir.Constant(ir.VectorType(i32, n_partials), list(range(n_partials)))
+        add(whole, builder.icmp_signed("<", lanes, splat(builder, lanes.type, builder.trunc(left, i32))))
+    return _emit_fold(builder, builder.load(partial))
+
+
+def sum_squares(x):
+    """Sum of the squares of a flat contiguous array, in its dtype. Reads: x."""
+    partial = [x.dtype.type(0)] * SQUARES
+    for i in range(x.size):
+        partial[i % SQUARES] += x[i] * x[i]
+    return _fold(partial)
+
+
+@type_callable(sum_squares)
+def _type_sum_squares(context):
+    return lambda x: x.dtype(x) if isinstance(x, types.Array) and x.ndim == 1 else None
+
+
+@lower_builtin(sum_squares, types.Array)
+def _lower_sum_squares(context, builder, sig, args):
+    array = context.make_array(sig.args[0])(context, builder, args[0])
+    n = builder.extract_value(array.shape, 0)
+    scalar = context.get_data_type(sig.return_type)
+    return _emit_sum_of_products(context, builder, scalar, SQUARES, array.data, array.data, n)
+
+
+def dot(x, ix, y, iy, n):
+    """Dot product of x[ix : ix + n] and y[iy : iy + n], in their dtype. Reads: x, y."""
+    partial = [x.dtype.type(0)] * PRODUCTS
+    for i in range(n):
+        partial[i % PRODUCTS] += x[ix + i] * y[iy + i]
+    return _fold(partial)
+
+
+@type_callable(dot)
+def _type_dot(context):
+    def typer(x, ix, y, iy, n):
+        return x.dtype(x, types.int64, y, types.int64, types.int64) if x.dtype == y.dtype else None
+
+    return typer
+
+
+@lower_builtin(dot, types.Array, types.Integer, types.Array, types.Integer, types.Integer)
+def _lower_dot(context, builder, sig, args):
+    x, ix, y, iy, n = args
+    x = builder.gep(array_data(context, builder, sig.args[0], x), [ix])
+    y = builder.gep(array_data(context, builder, sig.args[2], y), [iy])
+    scalar = context.get_data_type(sig.return_type)
+    return _emit_sum_of_products(context, builder, scalar, PRODUCTS, x, y, n)

@@ -1,0 +1,110 @@
+"""Families of leaves: chosen by id, compiled when asked for."""
+
+import numpy as np
+import pytest
+from numba import config
+
+from fastnn.core.compile import jit
+from fastnn.core.compile.dispatch import family
+from fastnn.core.compile.packing import OUT, REAL
+from fastnn.core.nn.activations import (
+    ACTIVATIONS,
+    activate,
+    activate_output,
+    backward_from_one,
+    differentiate,
+    outputs_of_sums,
+)
+from fastnn.core.nn.losses import LOSSES, loss_of_rows
+from fastnn.core.nn.network import ALL_COLUMNS, gather
+from fastnn.core.nn.optimizers import GRADIENT, OPTIMIZERS, step
+from fastnn.plan import make_plan, members_of
+
+
+@pytest.fixture
+def apart(monkeypatch):
+    """Families made in a test are known to nobody else."""
+    families = list(jit.families)
+    for module in ("jit", "dispatch"):
+        monkeypatch.setattr(f"fastnn.core.compile.{module}.families", families)
+    monkeypatch.setitem(jit._leaves, "dense", list(jit._leaves["dense"]))
+    monkeypatch.setattr(jit, "_loaded", set())
+
+
+@pytest.fixture
+def scaled(apart):
+    made = family("scaled_in_a_test", ("x", OUT), ("factor", REAL))
+
+    @made.member(3)
+    def times(x, factor):
+        for i in range(x.size):
+            x[i] *= factor
+
+    @made.member(5)
+    def plus(x, factor):
+        for i in range(x.size):
+            x[i] += factor
+
+    return made
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_member_of_the_id_is_called(scaled, dtype):
+    call = scaled if config.DISABLE_JIT else jit.callable_leaf(scaled, dtype)
+    x = np.arange(3, dtype=dtype)
+    call(3, x, dtype(2))
+    np.testing.assert_array_equal(x, [0, 2, 4])
+    call(5, x, dtype(2))
+    np.testing.assert_array_equal(x, [2, 4, 6])
+    call(4, x, dtype(2))  # nobody's
+    np.testing.assert_array_equal(x, [2, 4, 6])
+
+
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+def test_members_are_compiled_on_request_only(apart):
+    alone = family("alone_in_a_test", ("x", OUT))
+
+    @alone.member(0)
+    def zero(x):
+        x[:] = 0
+
+    @alone.member(1)
+    def one(x):
+        x[:] = 1
+
+    jit.load_leaves(np.float32)
+    real = jit.numba.from_dtype(np.dtype(np.float32))
+    assert alone.load(real) == []
+    for _ in range(2):
+        jit.load_leaves(np.float32, members=frozenset({(alone, 1)}))
+        assert [dispatcher.py_func.__name__ for dispatcher in alone.load(real)] == ["one"]
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("ident", [3, -1, 64])
+def test_an_id_is_given_once(scaled, ident):
+    with pytest.raises(ValueError, match=f"id {ident} is taken, or not below 64"):
+        scaled.member(ident)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("solver", [*OPTIMIZERS, "lbfgs"])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", [name for name, row in ACTIVATIONS.items() if row.hidden])
+def test_a_plan_names_all_that_it_needs(activation, loss, solver):
+    output = LOSSES[loss].output
+    names = dict(hidden_activation=activation, out_activation=output, loss=loss, solver=solver)
+    layout, plan = make_plan(units=(3, 2, 2), dtype=np.float32, batch_size=4, **names)
+    no_hidden_layer = make_plan(units=(3, 2), dtype=np.float32, batch_size=4, **names)
+    hidden, output = ACTIVATIONS[activation].id, ACTIVATIONS[output].id
+    optimizer = GRADIENT if solver == "lbfgs" else OPTIMIZERS[solver].id
+    predicting = {(activate, hidden), (outputs_of_sums, output)}
+    assert members_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
+    one_output = make_plan(units=(3, 2, 1), dtype=np.float32, batch_size=4, **names)
+    every_network = {(activate_output, output), (loss_of_rows, LOSSES[loss].id), (step, optimizer)}
+    training = every_network | {(activate, hidden), (differentiate, hidden)}
+    assert members_of(layout, plan) == training
+    assert members_of(*one_output) == training | {(backward_from_one, hidden)}
+    assert members_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
+    assert LOSSES[loss].id in loss_of_rows.members and optimizer in step.members
