@@ -4,6 +4,8 @@ OpenBLAS chooses its kernels when it is loaded. OPENBLAS_CORETYPE and OPENBLAS_L
 machine's environment sets them, OpenBLAS may run AVX2 kernels on a processor with AVX-512, at half the rate. What is
 measured beside fastnn must not suffer from that, so every script here runs without the two variables.
 This module imports nothing that loads a BLAS before it is asked for a kernel.
+
+    python scripts/_blas_kernel.py      # prints the kernels in use
 """
 
 import os
@@ -37,7 +39,7 @@ def restart(name):
 
 
 def remove_overrides():
-    """Take the overrides out of this process's environment: enough where NumPy is not yet imported."""
+    """Take the overrides out of this process's environment, and so of the processes that it starts."""
     for variable in OVERRIDES:
         os.environ.pop(variable, None)
 
@@ -85,3 +87,8 @@ def report(architectures=None):
             "times of NumPy, SciPy and scikit-learn are not what it can do"
         )
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    restart(__name__)
+    print(report())
