@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import recall_score
 
+import _blas_kernel
 from datasets import DataError
 
 LOST = 0.5  # a digit is lost if a smaller share of its images is read as it
@@ -117,7 +118,8 @@ class Report:
         """Print the table; return 0 where every claim holds, else 1."""
         rows = [("", "published", "here", "claim"), *self.rows]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        print(f"\nMachine: {machine()}. Times are its own; what is claimed is claimed on any.\n")
+        print(f"\nMachine: {machine()}. Times are its own; what is claimed is claimed on any.")
+        print(_blas_kernel.report() + "\n")
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
         for line in self.broken:

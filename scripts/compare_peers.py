@@ -8,7 +8,8 @@ scikit-learn and fastnn as estimators, PyTorch with tensors made once, batches b
 better of one thread and all, JAX with one jit per epoch. The share of the peak is the arithmetic of the products
 alone, divided by the time and by the rate of a 2048^3 sgemm (NumPy's BLAS) in the same rounds. "products alone" is no
 library: fastnn's kernels do the products of the same steps, and Adam's pass, on what lies in the nearest caches, and
-no thread waits for another. No epoch of fastnn's can be shorter.
+no thread waits for another. No epoch of fastnn's can be shorter. The child processes run without OPENBLAS_CORETYPE and
+OPENBLAS_L2_SIZE, and the kernels that their BLAS runs are printed.
 
     python scripts/compare_peers.py --quick
     python scripts/compare_peers.py --workload mnist-100 boston --threads 1 --json times.json
@@ -29,6 +30,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import _blas_kernel
 from peers.workloads import BY_NAME, GROUPS, QUICK, WORKLOADS, Workload
 
 WORKER = Path(__file__).resolve().parent / "peers" / "worker.py"
@@ -53,7 +55,7 @@ class Child:
     """The process of one library at one thread count; see peers/worker.py."""
 
     def __init__(self, name: str, threads: int):
-        environment = dict(os.environ, PYTHONUNBUFFERED="1")
+        environment = _blas_kernel.environment(PYTHONUNBUFFERED="1")
         environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
         if name == "jax":
             environment["JAX_PLATFORMS"] = "cpu"
@@ -66,11 +68,13 @@ class Child:
         )
         self.name = name
         self.version = self.missing = None
+        self.blas = []  # the kernels of its BLAS libraries
 
     def greet(self) -> None:
         """Wait until the library is imported, or is known to be missing."""
         hello = self._read()
         self.version, self.missing = hello.get("version"), hello.get("missing")
+        self.blas = hello.get("blas", [])
 
     def _read(self) -> dict:
         line = self.process.stdout.readline()
@@ -322,17 +326,19 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{w.group:<10}{w.name:<14}{w.describe()}")
         return 0
     print(f"{cpu_name()}, {available_cores()} cores, Python {platform.python_version()}, {options.repeats} rounds")
-    results, versions, missing = [], {}, {}
+    results, versions, missing, blas = [], {}, {}, {}
     one_row = check_workload if options.check else time_workload
     for threads in options.threads:
         trained = [name for name in options.peers if name != LIMIT]
         wanted = trained if options.check else [YARDSTICK, *options.peers]
         children, missing = start_children(wanted, threads)
         versions = {name: child.version for name, child in children.items()}
+        blas = {name: child.blas for name, child in children.items()}
         if not results:
             print(", ".join(f"{LIBRARIES.get(name, 'NumPy')} {version}" for name, version in versions.items()))
             for name, reason in missing.items():
                 print(f"missing: {LIBRARIES.get(name, 'NumPy')} ({reason})")
+            print(_blas_kernel.report(sorted({kernel for kernels in blas.values() for kernel in kernels})))
         names = [name for name in options.peers if name in children]
         print_header(names, threads, options.check, width)
         cores = Cores(children.get(YARDSTICK), threads, options.wait)
@@ -348,6 +354,7 @@ def main(argv: list[str] | None = None) -> int:
             "machine": {"cpu": cpu_name(), "cores": available_cores(), "platform": platform.platform()},
             "python": platform.python_version(),
             "versions": versions,
+            "blas": blas,
             "missing": missing,
             "settings": {name: getattr(options, name) for name in ("repeats", "seconds", "wait", "quick")},
             "results": results,

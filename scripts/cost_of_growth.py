@@ -9,6 +9,10 @@ epoch. Below: the same as arithmetic, the operations of the matrix products divi
 data outgrow a cache of this machine; the dashed one where fastnn begins to use several threads.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import argparse
 import io
 import json
@@ -260,6 +264,7 @@ def machine():
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "caches": cache_sizes(),
+        "blas": _blas_kernel.in_use(),
         "versions": {"fastnn": fastnn.__version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__},
     }
 
@@ -289,6 +294,7 @@ def main(argv=None):
     report = {"machine": machine(), "panels": kept}
     seconds, repeats = (0.0, 1) if arguments.quick else (arguments.seconds, arguments.repeats)
     if not arguments.draw:
+        print(_blas_kernel.report())
         print("panel    value  " + ", ".join(line.name for line in LINES) + " (the third in panel rows only)")
         for name in arguments.panels:
             report["panels"][name] = measure_panel(name, arguments.quick, seconds, repeats)

@@ -9,6 +9,10 @@ which took Boston's place in later editions, holds out a fifth of its training r
 Means and deviations of the features are always those of the rows that are learned from, never of the others.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import sys
 
 import numpy as np

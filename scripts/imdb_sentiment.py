@@ -8,6 +8,10 @@ epochs with 10,000 of the 25,000 training reviews held out; then a fresh network
 were best. The words are not the source's (another tokenizer), the reviews and their split are. Seeds 0 to 9.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import sys
 
 import numpy as np

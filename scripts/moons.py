@@ -7,6 +7,10 @@ Follows Denny Britz, "Implementing a Neural Network from Scratch in Python": tan
 so its rate is 0.01 * 200 = 2. Seed 0 draws the points and, for each network, the initial weights.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import sys
 
 import numpy as np

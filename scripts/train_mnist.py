@@ -7,6 +7,10 @@ python scripts/train_mnist.py                   FASTNN_DATA if set, else scikit-
 --hidden 512 --solver rmsprop --batch 128 --epochs 5 is the first network of Chollet, Deep Learning with Python.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import argparse
 import sys
 import time
@@ -224,6 +228,7 @@ def main(argv=None):
             runs["scikit-learn"] = train(new_network(SklearnClassifier, args), data, args.epochs)
     show_result(runs)
     print(f"Machine: {machine()}")
+    print(_blas_kernel.report())
     published = PUBLISHED.get((tuple(args.hidden), args.solver, args.batch, args.epochs))
     if published and data.name == "MNIST":
         print(f"Published test accuracy of this network: {published:.2%}")

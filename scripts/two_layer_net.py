@@ -7,6 +7,10 @@ Follows chapters 4 (sigmoid) and 5 (ReLU) of "Deep Learning from Scratch": 784-5
 an epoch takes every image once, in a new order.
 """
 
+import _blas_kernel
+
+_blas_kernel.restart(__name__)  # before NumPy is imported
+
 import math
 import sys
 from itertools import pairwise

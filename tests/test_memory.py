@@ -1,4 +1,4 @@
-"""What a fit needs besides the data, as the README states it; NumPy tells tracemalloc of every array."""
+"""What a fit needs besides the data, as fastnn/README.md states it; NumPy tells tracemalloc of every array."""
 
 import tracemalloc
 import warnings
@@ -46,7 +46,7 @@ def peak_of(call):
 
 
 def stated(itemsize, copies, X_copied, predicts):
-    """Bytes by the README's formula: parameters, batch, scratch, copy of X, and a few numbers for each row."""
+    """Bytes by the formula of fastnn/README.md: parameters, batch, scratch, copy of X, some numbers for each row."""
     inputs, outputs = sum(UNITS[:-1]), sum(UNITS[1:])
     n_params = sum(a * b + b for a, b in pairwise(UNITS))
     scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + STRIP

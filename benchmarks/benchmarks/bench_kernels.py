@@ -7,6 +7,9 @@ from numba import njit
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
+import _blas_kernel
+
+VECTOR_BITS = {"SSE": 128, "AVX": 256, "AVX2": 256, "AVX-512": 512}
 SPARE = 64  # elements after each operand: the last unit of a row may reach beyond the matrix
 
 
@@ -19,6 +22,24 @@ def best_time(call, seconds=0.3):
         call()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+class BlasVectors:
+    """Bits of the vectors that the processor has and that NumPy's BLAS uses: rows of `numpy` count only if equal."""
+
+    param_names = ("of",)
+    params = (("processor", "BLAS"),)
+    unit = "bits"
+
+    def track_vector_bits(self, of):
+        if of == "processor":
+            found = [_blas_kernel.processor_vectors()]
+        else:
+            found = [_blas_kernel.kernel_vectors(name) for name in _blas_kernel.in_use()]
+        bits = [VECTOR_BITS[name] for name in found if name]
+        if not bits:
+            raise NotImplementedError("not known here")
+        return min(bits)
 
 
 class Product:

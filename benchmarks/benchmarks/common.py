@@ -19,12 +19,11 @@ from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "scripts"))
 if importlib.util.find_spec("fastnn") is None:
     sys.path.append(str(ROOT))  # `asv run --python=same` without an installed package
 
-from peers.estimators import parameters  # noqa: E402
-from peers.workloads import BY_NAME, WORKLOADS, make_data  # noqa: E402
+from peers.estimators import parameters
+from peers.workloads import BY_NAME, WORKLOADS, make_data
 
 ROWS = 5_000
 LIBRARIES = ("fastnn", "sklearn")

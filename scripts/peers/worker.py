@@ -100,7 +100,7 @@ def main() -> None:
         sys.path.insert(1, str(scripts.parent))  # not installed: use the checkout
     try:
         peer = importlib.import_module(f"peers.{name}_peer")
-        hello = {"version": peer.VERSION}
+        hello = {"version": peer.VERSION, "blas": importlib.import_module("_blas_kernel").in_use()}
     except ImportError as reason:
         hello = {"missing": str(reason)}
     print(json.dumps(hello), file=replies, flush=True)

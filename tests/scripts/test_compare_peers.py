@@ -20,7 +20,8 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 def run_script(*arguments):
     command = [sys.executable, str(SCRIPTS / "compare_peers.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=dict(os.environ))
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}  # must not reach what is measured
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -33,7 +34,10 @@ def test_quick_run_writes_times_ratios_and_share(tmp_path):
     )
     assert "200, 2-3-1, full, sgd, tanh" in output
     report = json.loads(file.read_text())
-    assert set(report) == {"machine", "python", "versions", "missing", "settings", "results"}
+    assert set(report) == {"machine", "python", "versions", "missing", "blas", "settings", "results"}
+    assert "\nBLAS kernels: " in output
+    assert set(report["blas"]) == set(report["versions"])
+    assert all(kernels and "Nehalem" not in kernels for kernels in report["blas"].values())
     assert set(report["versions"]) == {"sgemm", "fastnn", "sklearn"} and report["missing"] == {}
     (row,) = report["results"]
     assert (row["workload"], row["n"], row["units"], row["threads"]) == ("moons", 200, [2, 3, 1], 1)

@@ -37,6 +37,7 @@ def test_kept_claims_are_status_0(capsys):
     assert example.run(lambda args, report: report.add("it", "1", "1", "= 1", True), "Title.", []) == 0
     printed = capsys.readouterr()
     assert printed.err == "" and f"Machine: {example.machine()}." in printed.out
+    assert "\nBLAS kernels: " in printed.out
 
 
 def test_bad_data_is_status_2_and_one_line(capsys):

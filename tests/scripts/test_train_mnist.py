@@ -35,6 +35,7 @@ def test_whole_job(small_mnist_dir, tmp_path, capsys):
     assert set(results) == {"fastnn", "scikit-learn"}
     assert abs(results["fastnn"] - results["scikit-learn"]) <= 2  # same seed, same trajectory: at most 2 of 100
     assert re.search(r"^fastnn trains \d+\.\d times as fast as scikit-learn$", out, re.MULTILINE)
+    assert re.search(r"^BLAS kernels: \w", out, re.MULTILINE)
     plt = pytest.importorskip("matplotlib.pyplot")
     picture = plt.imread(tmp_path / "new" / "train_mnist.png")
     assert picture.shape[0] > 400 and picture.shape[1] > 900 and picture[..., :3].std() > 0.05
