@@ -21,7 +21,7 @@ from numba.core import event
 
 from . import MLPClassifier, MLPRegressor, __version__
 from .core.compile import cache
-from .core.compile.jit import all_members, entries, load_leaves
+from .core.compile.jit import all_implementations, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
 from .train import orders
@@ -72,7 +72,7 @@ def jobs(dtypes, sparse):
     """(name, function of no arguments) of each part of the work, in the order in which one needs the other."""
     for dtype in dtypes:
         for kind, is_sparse in (("dense", False), ("sparse", True))[: 1 + sparse]:
-            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s, all_members())
+            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s, all_implementations())
             yield f"{dtype} {kind}, one thread", lambda d=dtype, s=is_sparse: run_serially(d, s)
             yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
 

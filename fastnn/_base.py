@@ -22,7 +22,7 @@ from . import interop, parameters, persistence
 from .core.nn.activations import ACTIVATIONS
 from .encode import scaled_alpha
 from .evaluation import check_given, evaluation, find_scorers, hold_out
-from .history import grown, validation_losses
+from .history import extended_history, validation_losses
 from .initial import check_init_scale
 from .lbfgs import minimize_loss
 from .overrides import refuse_overrides
@@ -378,7 +378,7 @@ class BaseMLP(
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
         state = state.converted(layout, dtype)
         _check_finite(state.params)
-        history, lacking = grown(earlier.get("history_"), measured, len(measured["loss"]))
+        history, lacking = extended_history(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
         return state, {**fitted, "validation_loss_curve_": validation_losses(history, measured)}, lacking, remark
 

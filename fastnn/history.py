@@ -2,10 +2,10 @@
 
 import math
 
-MARKS = {"loss", "seconds"}  # lists that every history has
+COUNTERS = {"loss", "seconds"}  # lists that every history has
 
 
-def grown(earlier, new, n_new):
+def extended_history(earlier, new, n_new):
     """The history of earlier calls and of this one, once its lists have got what they lack.
 
     All lists come out equally long: NaN stands where an epoch did not measure what another one did.
@@ -51,4 +51,6 @@ def validation_losses(history, new):
 
 
 def _is_history(value):
-    return isinstance(value, dict) and value.keys() >= MARKS and all(isinstance(each, list) for each in value.values())
+    return (
+        isinstance(value, dict) and value.keys() >= COUNTERS and all(isinstance(each, list) for each in value.values())
+    )

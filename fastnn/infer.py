@@ -19,12 +19,12 @@ from .core.engine.entries import forward as forward_dense
 from .core.engine.sparse_entries import forward_sparse
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.network import LANES, output_scratch_size
-from .core.parallel.partition import MARKS, SUSPECT
+from .core.parallel.partition import COUNTERS, NON_FINITE_FLAG
 from .core.records import Layout, Pass
 from .core.simd.spmm import as_csr
 from .core.simd.target import LINE_BYTES, few_registers
 from .csr import by_rows
-from .plan import ROOM, make_layout, members_of, without_input
+from .plan import PADDING, implementations_of, make_layout, without_input
 from .threads import runner, share, threads_for
 
 BLOCK_ROWS = 256  # most rows that go through the network at once
@@ -47,7 +47,7 @@ class Prepared(NamedTuple):
     packed: object
     memory: int  # elements of work space for each thread
     wide: int  # the same in float64
-    members: frozenset  # of families of compiled code, see `members_of`
+    implementations: frozenset  # of families of compiled code, see `implementations_of`
 
 
 @functools.lru_cache(maxsize=256)
@@ -84,18 +84,22 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
     if not input_copied:
         layout = without_input(layout)
     strides = [int(stride) for stride in layout.stride]
-    level_size = sum(strides[0 if input_copied else 1 : -1]) * height + ROOM
-    slot_size = output_scratch_size([0 if sparse else units[0], *units[1:]], [*strides[:-1], strides[-1] + 2], height)
+    level_size = sum(strides[0 if input_copied else 1 : -1]) * height + PADDING
+    workspace_size = output_scratch_size(
+        [0 if sparse else units[0], *units[1:]], [*strides[:-1], strides[-1] + 2], height
+    )
     columns = ahead = np.empty(0, np.int64)
     if not (sparse or input_copied) and units[0] * dtype.itemsize >= AHEAD_BYTES and height > AHEAD_ROWS:
         if not few_registers():  # narrow tiles ask for the next block's rows, at equal distances: they need no table
             columns = dtype.itemsize * np.arange(units[0], dtype=np.int64)
         rows_ahead = height if few_registers() else AHEAD_ROWS
         ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0], dtype=np.int64)
-    wide_size = (units[-1] + 2) * (height + 2 * LANES) + ROOM
-    counts = (len(units) - 1, by_columns, height, level_size, slot_size, wide_size, activation[-1])
+    wide_size = (units[-1] + 2) * (height + 2 * LANES) + PADDING
+    counts = (len(units) - 1, by_columns, height, level_size, workspace_size, wide_size, activation[-1])
     sizes = Pass(*(np.int64(count) for count in counts), columns, ahead)
-    return Prepared(layout, sizes, pack(layout, sizes), level_size + slot_size, wide_size, members_of(layout))
+    return Prepared(
+        layout, sizes, pack(layout, sizes), level_size + workspace_size, wide_size, implementations_of(layout)
+    )
 
 
 def forward(layout, plan, params, data, *, rows=None, n_threads):
@@ -221,36 +225,36 @@ class Prediction:
         n_threads = min(threads_for(n * flops, n_threads), -(-n // 8) or 1)
         prepared = _prepared(*self._key, BLOCK_ROWS if n > 16 else 16 if n > 1 else 1)
         memory, wide = np.empty(n_threads * prepared.memory, self.params.dtype), np.empty(n_threads * prepared.wide)
-        marks = np.zeros(n_threads * MARKS, np.int64)
+        counters = np.zeros(n_threads * COUNTERS, np.int64)
         rows = NO_ROWS if rows is None else rows
-        run = runner(self._entry, self.params.dtype, n_threads, self.sparse, prepared.members)
+        run = runner(self._entry, self.params.dtype, n_threads, self.sparse, prepared.implementations)
         step = max(1, int(CALL_FLOPS / flops))
         for first in range(0, n, step):
             part = out[first : first + step]
-            run(prepared.packed, self.params, X, rows, part, wide, memory, marks, first, n_threads)
-        return 1 in marks[SUSPECT::MARKS].tolist()
+            run(prepared.packed, self.params, X, rows, part, wide, memory, counters, first, n_threads)
+        return 1 in counters[NON_FINITE_FLAG::COUNTERS].tolist()
 
     def fill_converted(self, out, convert, items, n_threads):
         """Outputs of rows that ``convert()(item)`` brings into form: ``(X, start, stop)``. Returns suspicion."""
         if len(items) == 1:
             return self.fill(out, convert()(items[0])[0], None, n_threads)
         prepared = _prepared(*self._key, BLOCK_ROWS)
-        run = runner(self._entry, self.params.dtype, 1, self.sparse, prepared.members)
+        run = runner(self._entry, self.params.dtype, 1, self.sparse, prepared.implementations)
         suspicions = []
 
         def worker():
-            rows, marks = convert(), np.zeros(MARKS, np.int64)
+            rows, counters = convert(), np.zeros(COUNTERS, np.int64)
             memory, wide = np.empty(prepared.memory, self.params.dtype), np.empty(prepared.wide)
-            suspicions.append(marks)
+            suspicions.append(counters)
 
             def work(item):
                 X, start, stop = rows(item)
-                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], wide, memory, marks, 0, 1)
+                run(prepared.packed, self.params, X, NO_ROWS, out[start:stop], wide, memory, counters, 0, 1)
 
             return work
 
         share(worker, items, min(n_threads, len(items)))
-        return any(marks[SUSPECT] for marks in suspicions)
+        return any(counters[NON_FINITE_FLAG] for counters in suspicions)
 
 
 def read_only(array):

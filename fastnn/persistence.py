@@ -11,7 +11,7 @@ from inspect import signature
 import numpy as np
 
 from .parameters import FLOAT_TYPES
-from .plan import ROOM, make_layout, n_params
+from .plan import PADDING, make_layout, n_params
 from .schedules import Optimizer, checked
 from .state import own_vector, split
 
@@ -70,7 +70,7 @@ def _one_vector(coefs, intercepts):
     params = own_vector(make_layout(units, dtype, 1), dtype, coefs, intercepts) if dtype in FLOAT_TYPES else None
     if params is None:
         return None
-    vector = np.zeros(params.size + ROOM, dtype)
+    vector = np.zeros(params.size + PADDING, dtype)
     vector[: params.size] = params
     return {"units": units, "vector": vector}
 
@@ -106,7 +106,7 @@ def _weights(units, vector):
         raise ValueError(f"a vector of float32 or float64 expected, found {type(vector).__name__}")
     layout = make_layout(units, vector.dtype, 1)
     n = n_params(layout)
-    if vector.shape != (n + ROOM,):
+    if vector.shape != (n + PADDING,):
         raise ValueError(f"{n} weights of units {units} do not fill a vector of shape {vector.shape}")
     return split(layout, np.asarray(vector)[:n])
 

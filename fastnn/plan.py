@@ -6,14 +6,14 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 
 import numpy as np
 
-from .core.engine.shards import STEP_AND_LEARN, learn_in_parts
+from .core.engine.shards import STEP_THEN_SHARDS, train_in_shards
 from .core.nn.activations import (
     ACTIVATIONS,
     activate,
     activate_output,
-    backward_from_one,
     differentiate,
     outputs_of_sums,
+    single_output_backward,
 )
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, GROUP, gather
@@ -21,14 +21,14 @@ from .core.nn.optimizers import OPTIMIZERS, step
 from .core.records import Layout, TrainPlan
 from .core.simd.target import few_registers
 
-ROOM = 64  # spare elements behind every buffer: tiles load and store whole vectors
-UNIT_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
+PADDING = 64  # spare elements behind every buffer: tiles load and store whole vectors
+VECTOR_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
 CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the first cache: one more line between them
 
 
 def padded_stride(n, itemsize):
     """Leading dimension for rows of ``n`` elements: whole units, and no distance that makes rows collide in cache."""
-    unit = UNIT_BYTES // itemsize
+    unit = VECTOR_BYTES // itemsize
     stride = -(-n // unit) * unit
     if stride * itemsize % CONFLICT_BYTES == 0:
         stride += 2 * unit
@@ -165,10 +165,10 @@ def make_plan(
         n_params=np.int64(n_params(layout)),
         moment_stride=np.int64(moment_stride(n_params(layout))),
         batch_size=np.int64(batch_size),
-        turned_weights=np.int64(NO_LAYER),
-        k_splits=np.int64(1 if solver == "lbfgs" else k_splits(units, batch_size)),
-        row_splits=np.int64(1 if solver == "lbfgs" else row_splits(layout, batch_size)),
-        gradient_stride=np.int64(gradient_stride(layout)),
+        max_copied_weights=np.int64(NO_LAYER),
+        n_splits=np.int64(1 if solver == "lbfgs" else n_splits(units, batch_size)),
+        n_shards=np.int64(1 if solver == "lbfgs" else n_shards(layout, batch_size)),
+        shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
         solver=np.int64(0 if solver == "lbfgs" else OPTIMIZERS[solver].id),
         alpha=dtype.type(alpha),
@@ -176,16 +176,16 @@ def make_plan(
         nesterov=np.int64(bool(nesterovs_momentum)),
         beta_1=dtype.type(beta_1),
         beta_2=dtype.type(beta_2),
-        rest_1=dtype.type(1.0 - beta_1),
-        rest_2=dtype.type(1.0 - beta_2),
+        one_minus_beta_1=dtype.type(1.0 - beta_1),
+        one_minus_beta_2=dtype.type(1.0 - beta_2),
         rho=dtype.type(rho),
-        rest_rho=dtype.type(1.0 - rho),
+        one_minus_rho=dtype.type(1.0 - rho),
         epsilon=dtype.type(epsilon),
     )
     return layout, plan
 
 
-def members_of(layout, plan=None):
+def implementations_of(layout, plan=None):
     """What compiled code needs to predict with a network, or to train it by a plan; see `load_leaves`."""
     *hidden, output = layout.activation.tolist()
     needed = {(activate, ident) for ident in hidden}
@@ -194,9 +194,9 @@ def members_of(layout, plan=None):
     else:
         needed |= {(activate_output, output)}
         needed |= {(differentiate, ident) for ident in hidden}
-        needed |= {(backward_from_one, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
+        needed |= {(single_output_backward, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}
-        needed |= {(learn_in_parts, STEP_AND_LEARN)} if plan.row_splits > 1 else set()
+        needed |= {(train_in_shards, STEP_THEN_SHARDS)} if plan.n_shards > 1 else set()
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
 
@@ -212,17 +212,17 @@ def moment_stride(n):
 
 
 # Of a first layer whose sums over the features are split: features, weights, weights times rows of a batch. Networks
-# with fewer weights learn a batch in parts, see `row_splits`; with less work (four operations for each weight and row,
+# with fewer weights learn a batch in parts, see `n_shards`; with less work (four operations for each weight and row,
 # 1.4e6) `threads_for` gives a step to one thread.
 SPLIT_FEATURES, SPLIT_WEIGHTS, SPLIT_WORK = 32, 1 << 13, 350_000
 FOUR_WEIGHTS = 1 << 18  # weights from which on there are four parts
 
 
-MANY_WEIGHTS, TURNING_THREADS = 1 << 16, 3
+MANY_WEIGHTS, TRANSPOSING_THREADS = 1 << 16, 3
 NO_LAYER = 1 << 62  # more weights than any has
 
 
-def turned_weights(n_threads):
+def max_copied_weights(n_threads):
     """Weights of a layer from which on the backward pass turns a panel of W at a time, instead of keeping W' as a copy.
 
     Where tiles are narrow panels are packed anyway, and a large copy would be written to the third cache in each step.
@@ -230,10 +230,10 @@ def turned_weights(n_threads):
     second layer took 183 us of a step of 6100; whole fits on one and two threads take .95 and .96 of the time so, of
     54-256-256-256-7 .86, .96 and 1.01. Not measured on more threads.)
     """
-    return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TURNING_THREADS else NO_LAYER)
+    return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TRANSPOSING_THREADS else NO_LAYER)
 
 
-def k_splits(units, batch_size):
+def n_splits(units, batch_size):
     """Parts into which a first layer's sums over the features are split; one where it is small or the only layer.
 
     In training, the core that has updated the weight rows of a part multiplies the next batch by them at once: neither
@@ -249,10 +249,10 @@ def k_splits(units, batch_size):
     return 2 if weights < FOUR_WEIGHTS else 4
 
 
-FEW_WEIGHTS, MUCH_WORK, PART_ROWS = SPLIT_WEIGHTS, 1 << 18, 200
+FEW_WEIGHTS, MUCH_WORK, SHARD_ROWS = SPLIT_WEIGHTS, 1 << 18, 200
 
 
-def row_splits(layout, batch_size):
+def n_shards(layout, batch_size):
     """Parts of a batch whose gradients are computed apart and then added; one where there are many weights or few rows.
 
     Threads exchange gradients then, not the activations and deltas of half the rows. (Epochs with batches of 200 on two
@@ -262,12 +262,12 @@ def row_splits(layout, batch_size):
     weights = n_params(layout)
     if len(layout.units) == 2 or weights > FEW_WEIGHTS or weights * batch_size < MUCH_WORK:
         return 1
-    return 2 if batch_size < 2 * PART_ROWS else 4
+    return 2 if batch_size < 2 * SHARD_ROWS else 4
 
 
-def gradient_stride(layout):
+def shard_stride(layout):
     """Elements of one part's gradient, the sums over rows that become parts of it, and room: whole cache lines."""
-    n = n_params(layout) + 2 * int(layout.stride.max()) + ROOM
+    n = n_params(layout) + 2 * int(layout.stride.max()) + PADDING
     return -(-n // 16) * 16
 
 

@@ -8,7 +8,7 @@ import math
 from itertools import accumulate, pairwise
 
 from .core.nn.network import GROUP
-from .core.parallel.partition import CLOCK, FIRST, PAIR, SECOND
+from .core.parallel.partition import CLOCK, ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS
 from .core.records import ALIKE
 
 INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two threads, two layers, Zen 3)
@@ -16,10 +16,10 @@ INTERVAL = 0.01  # seconds between two readings, at least: one takes 50 us (two 
 SMOOTH, LEAP = 0.5, 0.2
 SLOWEST = 0.25  # no thread is believed slower than this share of the mean: it would get no rows to be measured by
 TOLERANCE = 1.03  # shares are cut anew where that promises to save more: weights that change hands change caches
-EVEN = 1.3  # equal parts are worth their advantages, see `learn_weight_block`, up to this loss against the best cut
+EVEN = 1.3  # equal parts are worth their advantages, see `weights_pass`, up to this loss against the best cut
 
 
-class Shares:
+class LoadBalance:
     """The shares of one fit's threads in the two halves of a step.
 
     Parameters
@@ -27,7 +27,7 @@ class Shares:
     layout : Layout
     plan : TrainPlan
     buffers : Buffers
-        Whose ``clocks`` are read, and whose ``ends`` and ``progress[ALIKE]`` are set.
+        Whose ``clocks`` are read, and whose ``fractions`` and ``progress[ALIKE]`` are set.
     n_threads : int
 
     Attributes
@@ -38,11 +38,14 @@ class Shares:
 
     def __init__(self, layout, plan, buffers, n_threads):
         self._clocks, self._progress = buffers.clocks, buffers.progress
-        self._ends = buffers.ends.reshape(2, n_threads)
+        self._ends = buffers.fractions.reshape(2, n_threads)
         self._read = -math.inf
         units = layout.units.tolist()
         # Of either half, what is shared out: (number of items, work of one, how many stay together).
-        self._loads = {FIRST: [(int(plan.batch_size), 1, PAIR)], SECOND: [(m, n, GROUP) for m, n in pairwise(units)]}
+        self._loads = {
+            ROWS_PASS: [(int(plan.batch_size), 1, ROW_GRANULARITY)],
+            WEIGHTS_PASS: [(m, n, GROUP) for m, n in pairwise(units)],
+        }
         self.speeds = [[1.0] * n_threads for _ in self._loads]
 
     def follow(self, now):
@@ -60,10 +63,10 @@ class Shares:
                 continue
             self.speeds[half] = speeds
             total = sum(speeds)
-            ends = [end / total for end in accumulate(speeds)]
-            if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(ends, speeds, loads):
-                self._ends[half] = ends
-        self._progress[ALIKE] = min(self.speeds[SECOND]) * EVEN >= 1
+            fractions = [end / total for end in accumulate(speeds)]
+            if slowest(self._ends[half].tolist(), speeds, loads) > TOLERANCE * slowest(fractions, speeds, loads):
+                self._ends[half] = fractions
+        self._progress[ALIKE] = min(self.speeds[WEIGHTS_PASS]) * EVEN >= 1
 
 
 def measured(speeds, paces):
@@ -83,14 +86,14 @@ def measured(speeds, paces):
     return [max(speed * len(new) / total, SLOWEST) for speed in new]
 
 
-def slowest(ends, speeds, loads):
+def slowest(fractions, speeds, loads):
     """Time of the slowest thread for ``loads``, (number of items, work of one, how many stay together) each.
 
     Shares are whole groups of items, as `core.balance.share` cuts them.
     """
-    work = [0] * len(ends)
+    work = [0] * len(fractions)
     for n, each, together in loads:
-        cuts = [0, *(min(n, int(end * n / together + 0.5) * together) for end in ends[:-1]), n]
+        cuts = [0, *(min(n, int(end * n / together + 0.5) * together) for end in fractions[:-1]), n]
         for thread, (lo, hi) in enumerate(pairwise(cuts)):
             work[thread] += (hi - lo) * each
     return max(done / speed for done, speed in zip(work, speeds, strict=True))

@@ -6,16 +6,16 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 
 import numpy as np
 
-from .core.engine.shards import factors_size
+from .core.engine.shards import step_scalars_size
 from .core.nn.network import GROUP
 from .core.nn.sparse_network import sparse_scratch_size
 from .core.nn.update import LARGE_LAYER, scratch_size
-from .core.parallel.barrier import meeting_size
+from .core.parallel.barrier import barrier_size
 from .core.parallel.partition import CLOCK
-from .core.parallel.stealing import claims_size
+from .core.parallel.stealing import stealing_size
 from .core.records import ALIKE, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
-from .plan import ROOM, moment_stride, n_moments, n_params
+from .plan import PADDING, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
 
@@ -72,7 +72,7 @@ class State:
 
     def converted(self, layout, dtype):
         """The same parameters in another dtype, without moments; too large ones become infinite."""
-        params = with_room(self.params.size, dtype)
+        params = with_padding(self.params.size, dtype)
         params[...] = self.params
         return State(layout, params, np.empty((0, params.size), dtype))
 
@@ -82,18 +82,18 @@ def new_state(layout, plan):
     dtype = np.dtype(type(plan.alpha))
     n = int(plan.n_params)
     rows, stride = n_moments(plan), int(plan.moment_stride)
-    moments = with_room(rows * stride, dtype, moment_stride(0) * dtype.itemsize)
-    return State(layout, with_room(n, dtype), moments.reshape(rows, stride))
+    moments = with_padding(rows * stride, dtype, moment_stride(0) * dtype.itemsize)
+    return State(layout, with_padding(n, dtype), moments.reshape(rows, stride))
 
 
-def with_room(n, dtype, phase=0):
+def with_padding(n, dtype, phase=0):
     """Zeros of length ``n`` that start ``phase`` bytes into a page, with spare elements behind them in memory.
 
     So they start a cache line: where 16 units of float32 make a weight row one line, the products with sparse rows read
     two lines a row elsewhere, 81 us instead of 109 for 512 rows of 100 entries (Zen 4). And what is read and written in
     one loop can be kept from places that the processor takes for the same: see `moment_stride`.
     """
-    return _placed(np.zeros(n + ROOM + PAGE_BYTES // np.dtype(dtype).itemsize, dtype), n, phase)
+    return _placed(np.zeros(n + PADDING + PAGE_BYTES // np.dtype(dtype).itemsize, dtype), n, phase)
 
 
 def _placed(memory, n, phase=0):
@@ -125,7 +125,7 @@ def flat_params(layout, dtype, coefs, intercepts):
     params = own_vector(layout, dtype, coefs, intercepts)
     if params is not None:
         return params
-    params = with_room(n_params(layout), dtype)
+    params = with_padding(n_params(layout), dtype)
     own = split(layout, params)
     _check_shapes("coefs_", own[0], coefs)
     _check_shapes("intercepts_", own[1], intercepts)
@@ -140,8 +140,8 @@ def own_vector(layout, dtype, coefs, intercepts):
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
     if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1:
         spare = base.size - n
-        if spare in (ROOM, ROOM + PAGE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_room`
-            params = base[:n] if spare == ROOM else _placed(base, n)
+        if spare in (PADDING, PADDING + PAGE_BYTES // base.itemsize):  # a pickle's vector, a vector of `with_padding`
+            params = base[:n] if spare == PADDING else _placed(base, n)
             if _are_views(params, layout.units.tolist(), coefs, intercepts):
                 return params
     return None
@@ -189,44 +189,44 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
     large = int((layout.units[:-1] * layout.units[1:]).max()) >= LARGE_LAYER
-    n_partial = int(plan.k_splits) if plan.k_splits > 1 else 0
+    n_partial = int(plan.n_splits) if plan.n_splits > 1 else 0
     first = int(sparse or len(layout.units) > 2)
-    slot_size = size([int(n) for n in layout.units], [int(n) for n in strides])
-    # On lines, and in parts of a page of their own as `with_room` says. (20-100-1 with 200 rows, Zen 4: an epoch takes
+    workspace_size = size([int(n) for n in layout.units], [int(n) for n in strides])
+    # On lines, each at its own place in a page, as `with_padding` says. (20-100-1 with 200 rows, Zen 4: an epoch takes
     # 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with all on pages' starts.)
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     progress = np.zeros(5, np.int64)
     progress[ALIKE] = 1
-    slots = 1 if plan.row_splits > 1 else n_threads  # where there are parts each thread has buffers: `own_weights`
-    factors = with_room(factors_size(int(plan.row_splits)), np.float64)
-    factors[:] = 1
+    slots = 1 if plan.n_shards > 1 else n_threads  # where there are parts each thread has buffers: `shard_buffers`
+    step_scalars = with_padding(step_scalars_size(int(plan.n_shards)), np.float64)
+    step_scalars[:] = 1
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
-        transposed=with_room(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
-        activations=with_room(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
-        deltas=with_room(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
+        transposed=with_padding(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
+        activations=with_padding(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
+        deltas=with_padding(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         one=np.ones(1, dtype),
-        partial_sums=with_room(batch * int(strides[1]) * n_partial, dtype),
-        part_gradients=with_room(int(2 * plan.row_splits * plan.gradient_stride) if plan.row_splits > 1 else 0, dtype),
-        places=np.zeros(2 * batch, np.int64),
+        split_sums=with_padding(batch * int(strides[1]) * n_partial, dtype),
+        shard_gradients=with_padding(int(2 * plan.n_shards * plan.shard_stride) if plan.n_shards > 1 else 0, dtype),
+        row_offsets=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large, dtype=np.int64) * dtype.itemsize).reshape(-1),
-        lines=lines_of(state, batch),
-        ends=np.tile(np.arange(1.0, n_threads + 1) / n_threads, 2),
+        prefetch_lines=prefetch_lines_of(state, batch),
+        fractions=np.tile(np.arange(1.0, n_threads + 1) / n_threads, 2),
         clocks=np.zeros(n_threads * CLOCK, np.int64),
-        claims=np.zeros(claims_size(n_threads, n_partial), np.int64),
-        meeting=np.zeros(meeting_size(n_threads), np.int64),
+        stealing=np.zeros(stealing_size(n_threads, n_partial), np.int64),
+        barrier=np.zeros(barrier_size(n_threads), np.int64),
         progress=progress,
-        factors=factors,
-        scratch=with_room(slots * slot_size, dtype, phases["scratch"]),
+        step_scalars=step_scalars,
+        scratch=with_padding(slots * workspace_size, dtype, phases["scratch"]),
     )
-    return buffers, slot_size
+    return buffers, workspace_size
 
 
-def own_weights(layout, plan, buffers, n_threads):
+def shard_buffers(layout, plan, buffers, n_threads):
     """The buffers of each thread that learns parts of a batch: weights, and what belongs to them, are its own.
 
     Returns
@@ -234,17 +234,17 @@ def own_weights(layout, plan, buffers, n_threads):
     list of Buffers
         The first is ``buffers``; where no batch is learned in parts it is the only one.
     """
-    if plan.row_splits == 1:
+    if plan.n_shards == 1:
         return [buffers]
-    shared = {name: getattr(buffers, name) for name in ("part_gradients", "meeting", "progress", "factors")}
+    shared = {name: getattr(buffers, name) for name in ("shard_gradients", "barrier", "progress", "step_scalars")}
     sets = [buffers]
     for _ in range(1, n_threads):
-        own, _ = make_buffers(layout, plan._replace(row_splits=np.int64(1)), new_state(layout, plan), 1)
+        own, _ = make_buffers(layout, plan._replace(n_shards=np.int64(1)), new_state(layout, plan), 1)
         sets.append(own._replace(**shared))
     return sets
 
 
-def lines_of(state, n):
+def prefetch_lines_of(state, n):
     """The first n cache lines that a step of the weights at the start of ``params`` touches, some of each array.
 
     Returns
@@ -259,8 +259,8 @@ def lines_of(state, n):
     if few_registers():
         return np.array([address - first for address in arrays] + [len(arrays)], dtype=np.int64)
     each = n // len(arrays)
-    lines = np.zeros(n + 1, np.int64)
+    prefetch_lines = np.zeros(n + 1, np.int64)
     for i, address in enumerate(arrays):
-        lines[i * each : (i + 1) * each] = address - first + LINE_BYTES * np.arange(each, dtype=np.int64)
-    lines[n] = LINE_BYTES * each
-    return lines
+        prefetch_lines[i * each : (i + 1) * each] = address - first + LINE_BYTES * np.arange(each, dtype=np.int64)
+    prefetch_lines[n] = LINE_BYTES * each
+    return prefetch_lines

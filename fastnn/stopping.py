@@ -5,7 +5,7 @@ from contextlib import closing
 
 import numpy as np
 
-from .history import grown, validation_losses
+from .history import extended_history, validation_losses
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -77,7 +77,7 @@ class Progress:
             fitted["loss_"] = losses[-1]
         for name in dict.fromkeys(name for each in measured for name in each):
             new[name] = [each.get(name, math.nan) for each in measured]
-        history, lacking = grown(self._earlier.get("history_"), new, n_iter)
+        history, lacking = extended_history(self._earlier.get("history_"), new, n_iter)
         scores = [each.get("val_score", math.nan) for each in measured] if self.by_score else None
         fitted["loss_curve_"] = self._with_earlier("loss_curve_", losses, lacking)
         fitted["best_loss_"] = None if self.by_score else np.float64(best_loss)

@@ -33,10 +33,10 @@ CROSSOVER_FLOPS = 2e6
 # The same, as a share of it, for the steps of an epoch, whose threads stay in one loop and meet in .1 to .3 us.
 # (128-96-10 with batches of 32, 1.8e6 operations, .89 of the time on two; 784-30-10 with batches of 10, 1e6, 1.02.)
 STEP = 0.75
-PARTS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
-# Work of a step up to which it depends on the day: see `Faster`. (Two cores of Zen 5 far apart take of one's time, for
-# 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with 200, 31e6.)
-DOUBTFUL_FLOPS = 3e7
+SHARDS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
+# Work of a step up to which it depends on the day: see `ThreadCountTuner`. (Two cores of Zen 5 far apart take of one's
+# time, for 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with 200, 31e6.)
+TUNED_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 
 _inside = {}  # "call": a token of the call that is inside parallel code, if there is one
@@ -107,20 +107,21 @@ def threads_for(flops, limit, parts=0):
     for calls that each enter a parallel loop.
     """
     if parts > 1:
-        return min(parts, limit) if flops >= PARTS_CROSSOVER_FLOPS else 1
+        return min(parts, limit) if flops >= SHARDS_CROSSOVER_FLOPS else 1
     each = CROSSOVER_FLOPS / 2 * (STEP if parts else 1)
     return limit if flops >= limit * each else max(1, int(flops // each))
 
 
-def runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
+def runner(entry, dtype, n_threads, sparse=False, implementations=frozenset()):
     """A function that calls an entry on ``n_threads`` threads, with everything it needs compiled or loaded.
 
-    ``sparse`` says whether the entry is one of those for sparse input; ``members`` is what else `load_leaves` loads.
+    ``sparse`` says whether the entry is one of those for sparse input; ``implementations`` what else
+    `load_leaves` loads.
     """
     if config.DISABLE_JIT:
         _warn_once("plain Python", "NUMBA_DISABLE_JIT is set: fastnn runs as plain Python, thousands of times slower.")
         return functools.partial(_in_python, entry.py_func)
-    load_leaves(dtype, sparse, members)
+    load_leaves(dtype, sparse, implementations)
     serial = entry.twin(dtype)
     if n_threads == 1 or not _at_hand(n_threads):
         return serial
@@ -219,7 +220,7 @@ def _enter(token):
     return _inside.setdefault("call", token) is token
 
 
-class Faster:
+class ThreadCountTuner:
     """Calls an entry on several threads, or on one where that has been faster lately.
 
     How long two cores take to exchange what one has written and the other reads varies by three on one machine, with

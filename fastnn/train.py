@@ -17,10 +17,10 @@ from .core.records import DERIVED, STEPS, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
-from .plan import make_layout, members_of, turned_weights, without_input
-from .shares import Shares
-from .state import State, make_buffers, own_weights
-from .threads import DOUBTFUL_FLOPS, TRIAL_FLOPS, Faster, runner, threads_for
+from .plan import implementations_of, make_layout, max_copied_weights, without_input
+from .shares import LoadBalance
+from .state import State, make_buffers, shard_buffers
+from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 
 CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
 MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
@@ -65,7 +65,7 @@ def refuse_misfits(layout, data):
         raise ValueError(f"The data do not fit a network of {n_features} features and {n_outputs} outputs.")
 
 
-class Source:
+class TrainingData:
     """The data as compiled code takes them, and what else its entries need when X is sparse.
 
     Attributes
@@ -129,30 +129,32 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     refuse_misfits(layout, data)
     batch = int(plan.batch_size)
     n_batches = -(-len(rows) // batch)
-    source = Source(data)
+    source = TrainingData(data)
     sparse = source.csr is not None
     if sparse:  # its kernels take no parts
-        plan = plan._replace(k_splits=np.int64(1), row_splits=np.int64(1))
+        plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
     flops = step_flops(layout, batch, source.csr)
-    n_threads = threads_for(flops, n_threads, int(plan.row_splits))
-    plan = plan._replace(turned_weights=turned_weights(n_threads))
+    n_threads = threads_for(flops, n_threads, int(plan.n_shards))
+    plan = plan._replace(max_copied_weights=max_copied_weights(n_threads))
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
-    buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
+    buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
     entry = train_epoch_sparse if sparse else train_epoch
-    shared = n_threads > 1 and not sparse and plan.row_splits == 1
-    shares = Shares(layout, plan, buffers, n_threads) if shared else None
-    own = (*source.bounds(layout, batch, n_threads), n_threads, slot_size)
+    shared = n_threads > 1 and not sparse and plan.n_shards == 1
+    shares = LoadBalance(layout, plan, buffers, n_threads) if shared else None
+    own = (*source.bounds(layout, batch, n_threads), n_threads, workspace_size)
     if sparse:
         packed = pack(layout, plan, buffers, source.examples)
     else:
-        sets = [(layout, plan, each, source.examples) for each in own_weights(layout, plan, buffers, n_threads)]
+        sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
         packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
-    members = members_of(layout, plan)
-    run = runner(entry, state.params.dtype, n_threads, sparse, members)
-    doubtful = n_threads > 1 and flops < DOUBTFUL_FLOPS
-    if doubtful:
-        alone = (*source.bounds(layout, batch, 1), 1, slot_size)
-        run = Faster(_followed_by(run, own), _followed_by(runner(entry, state.params.dtype, 1, sparse, members), alone))
+    implementations = implementations_of(layout, plan)
+    run = runner(entry, state.params.dtype, n_threads, sparse, implementations)
+    tuned = n_threads > 1 and flops < TUNED_FLOPS
+    if tuned:
+        alone = (*source.bounds(layout, batch, 1), 1, workspace_size)
+        run = ThreadCountTuner(
+            _followed_by(run, own), _followed_by(runner(entry, state.params.dtype, 1, sparse, implementations), alone)
+        )
         own = ()
     per_call, per_trial = (max(1, int(work / flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     losses = np.zeros(n_batches)
@@ -160,19 +162,19 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     shuffle = shuffle and not (private_rng and n_batches == 1)
     quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
     progress = memoryview(buffers.progress)
-    for _, order in zip(range(max_epochs), orders(rows, rng if shuffle else None, quick), strict=False):
+    for _, order in zip(range(max_epochs), epoch_orders(rows, rng if shuffle else None, quick), strict=False):
         start = time.perf_counter()
         rates, first = schedule.rates(state.step, n_batches), state.step
         done = 0
         while done < n_batches:
-            n = min(per_trial if doubtful and run.tries else per_call, n_batches - done)
+            n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
             some = (order, rates, losses)
             if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
                 some = (order[done * batch : (done + n) * batch], rates[state.step - first :], losses[done : done + n])
             call = (packed, state.params, *source.arrays, *some, *own)
             progress[STEPS] = 0
             try:
-                made = run(n, *call) if doubtful else run(*call)
+                made = run(n, *call) if tuned else run(*call)
             finally:  # Ctrl-C raises after the call, or before: what counts are the steps that the weights have made
                 state.step += progress[STEPS]
             done += made
@@ -211,7 +213,7 @@ def _followed_by(run, last):
     return lambda *args: run(*args, *last)
 
 
-def orders(rows, rng, quick):
+def epoch_orders(rows, rng, quick):
     """Yield ``rows`` epoch after epoch, shuffled in place by ``rng`` if there is one.
 
     With ``quick`` compiled code draws from a copy of the generator's state, and the generator stays where it was.
@@ -251,7 +253,7 @@ class FullBatch:
 
     def __init__(self, layout, plan, params, data, *, n_threads):
         refuse_misfits(layout, data)
-        source = Source(data)
+        source = TrainingData(data)
         sparse = source.csr is not None
         chunk = min(CHUNK_ROWS, source.n_rows)
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
@@ -259,16 +261,16 @@ class FullBatch:
         plan = plan._replace(batch_size=np.int64(chunk))
         n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
         state = State(layout, params, np.zeros((1, params.size), params.dtype))
-        buffers, slot_size = make_buffers(layout, plan, state, n_threads, sparse)
+        buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
         bounds = source.bounds(layout, chunk, n_threads)
         self.gradient = state.moments[0]
         self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
         entry = loss_and_gradient_sparse if sparse else loss_and_gradient
-        self._shares = Shares(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
-        self._evaluate = runner(entry, params.dtype, n_threads, sparse, members_of(layout, plan))
+        self._shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
+        self._evaluate = runner(entry, params.dtype, n_threads, sparse, implementations_of(layout, plan))
         self._progress = buffers.progress
-        places = (pack(*self._records), params)
-        self._places, self._sizes = (*places, *source.arrays), (*bounds, n_threads, slot_size)
+        row_offsets = (pack(*self._records), params)
+        self._places, self._sizes = (*row_offsets, *source.arrays), (*bounds, n_threads, workspace_size)
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
         rows, per_call = (

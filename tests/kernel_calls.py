@@ -11,7 +11,7 @@ from fastnn.core.nn import activations, losses
 
 DTYPES = [np.float32, np.float64]
 SIZES = (1, 7, 16, 33, 100)
-ROOM = 16  # elements behind an array that a kernel may read
+PADDING = 16  # elements behind an array that a kernel may read
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 

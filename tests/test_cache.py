@@ -205,8 +205,8 @@ def hindered(tiny, tmp_path_factory):
         file.write_text("")
         if obstacle == "nowhere to write":  # not even beside the sources
             (folder / "fastnn" / "core" / "__pycache__").write_text("")
-        places = {"file": file, "folder": folder, "cache": folder / "cache", "good": tiny[1]}
-        cache, before, place = (text.format(**places) for text in (cache, before, place))
+        row_offsets = {"file": file, "folder": folder, "cache": folder / "cache", "good": tiny[1]}
+        cache, before, place = (text.format(**row_offsets) for text in (cache, before, place))
         jobs.append((folder, cache, calls(before)))
         looked_for.append((place, n_files))
     return dict(zip(OBSTACLES, zip(in_forks(tiny[0], jobs), looked_for, strict=True), strict=True))

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import reference
 from fastnn import MLPClassifier, MLPRegressor, _base, evaluation
 from fastnn.core.nn.losses import LOSSES
-from fastnn.history import grown
+from fastnn.history import extended_history
 from fastnn.scoring import mean_loss
 from fastnn.train import EpochRecord
 
@@ -276,7 +276,9 @@ def test_history_grows_and_marks_what_was_not_measured():
 
 
 def test_grown_pads_both_ways():
-    history, lacking = grown({"loss": [1], "seconds": [0], "b": [2]}, {"loss": [3, 4], "seconds": [7, 8], "c": [5]}, 2)
+    history, lacking = extended_history(
+        {"loss": [1], "seconds": [0], "b": [2]}, {"loss": [3, 4], "seconds": [7, 8], "c": [5]}, 2
+    )
     [values.extend(more) for values, more in lacking]
     expected = {"loss": [1, 3, 4], "seconds": [0, 7, 8], "b": [2, math.nan, math.nan], "c": [math.nan, 5, math.nan]}
     np.testing.assert_equal(history, expected)

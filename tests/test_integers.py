@@ -99,7 +99,7 @@ def test_tables_have_64_bits_on_every_processor(narrow_integers, monkeypatch, fe
     names = dict(hidden_activation="relu", out_activation="softmax", loss="log_loss", solver="adam")
     layout, plan = make_plan(units=(300, 300, 3), batch_size=20, **names)
     own = state.new_state(layout, plan)
-    assert state.lines_of(own, 20).dtype == np.int64
+    assert state.prefetch_lines_of(own, 20).dtype == np.int64
     buffers, _ = state.make_buffers(layout, plan, own, 2)
     tables = [value for value in (*layout, *buffers) if value.dtype.kind == "i"]
     assert {table.dtype for table in tables} == {np.dtype(np.int64)} and len(tables) > 15

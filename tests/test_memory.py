@@ -14,7 +14,7 @@ from fastnn.core.nn.network import BLOCK_ROWS
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2
 SCRATCH_ROWS = 320  # a thread's work space: so many rows of the last hidden layer and the outputs ...
-STRIP_ROWS, STRIP = 30, 50_000  # ... and so many weight rows of the widest layer, and a little
+STRIP_ROWS, TILE_ROWS = 30, 50_000  # ... and so many weight rows of the widest layer, and a little
 ROW_BYTES = 64  # per training row: the order of the rows and of the next epoch, labels, targets and how they came
 SLACK = 300_000  # Python's own objects, imports in the first fit
 
@@ -49,7 +49,7 @@ def stated(itemsize, copies, X_copied, predicts):
     """Bytes by the formula of fastnn/README.md: parameters, batch, scratch, copy of X, some numbers for each row."""
     inputs, outputs = sum(UNITS[:-1]), sum(UNITS[1:])
     n_params = sum(a * b + b for a, b in pairwise(UNITS))
-    scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + STRIP
+    scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + TILE_ROWS
     numbers = n_params * (2 + copies) + BATCH * (inputs + outputs) + N_JOBS * scratch
     numbers += N_JOBS * (BLOCK_ROWS * inputs + scratch) * predicts  # the held-out rows pass through in blocks
     return itemsize * (numbers + X_copied * N * UNITS[0]) + ROW_BYTES * N
@@ -78,7 +78,7 @@ def test_a_fit_that_learns_in_parts_needs_what_the_readme_states(n_threads):
     model = MLPRegressor(hidden_layer_sizes=units[1:-1], batch_size=batch, max_iter=2, random_state=0, n_jobs=n_threads)
     n_params = sum(a * b + b for a, b in pairwise(units))
     own = n_params * (2 + copies) + batch * (sum(units[:-1]) + sum(units[1:]))
-    scratch = SCRATCH_ROWS * sum(units[-2:]) + STRIP_ROWS * max(units[1:]) + STRIP
+    scratch = SCRATCH_ROWS * sum(units[-2:]) + STRIP_ROWS * max(units[1:]) + TILE_ROWS
     limit = 4 * (n_threads * (own + scratch) + 2 * parts * n_params) + ROW_BYTES * len(X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -113,7 +113,7 @@ def vector_registers():
     load, jit.MachineCodeCache.load_overload = jit.MachineCodeCache.load_overload, lambda *args: None
     try:
         for dtype in DTYPES:
-            jit.load_leaves(dtype, True, jit.all_members())
+            jit.load_leaves(dtype, True, jit.all_implementations())
         found = [(real, load_leaf(real)) for real in REALS for load_leaf in LOADERS]
     finally:
         jit.MachineCodeCache.load_overload = load
@@ -185,11 +185,11 @@ def uneven(monkeypatch):
         cut = []
 
         def make_uneven(*args, **kwargs):
-            buffers, slot_size = make(*args, **kwargs)
+            buffers, workspace_size = make(*args, **kwargs)
             if buffers.ends.size == 2 * len(shares):
                 buffers.ends[:] = np.tile(np.cumsum(shares), 2)
                 cut.append(shares)
-            return buffers, slot_size
+            return buffers, workspace_size
 
         monkeypatch.setattr(train, "make_buffers", make_uneven)
         return cut
@@ -226,7 +226,7 @@ def test_avx2_gives_the_same_bits(avx2, on_threads, case, dtype):
 @pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the host has no AVX2")
 def test_avx2_code_holds_no_wide_register(avx2):
     uses = {name: (ymm == "True", zmm == "True") for name, ymm, zmm in avx2["registers"]}
-    single = [load_leaf for load_leaf in LOADERS if load_leaf.__name__ != "load_family"]
+    single = [load_leaf for load_leaf in LOADERS if load_leaf.__name__ != "load_table"]
     assert len(uses) == 2 * (len(single) + sum(len(family.members) for family in jit.families))
     assert [name for name, (_, zmm) in uses.items() if zmm] == []
     assert {f"{name} {real}" for name in ("relu_forward", "adam") for real in REALS} <= {

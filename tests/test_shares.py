@@ -9,8 +9,8 @@ from numba import njit
 
 from fastnn.core.nn.network import GROUP
 from fastnn.core.parallel import partition
-from fastnn.core.parallel.partition import CLOCK, FIRST, PAIR, SECOND
-from fastnn.shares import EVEN, INTERVAL, TOLERANCE, Shares, slowest
+from fastnn.core.parallel.partition import CLOCK, ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS
+from fastnn.shares import EVEN, INTERVAL, TOLERANCE, LoadBalance, slowest
 
 # name -> units of a network; its second half shares out each layer's weight rows
 NETWORKS = {"wide": (784, 100, 10), "deep": (54, 256, 256, 256, 7), "no hidden layer": (64, 10)}
@@ -22,17 +22,17 @@ class Threads:
     """Threads of given speeds, and the shares that they are given."""
 
     def __init__(self, units, n):
-        self.ends = np.tile(np.arange(1, n + 1) / n, 2)
+        self.fractions = np.tile(np.arange(1, n + 1) / n, 2)
         self.clocks, self.progress = np.zeros(n * CLOCK, np.int64), np.array([0, 0, 0, 0, 1])
         self.n, self.units, self.now = n, units, 0.0
         layout, plan = SimpleNamespace(units=np.array(units)), SimpleNamespace(batch_size=np.int64(BATCH))
-        self.shares = Shares(layout, plan, self, n)
+        self.shares = LoadBalance(layout, plan, self, n)
 
     def loads(self, half):
-        return [(BATCH, 1, PAIR)] if half == FIRST else [(m, n, GROUP) for m, n in pairwise(self.units)]
+        return [(BATCH, 1, ROW_GRANULARITY)] if half == ROWS_PASS else [(m, n, GROUP) for m, n in pairwise(self.units)]
 
     def time(self, half, speeds):
-        return slowest(self.ends[half * self.n : (half + 1) * self.n], speeds, self.loads(half))
+        return slowest(self.fractions[half * self.n : (half + 1) * self.n], speeds, self.loads(half))
 
     def work(self, half, thread):
         """Of one thread: what takes the slowest of them its time, where all others are infinitely fast."""
@@ -40,7 +40,7 @@ class Threads:
 
     def run(self, speeds, noise=None, seconds=INTERVAL):
         """A call of compiled code, of so many seconds, in which each thread does its work at its speed."""
-        for half in (FIRST, SECOND):
+        for half in (ROWS_PASS, WEIGHTS_PASS):
             for thread, speed in enumerate(speeds):
                 work = self.work(half, thread)
                 spent = work / speed * (1 if noise is None else noise[thread])
@@ -52,7 +52,7 @@ class Threads:
 
 @pytest.mark.parametrize("speeds", SPEEDS.values(), ids=SPEEDS)
 @pytest.mark.parametrize("units", NETWORKS.values(), ids=NETWORKS)
-@pytest.mark.parametrize("half", [FIRST, SECOND])
+@pytest.mark.parametrize("half", [ROWS_PASS, WEIGHTS_PASS])
 def test_shares_follow_speeds(half, units, speeds):
     threads = Threads(units, len(speeds))
     first = threads.time(half, speeds)
@@ -77,30 +77,30 @@ def test_equal_parts_are_given_up_while_a_thread_is_slow():
 @pytest.mark.parametrize("units", NETWORKS.values(), ids=NETWORKS)
 def test_noise_moves_nothing(units):
     threads = Threads(units, 2)
-    before = threads.ends.copy()
+    before = threads.fractions.copy()
     rng = np.random.default_rng(0)
     for _ in range(300):
         threads.run((1.0, 1.0), rng.normal(1, 0.01, 2))
-    np.testing.assert_array_equal(threads.ends, before)
+    np.testing.assert_array_equal(threads.fractions, before)
 
 
 def test_an_interruption_is_forgotten():
     threads = Threads(NETWORKS["wide"], 2)
     threads.run((1.0, 1.0), (1.0, 100.0))
-    assert threads.time(FIRST, (1.0, 1.0)) < 1.2 * BATCH / 2
+    assert threads.time(ROWS_PASS, (1.0, 1.0)) < 1.2 * BATCH / 2
     for _ in range(8):
         threads.run((1.0, 1.0))
-    assert threads.time(FIRST, (1.0, 1.0)) <= TOLERANCE * BATCH / 2 + PAIR
+    assert threads.time(ROWS_PASS, (1.0, 1.0)) <= TOLERANCE * BATCH / 2 + ROW_GRANULARITY
 
 
 def test_a_thread_that_stood_still_gets_its_share_again():
     threads = Threads(NETWORKS["wide"], 2)
     for _ in range(40):
         threads.run((1.0, 0.001))
-    assert 0 < threads.work(FIRST, 1) < BATCH / 5
+    assert 0 < threads.work(ROWS_PASS, 1) < BATCH / 5
     for _ in range(40):
         threads.run((1.0, 1.0))
-    assert abs(threads.work(FIRST, 1) - BATCH / 2) <= 6
+    assert abs(threads.work(ROWS_PASS, 1) - BATCH / 2) <= 6
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -109,10 +109,10 @@ def test_shares_too_coarse_for_the_speeds_are_left_alone(seed):
     threads = Threads((256, 256), 16)
     rng = np.random.default_rng(seed)
     speeds = rng.uniform(0.95, 1.05, 16)
-    even = threads.time(SECOND, speeds)
+    even = threads.time(WEIGHTS_PASS, speeds)
     for _ in range(100):
         threads.run(speeds, rng.normal(1, 0.02, 16))
-        assert threads.time(SECOND, speeds) <= 1.1 * even
+        assert threads.time(WEIGHTS_PASS, speeds) <= 1.1 * even
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_shares_too_coarse_for_the_speeds_are_left_alone(seed):
 )
 def test_without_two_times_nothing_is_learnt(clocks):
     threads = Threads(NETWORKS["wide"], 2)
-    before = threads.ends.copy()
+    before = threads.fractions.copy()
     threads.clocks[2:4], threads.clocks[CLOCK + 2 : CLOCK + 4] = clocks[:2], clocks[2:]
     threads.shares.follow(INTERVAL)
-    np.testing.assert_array_equal(threads.ends, before)
+    np.testing.assert_array_equal(threads.fractions, before)
     assert threads.shares.speeds == [[1.0, 1.0]] * 2
     assert not threads.clocks.any()
 
@@ -135,21 +135,21 @@ def test_soon_after_a_reading_nothing_is_read():
         threads.run((1.0, 0.5), seconds=0.3 * INTERVAL)
     assert threads.shares.speeds == [[1.0, 1.0]] * 2
     threads.run((1.0, 0.5), seconds=0.3 * INTERVAL)
-    assert threads.shares.speeds[FIRST][0] > threads.shares.speeds[FIRST][1]
+    assert threads.shares.speeds[ROWS_PASS][0] > threads.shares.speeds[ROWS_PASS][1]
     assert not threads.clocks.any()
 
 
 @njit
-def first_item(ends, thread, n, together):
-    return partition.cut(ends, thread, n, together)
+def first_item(fractions, thread, n, together):
+    return partition.split_point(fractions, thread, n, together)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_times_are_those_of_the_shares_that_compiled_code_cuts(seed):
     rng = np.random.default_rng(seed)
-    for n, together in ((200, PAIR), (7, PAIR), (784, GROUP), (54, GROUP), (10, GROUP)):
-        ends = np.cumsum(rng.dirichlet(np.ones(3)))
-        cuts = [first_item(ends, thread, n, together) for thread in range(4)]
+    for n, together in ((200, ROW_GRANULARITY), (7, ROW_GRANULARITY), (784, GROUP), (54, GROUP), (10, GROUP)):
+        fractions = np.cumsum(rng.dirichlet(np.ones(3)))
+        cuts = [first_item(fractions, thread, n, together) for thread in range(4)]
         for thread in range(3):
             speeds = [1.0 if i == thread else np.inf for i in range(3)]
-            assert slowest(ends.tolist(), speeds, [(n, 5, together)]) == 5 * (cuts[thread + 1] - cuts[thread])
+            assert slowest(fractions.tolist(), speeds, [(n, 5, together)]) == 5 * (cuts[thread + 1] - cuts[thread])

@@ -288,8 +288,8 @@ def test_the_faster_way_of_a_trial_is_taken(monkeypatch):
         return call
 
     seconds = {"several": 2.0, "one": 1.0}
-    run = threads.Faster(way("several", seconds), way("one", seconds))
-    period = threads.Faster.PERIOD
+    run = threads.ThreadCountTuner(way("several", seconds), way("one", seconds))
+    period = threads.ThreadCountTuner.PERIOD
     assert [run(n, n) for n in (1, 2, 3)] == [1, 2, 3]
     tries = []
     for _ in range(period - 3):

@@ -61,10 +61,10 @@ class TrainPlan(NamedTuple):
     n_params: np.int64
     moment_stride: np.int64  # elements from one row of the optimizer's state to the next
     batch_size: np.int64
-    turned_weights: np.int64  # layers of fewer keep a copy W', see `plan.turned_weights`
-    k_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.k_splits`
-    row_splits: np.int64  # parts of a batch whose gradients are computed apart: see `plan.row_splits`
-    gradient_stride: np.int64  # elements from one part's gradient to the next
+    max_copied_weights: np.int64  # layers of fewer keep a copy W', see `plan.max_copied_weights`
+    n_splits: np.int64  # parts of the first layer's sums over features, summed apart: see `plan.n_splits`
+    n_shards: np.int64  # parts of a batch whose gradients are computed apart: see `plan.n_shards`
+    shard_stride: np.int64  # elements from one part's gradient to the next
     loss: np.int64
     solver: np.int64
     alpha: np.floating
@@ -72,10 +72,10 @@ class TrainPlan(NamedTuple):
     nesterov: np.int64
     beta_1: np.floating
     beta_2: np.floating
-    rest_1: np.floating  # 1 - beta_1 and 1 - beta_2, subtracted before they are rounded: in float32
-    rest_2: np.floating  # 1 - 0.999 is 5e-5 off, and Adam's steps with it
+    one_minus_beta_1: np.floating  # 1 - beta_1 and 1 - beta_2, subtracted before they are rounded: in float32
+    one_minus_beta_2: np.floating  # 1 - 0.999 is 5e-5 off, and Adam's steps with it
     rho: np.floating
-    rest_rho: np.floating  # 1 - rho, rounded once as they are
+    one_minus_rho: np.floating  # 1 - rho, rounded once as they are
     epsilon: np.floating
 
 
@@ -86,7 +86,7 @@ class Pass(NamedTuple):
     by_columns: np.int64  # 1: X is handed over transposed, (n_features, n)
     block_rows: np.int64  # most rows that go through at once
     level_size: np.int64  # elements of the activations of so many rows
-    slot_size: np.int64  # elements of scratch beside them
+    workspace_size: np.int64  # elements of scratch beside them
     wide_size: np.int64  # float64 elements for the outputs of so many rows
     output: np.int64  # id of the output activation
     columns: np.ndarray  # where rows are prefetched: bytes from the first column of X to each; else of size 0
@@ -103,22 +103,28 @@ class Buffers(NamedTuple):
 
     params: np.ndarray  # weights and biases
     moments: np.ndarray  # n_moments rows of optimizer state, ``moment_stride`` apart
-    transposed: np.ndarray  # W' of the layers that keep a copy (`network.keeps_copy`), for the backward pass
+    transposed: np.ndarray  # W' of the layers that keep a copy (`network.keeps_transposed`), for the backward pass
     activations: np.ndarray  # levels 0 .. n_layers - 1 of one batch
     deltas: np.ndarray  # levels 1 .. n_layers of one batch
     row_loss: np.ndarray  # (batch_size,) loss of each row of the batch, weighted
     squares: np.ndarray  # sum of squares of each group of rows of each W
     one: np.ndarray  # (1,): a one
-    partial_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
-    part_gradients: np.ndarray  # (2, row_splits, gradient_stride), where there are parts: parameters, `one_output_sums`
-    places: np.ndarray  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
+    split_sums: np.ndarray  # (k_splits, batch_size, stride[1]): parts of X W_0, where there are several
+    shard_gradients: (
+        np.ndarray
+    )  # (2, row_splits, gradient_stride), where there are parts: parameters, `single_output_sums`
+    row_offsets: (
+        np.ndarray
+    )  # int64 (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: np.ndarray  # int64 (n_blocks * batch_size,): where the next batch's rows lie, for prefetching
     level_rows: np.ndarray  # int64 (n_layers, batch_size), bytes from a level's first row to each; or of size 0
-    lines: np.ndarray  # int64: see `state.lines_of`
-    ends: np.ndarray  # float64 (2, n_blocks): shares of either half of a step up to and with each block
+    prefetch_lines: np.ndarray  # int64: see `state.prefetch_lines_of`
+    fractions: np.ndarray  # float64 (2, n_blocks): shares of either half of a step up to and with each block
     clocks: np.ndarray  # int64 (n_blocks, CLOCK): what blocks recorded since that was last read: `balance.record`
-    claims: np.ndarray  # int64: which pieces of a second half have somebody who does them, see `claims`
-    meeting: np.ndarray  # int64: where threads meet, see `meeting.convene`
+    stealing: np.ndarray  # int64: which pieces of a second half have somebody who does them, see `stealing`
+    barrier: np.ndarray  # int64: where threads meet, see `barrier.reset_barrier`
     progress: np.ndarray  # int64 (5,): where training stands, by the numbers above
-    factors: np.ndarray  # float64: weights' sum of a batch, its step's rate and sum; further on, see `parts.loss_place`
+    step_scalars: (
+        np.ndarray
+    )  # float64: weights' sum of a batch, its step's rate and sum; further on, see `parts.loss_place`
     scratch: np.ndarray  # slots of equal size, one per block

@@ -10,36 +10,36 @@ from llvmlite import ir
 from numba import config, njit
 
 from fastnn.core.parallel import barrier
-from fastnn.core.parallel.barrier import DONE, OVER, PHASE, PIECES, PRESENT, meeting_size
+from fastnn.core.parallel.barrier import ARRIVED, BLOCKS, DONE, OVER, PHASE, barrier_size
 
 pytestmark = pytest.mark.nojit
 needs_compiler = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has one thread")
 
 
 @njit
-def convene(words, n_blocks, phase):
-    barrier.convene(words, n_blocks, phase)
+def reset_barrier(words, n_blocks, phase):
+    barrier.reset_barrier(words, n_blocks, phase)
 
 
 @njit
-def come(words, n_blocks):
-    return barrier.come(words, n_blocks)
+def arrive(words, n_blocks):
+    return barrier.arrive(words, n_blocks)
 
 
 @njit(nogil=True)
-def next_piece(words, phase, block, n_blocks):
-    return barrier.next_piece(words, phase, block, n_blocks)
+def next_block(words, phase, block, n_blocks):
+    return barrier.next_block(words, phase, block, n_blocks)
 
 
 @njit(nogil=True)
 def attend(words, block, n_blocks, done, order):
     """One thread's part in a meeting of len(done) phases: marks each piece, and each phase that begins too early."""
-    phase = barrier.come(words, n_blocks)
+    phase = barrier.arrive(words, n_blocks)
     n = 0
     while phase != OVER:
-        piece = barrier.next_piece(words, phase, block, n_blocks)
+        piece = barrier.next_block(words, phase, block, n_blocks)
         if piece < 0:
-            phase = barrier.look(words, PHASE)
+            phase = barrier.load_acquire(words, PHASE)
             continue
         for other in range(n_blocks):
             if phase > 0 and done[phase - 1, other] != 1:
@@ -47,9 +47,9 @@ def attend(words, block, n_blocks, done, order):
         done[phase, piece] += 1
         order[n] = phase * n_blocks + piece
         n += 1
-        if barrier.all_done(words, n_blocks):
+        if barrier.is_last(words, n_blocks):
             phase = phase + 1 if phase + 1 < len(done) else OVER
-            barrier.open_phase(words, phase)
+            barrier.release(words, phase)
     return n
 
 
@@ -57,30 +57,30 @@ def attend(words, block, n_blocks, done, order):
 def grab(words, taken):
     """Ask for every word once; those that were given are marked."""
     for i in range(taken.size):
-        taken[i] = barrier.free_then_taken(words, i, 7)
+        taken[i] = barrier.compare_exchange(words, i, 7)
 
 
 def held(n_blocks, n_phases, blocks, late=()):
     """What is done by the threads of some blocks, each on a Python thread of its own, and in which order by each."""
-    words = np.zeros(meeting_size(n_blocks), np.int64)
-    convene(words, n_blocks, 0)
+    words = np.zeros(barrier_size(n_blocks), np.int64)
+    reset_barrier(words, n_blocks, 0)
     done = np.zeros((n_phases, n_blocks), np.int64)
-    orders = [np.full(done.size, -1) for _ in blocks]
+    epoch_orders = [np.full(done.size, -1) for _ in blocks]
 
     def part(block, order):
         if block in late:
             time.sleep(0.02)
         attend(words, block, n_blocks, done, order)
 
-    attend(np.full(meeting_size(1), OVER), 0, 1, done, orders[0])  # compiles
-    threads = [threading.Thread(target=part, args=pair) for pair in zip(blocks, orders, strict=True)]
+    attend(np.full(barrier_size(1), OVER), 0, 1, done, epoch_orders[0])  # compiles
+    threads = [threading.Thread(target=part, args=pair) for pair in zip(blocks, epoch_orders, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive(), "it waits for ever"
     assert words[PHASE] == OVER
-    return done, [order[order >= 0] for order in orders]
+    return done, [order[order >= 0] for order in epoch_orders]
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 8])
@@ -97,11 +97,11 @@ def test_one_thread_does_everything(n_blocks):
 @pytest.mark.parametrize("n_blocks", [2, 3, 4])
 @pytest.mark.parametrize("absent", [0, 1])
 def test_threads_share_every_phase(n_blocks, absent, late):
-    done, orders = held(n_blocks, 2000, range(n_blocks - absent), late)
+    done, epoch_orders = held(n_blocks, 2000, range(n_blocks - absent), late)
     assert (done == 1).all()
-    everything = np.sort(np.concatenate(orders))
+    everything = np.sort(np.concatenate(epoch_orders))
     np.testing.assert_array_equal(everything, np.arange(2000 * n_blocks))
-    for order in orders:
+    for order in epoch_orders:
         assert (np.diff(order // n_blocks) >= 0).all()
 
 
@@ -109,22 +109,22 @@ def test_threads_share_every_phase(n_blocks, absent, late):
 @pytest.mark.parametrize("stuck", [0, 1])
 def test_a_piece_that_nobody_begins_is_taken(stuck):
     """Both threads have come, and one of them is put to sleep before its piece."""
-    words = np.zeros(meeting_size(2), np.int64)
-    convene(words, 2, 0)
-    assert come(words, 2) == come(words, 2) == 0
-    assert words[PRESENT] == 2
+    words = np.zeros(barrier_size(2), np.int64)
+    reset_barrier(words, 2, 0)
+    assert arrive(words, 2) == arrive(words, 2) == 0
+    assert words[ARRIVED] == 2
     awake = 1 - stuck
-    assert [next_piece(words, 0, awake, 2) for _ in range(2)] == [awake, stuck]
+    assert [next_block(words, 0, awake, 2) for _ in range(2)] == [awake, stuck]
 
 
 @needs_compiler
 def test_a_thread_that_comes_to_an_old_phase_is_given_nothing():
-    words = np.zeros(meeting_size(2), np.int64)
-    convene(words, 2, 0)
+    words = np.zeros(barrier_size(2), np.int64)
+    reset_barrier(words, 2, 0)
     words[PHASE] = 3
-    words[PIECES::8] = 3
-    assert next_piece(words, 2, 0, 2) == -1
-    assert next_piece(words, 3, 0, 2) == 0
+    words[BLOCKS::8] = 3
+    assert next_block(words, 2, 0, 2) == -1
+    assert next_block(words, 3, 0, 2) == 0
 
 
 @needs_compiler
@@ -141,9 +141,9 @@ def test_no_word_is_given_twice():
 
 
 def test_a_meeting_can_be_over_before_it_begins():
-    words = np.ones(meeting_size(2), np.int64)
-    convene(words, 2, OVER)
-    assert come(words, 2) == OVER and words[DONE] == 0
+    words = np.ones(barrier_size(2), np.int64)
+    reset_barrier(words, 2, OVER)
+    assert arrive(words, 2) == OVER and words[DONE] == 0
 
 
 @pytest.mark.parametrize(("processor", "instruction"), [("x86_64", "pause"), ("aarch64", "yield"), ("riscv64", None)])
@@ -151,7 +151,7 @@ def test_how_processors_breathe(processor, instruction):
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "wait")
     builder = ir.IRBuilder(function.append_basic_block())
-    barrier.emit_breath(builder, processor)
+    barrier.emit_spin_pause(builder, processor)
     builder.ret_void()
     if instruction is None:
         assert len(function.blocks[0].instructions) == 1

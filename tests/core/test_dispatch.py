@@ -5,42 +5,42 @@ import pytest
 from numba import config
 
 from fastnn.core.compile import jit
-from fastnn.core.compile.dispatch import family
+from fastnn.core.compile.dispatch import dispatch_table
 from fastnn.core.compile.packing import OUT, REAL
 from fastnn.core.nn.activations import (
     ACTIVATIONS,
     activate,
     activate_output,
-    backward_from_one,
     differentiate,
     outputs_of_sums,
+    single_output_backward,
 )
 from fastnn.core.nn.losses import LOSSES, loss_of_rows
 from fastnn.core.nn.network import ALL_COLUMNS, gather
 from fastnn.core.nn.optimizers import GRADIENT, OPTIMIZERS, step
-from fastnn.plan import make_plan, members_of
+from fastnn.plan import implementations_of, make_plan
 
 
 @pytest.fixture
 def apart(monkeypatch):
     """Families made in a test are known to nobody else."""
-    families = list(jit.families)
+    dispatch_tables = list(jit.dispatch_tables)
     for module in ("jit", "dispatch"):
-        monkeypatch.setattr(f"fastnn.core.compile.{module}.families", families)
+        monkeypatch.setattr(f"fastnn.core.compile.{module}.families", dispatch_tables)
     monkeypatch.setitem(jit._leaves, "dense", list(jit._leaves["dense"]))
     monkeypatch.setattr(jit, "_loaded", set())
 
 
 @pytest.fixture
 def scaled(apart):
-    made = family("scaled_in_a_test", ("x", OUT), ("factor", REAL))
+    made = dispatch_table("scaled_in_a_test", ("x", OUT), ("factor", REAL))
 
-    @made.member(3)
+    @made.implementation(3)
     def times(x, factor):
         for i in range(x.size):
             x[i] *= factor
 
-    @made.member(5)
+    @made.implementation(5)
     def plus(x, factor):
         for i in range(x.size):
             x[i] += factor
@@ -63,13 +63,13 @@ def test_the_member_of_the_id_is_called(scaled, dtype):
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_members_are_compiled_on_request_only(apart):
-    alone = family("alone_in_a_test", ("x", OUT))
+    alone = dispatch_table("alone_in_a_test", ("x", OUT))
 
-    @alone.member(0)
+    @alone.implementation(0)
     def zero(x):
         x[:] = 0
 
-    @alone.member(1)
+    @alone.implementation(1)
     def one(x):
         x[:] = 1
 
@@ -77,7 +77,7 @@ def test_members_are_compiled_on_request_only(apart):
     real = jit.numba.from_dtype(np.dtype(np.float32))
     assert alone.load(real) == []
     for _ in range(2):
-        jit.load_leaves(np.float32, members=frozenset({(alone, 1)}))
+        jit.load_leaves(np.float32, implementations=frozenset({(alone, 1)}))
         assert [dispatcher.py_func.__name__ for dispatcher in alone.load(real)] == ["one"]
 
 
@@ -85,7 +85,7 @@ def test_members_are_compiled_on_request_only(apart):
 @pytest.mark.parametrize("ident", [3, -1, 64])
 def test_an_id_is_given_once(scaled, ident):
     with pytest.raises(ValueError, match=f"id {ident} is taken, or not below 64"):
-        scaled.member(ident)
+        scaled.implementation(ident)
 
 
 @pytest.mark.nojit
@@ -100,11 +100,11 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     hidden, output = ACTIVATIONS[activation].id, ACTIVATIONS[output].id
     optimizer = GRADIENT if solver == "lbfgs" else OPTIMIZERS[solver].id
     predicting = {(activate, hidden), (outputs_of_sums, output)}
-    assert members_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
+    assert implementations_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
     one_output = make_plan(units=(3, 2, 1), dtype=np.float32, batch_size=4, **names)
     every_network = {(activate_output, output), (loss_of_rows, LOSSES[loss].id), (step, optimizer)}
     training = every_network | {(activate, hidden), (differentiate, hidden)}
-    assert members_of(layout, plan) == training
-    assert members_of(*one_output) == training | {(backward_from_one, hidden)}
-    assert members_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
-    assert LOSSES[loss].id in loss_of_rows.members and optimizer in step.members
+    assert implementations_of(layout, plan) == training
+    assert implementations_of(*one_output) == training | {(single_output_backward, hidden)}
+    assert implementations_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
+    assert LOSSES[loss].id in loss_of_rows.implementations and optimizer in step.implementations

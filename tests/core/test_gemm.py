@@ -13,12 +13,12 @@ from numba import config, njit
 from fastnn.core.compile.jit import callable_leaf, load_leaves
 from fastnn.core.simd import gemm
 from fastnn.core.simd import transpose as transposition
-from fastnn.core.simd.target import UNIT_BYTES, has_fma
+from fastnn.core.simd.target import VECTOR_BYTES, has_fma
 
 DTYPES = [np.float32, np.float64]
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100)
 SUMS = (0, *SIZES)
-ROOM = 32  # elements behind the last row that a product may write and read
+PADDING = 32  # elements behind the last row that a product may write and read
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
@@ -43,14 +43,14 @@ python_product = getattr(gemm.product, "py_func", gemm.product)
 
 def whole(n, dtype):
     """n rounded up to whole units, 32 bytes each."""
-    unit = UNIT_BYTES // np.dtype(dtype).itemsize
-    return -(-n // unit) * unit
+    vector_lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return -(-n // vector_lanes) * vector_lanes
 
 
 def embed(matrix, ld, offset, dtype):
     """The matrix in a flat array of NaN whose rows lie ``ld`` apart, with room behind."""
     rows, columns = matrix.shape
-    flat = np.full(offset + rows * ld + columns + ROOM, np.nan, dtype)
+    flat = np.full(offset + rows * ld + columns + PADDING, np.nan, dtype)
     for r in range(rows):
         flat[offset + r * ld : offset + r * ld + columns] = matrix[r]
     return flat
@@ -92,7 +92,7 @@ class Problem:
         self.scale = np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(wide[2])
 
     def blank(self):
-        return np.full(self.ic + (self.m - 1) * self.ldc + self.n + ROOM, np.nan, self.dtype)
+        return np.full(self.ic + (self.m - 1) * self.ldc + self.n + PADDING, np.nan, self.dtype)
 
     def run(self, product, c=None):
         c = self.blank() if c is None else c
@@ -167,14 +167,16 @@ def test_product_of_reals_within_rounding(dtype):
 def test_product_resumes_from_a_stored_result(dtype):
     """C = C + A B with C as its own C0, a piece of the sum at a time, has the bits of one long sum."""
     product = compiled(gemm.product, dtype)
-    for m, n, k, cut in ((1, 1, 9, 4), (13, 21, 40, 17), (7, 64, 33, 1), (33, 100, 100, 64), (2, 3, 5, 0)):
+    for m, n, k, split_point in ((1, 1, 9, 4), (13, 21, 40, 17), (7, 64, 33, 1), (33, 100, 100, 64), (2, 3, 5, 0)):
         problem = Problem("forward", m, n, k, dtype, kind="real")
         whole_sum = problem.run(product)
         (a, ia, a_row, a_k), (b, ib, b_k) = problem.a, problem.b
         c = problem.blank()
         place = (c, problem.ic, problem.ldc)
-        product(*place, *problem.c0, a, ia, a_row, a_k, b, ib, b_k, m, n, cut)
-        product(*place, *place, a, ia + cut * a_k, a_row, a_k, b, ib + cut * b_k, b_k, m, n, k - cut)
+        product(*place, *problem.c0, a, ia, a_row, a_k, b, ib, b_k, m, n, split_point)
+        product(
+            *place, *place, a, ia + split_point * a_k, a_row, a_k, b, ib + split_point * b_k, b_k, m, n, k - split_point
+        )
         np.testing.assert_array_equal(problem.result(c), problem.result(whole_sum))
 
 
@@ -187,7 +189,7 @@ def test_a_cell_has_the_same_bits_in_every_tile(dtype):
     all_cells = problem.result(problem.run(product))
     (c0, i0, ld0), (a, ia, a_row, a_k), (b, ib, b_k) = problem.c0, problem.a, problem.b
     for i, j, rows, columns in ((0, 0, 1, 1), (28, 74, 1, 1), (3, 5, 2, 9), (11, 16, 13, 40), (0, 0, 29, 8)):
-        c = np.full(rows * 80 + ROOM, np.nan, dtype)
+        c = np.full(rows * 80 + PADDING, np.nan, dtype)
         where = (c0, i0 + i * ld0 + j, ld0, a, ia + i * a_row, a_row, a_k, b, ib + j, b_k)
         product(c, 0, 80, *where, rows, columns, problem.k)
         part = c[: rows * 80].reshape(rows, 80)[:, :columns]
@@ -230,9 +232,9 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
         problem = Problem(pattern, m, n, k, dtype, kind="real")
         (a, ia, *_), (strides, table) = problem.a, by_table(pattern, problem)
         table = np.append(-1, table)
-        owned = np.arange(m * problem.ldc + ROOM, dtype=dtype)
-        lines = np.arange(k, dtype=np.int64) % 3 * 64
-        asked = (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data, 1, lines.ctypes.data, 192)
+        owned = np.arange(m * problem.ldc + PADDING, dtype=dtype)
+        prefetch_lines = np.arange(k, dtype=np.int64) % 3 * 64
+        asked = (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data, 1, prefetch_lines.ctypes.data, 192)
         for line, offsets, *own in ((0,) * 6, asked, (0, 0, *asked[2:])):
             if config.DISABLE_JIT:
                 line, offsets, *own = (0,) * 6
@@ -256,15 +258,15 @@ def assert_exact(product_at, problem, strides, table):
 
 @pytest.mark.nojit
 @by_dtype
-@pytest.mark.parametrize("walk", [gemm.walk_wide, gemm.walk_narrow])
+@pytest.mark.parametrize("walk", [gemm.gemm_direct, gemm.gemm_packed])
 @pytest.mark.parametrize("pattern", TABLES)
 def test_either_walk_is_exact_on_any_processor(pattern, walk, dtype):
     """As plain Python, so that the walk for other processors than this one is tested too; by strides and by table."""
     for m, n, k in ((3, 9, 40), (34, 25, 140), (40, 7, 300)):
         problem = Problem(pattern, m, n, k, dtype)
         (_, _, *own), way = problem.a, by_table(pattern, problem)
-        for strides, places in ((own, gemm.NOWHERE), way):
-            assert_exact(walk, problem, strides, places)
+        for strides, row_offsets in ((own, gemm.NOWHERE), way):
+            assert_exact(walk, problem, strides, row_offsets)
 
 
 @compiled_only
@@ -287,7 +289,7 @@ def test_transpose(dtype):
             for columns in SIZES if transpose is functions[0] else (1, 9, 16):
                 source = np.arange(rows * columns, dtype=dtype).reshape(rows, columns)
                 lda, ld_out = columns + 3, rows + 2
-                out = np.full(5 + (columns - 1) * ld_out + rows + ROOM, np.nan, dtype)
+                out = np.full(5 + (columns - 1) * ld_out + rows + PADDING, np.nan, dtype)
                 transpose(out, 5, ld_out, embed(source, lda, 2, dtype), 2, lda, rows, columns)
                 cells = 5 + ld_out * np.arange(columns)[:, None] + np.arange(rows)
                 np.testing.assert_array_equal(out[cells], source.T, err_msg=f"{rows} x {columns}")

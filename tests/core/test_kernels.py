@@ -21,7 +21,7 @@ from fastnn.plan import make_plan
 from kernel_calls import (
     DTYPES,
     LOSS_CASES,
-    ROOM,
+    PADDING,
     SIZES,
     by_dtype,
     call_loss,
@@ -184,7 +184,7 @@ def one_output_case(name, n, dtype):
     expected = reference.ACTIVATIONS[name].pull(None, wide, np.outer(deltas, weights))
     added = sums.astype(float) + np.concatenate([deltas @ wide, expected.sum(axis=0)])
     given = (read_only(a), d, read_only(outer), step, read_only(weights), n, stride, sums)
-    compiled(activations.backward_from_one, dtype)(activations.ACTIVATIONS[name].id, *given)
+    compiled(activations.single_output_backward, dtype)(activations.ACTIVATIONS[name].id, *given)
     results = {"delta": (d, expected.ravel(), 4), "sums": (sums, added, 8 * n)}
     return results, np.concatenate([surroundings(around_d), surroundings(around_sums)])
 
@@ -197,7 +197,7 @@ def sum_squares(x):
 
 def sum_case(size, dtype):
     x = np.random.default_rng(size).normal(0, 1, size).astype(dtype)
-    x = within(x, after=ROOM)[1]
+    x = within(x, after=PADDING)[1]
     total = np.array([sum_squares(x)], dtype)
     return {"sum": (total, np.array([(x.astype(float) ** 2).sum()]), 0)}, np.empty(0)
 
@@ -294,7 +294,7 @@ def test_nan_gradient_is_visible_in_its_parameter(case, dtype):
 @by_dtype
 def test_sum_of_squares_is_exact_on_whole_numbers_and_shows_nan(dtype):
     for size in range(70):
-        x = within((np.arange(size) % 9 - 4).astype(dtype), after=ROOM)[1]
+        x = within((np.arange(size) % 9 - 4).astype(dtype), after=PADDING)[1]
         expected = (x.astype(float) ** 2).sum()
         assert sum_squares(x) == expected
         assert reduce.sum_squares(x) == expected

@@ -10,30 +10,30 @@ from llvmlite import ir
 from numba import config, njit
 
 from fastnn.core.parallel import partition
-from fastnn.core.parallel.partition import CLOCK, FIRST, MARKS, SECOND
+from fastnn.core.parallel.partition import CLOCK, COUNTERS, ROWS_PASS, WEIGHTS_PASS
 
 pytestmark = pytest.mark.nojit
 
 
 @njit
-def cut(ends, block, n, quantum):
-    return partition.cut(ends, block, n, quantum)
+def split_point(fractions, block, n, granularity):
+    return partition.split_point(fractions, block, n, granularity)
 
 
 @njit
-def next_rows(marks, block, n_blocks, n, most):
-    return partition.next_rows(marks, block, n_blocks, n, most)
+def next_rows(counters, block, n_blocks, n, most):
+    return partition.next_rows(counters, block, n_blocks, n, most)
 
 
 @njit
-def boundary(block, n_blocks, n, quantum):
-    return partition.boundary(block, n_blocks, n, quantum)
+def boundary(block, n_blocks, n, granularity):
+    return partition.boundary(block, n_blocks, n, granularity)
 
 
 @njit(nogil=True)
 def draw(counters, drawn):
     for i in range(drawn.size):
-        drawn[i] = partition.ticket(counters, 1)
+        drawn[i] = partition.fetch_add(counters, 1)
 
 
 @njit
@@ -51,22 +51,22 @@ def record(clocks, half, block, n_blocks, start, work):
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 7])
-@pytest.mark.parametrize(("n", "quantum"), [(200, 2), (7, 2), (784, 8), (54, 8), (3, 8), (1, 1)])
-def test_equal_ends_cut_like_boundaries(n, quantum, n_blocks):
-    ends = np.arange(1, n_blocks + 1) / n_blocks
-    cuts = [cut(ends, block, n, quantum) for block in range(n_blocks + 1)]
+@pytest.mark.parametrize(("n", "granularity"), [(200, 2), (7, 2), (784, 8), (54, 8), (3, 8), (1, 1)])
+def test_equal_ends_cut_like_boundaries(n, granularity, n_blocks):
+    fractions = np.arange(1, n_blocks + 1) / n_blocks
+    cuts = [split_point(fractions, block, n, granularity) for block in range(n_blocks + 1)]
     assert cuts[0] == 0 and cuts[-1] == n
     for block, found in enumerate(cuts):
-        assert found == n or found % quantum == 0
-        assert abs(found - boundary(block, n_blocks, n, quantum)) <= quantum
+        assert found == n or found % granularity == 0
+        assert abs(found - boundary(block, n_blocks, n, granularity)) <= granularity
 
 
 @pytest.mark.parametrize("n", [1, 13, 256])
 def test_any_ends_cut_into_everything_once(n):
     rng = np.random.default_rng(n)
     for n_blocks in (2, 5, 16):
-        ends = np.cumsum(rng.dirichlet(np.full(n_blocks, 0.3)))
-        cuts = [cut(ends, block, n, 2) for block in range(n_blocks + 1)]
+        fractions = np.cumsum(rng.dirichlet(np.full(n_blocks, 0.3)))
+        cuts = [split_point(fractions, block, n, 2) for block in range(n_blocks + 1)]
         assert cuts[0] == 0 and cuts[-1] == n and (np.diff(cuts) >= 0).all()
 
 
@@ -74,12 +74,12 @@ def test_any_ends_cut_into_everything_once(n):
 @pytest.mark.parametrize("n", [1, 8, 100, 1000])
 @pytest.mark.parametrize("most", [16, 256])
 def test_rows_are_handed_out_once(n, n_blocks, most):
-    marks = np.zeros(n_blocks * MARKS, np.int64)
+    counters = np.zeros(n_blocks * COUNTERS, np.int64)
     done = np.zeros(n, int)
     asking, turn = list(range(n_blocks)), 0
     while asking:  # in turns; who is given nothing asks no more
         block = asking[turn % len(asking)]
-        start, m = next_rows(marks, block, n_blocks, n, most)
+        start, m = next_rows(counters, block, n_blocks, n, most)
         assert 0 <= m <= most
         done[start : start + m] += 1
         if m == 0:
@@ -91,8 +91,8 @@ def test_rows_are_handed_out_once(n, n_blocks, most):
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_a_block_does_its_own_rows_first_and_then_all_others(block):
     """Of 72 rows in three shares, 16 at a time."""
-    marks = np.zeros(3 * MARKS, np.int64)
-    starts = [next_rows(marks, block, 3, 72, 16) for _ in range(7)]
+    counters = np.zeros(3 * COUNTERS, np.int64)
+    starts = [next_rows(counters, block, 3, 72, 16) for _ in range(7)]
     order = [24 * ((block + turn) % 3) for turn in range(3)]
     assert [tuple(pair) for pair in starts[:6]] == [part for lo in order for part in ((lo, 16), (lo + 16, 8))]
     assert starts[6][1] == 0
@@ -140,9 +140,9 @@ def test_the_clock_goes_forward():
 def test_times_and_work_add_up_until_they_are_read():
     clocks = np.zeros(2 * CLOCK, np.int64)
     for work in (3, 4):
-        record(clocks, SECOND, 1, 2, ticks(), work)
-    record(clocks, FIRST, 0, 1, ticks(), 9)  # a block alone keeps nothing
-    place = CLOCK + 2 * SECOND
+        record(clocks, WEIGHTS_PASS, 1, 2, ticks(), work)
+    record(clocks, ROWS_PASS, 0, 1, ticks(), 9)  # a block alone keeps nothing
+    place = CLOCK + 2 * WEIGHTS_PASS
     spent = clocks[place]
     assert clocks[place + 1] == 7
     assert spent > 0 or ticks() == 0

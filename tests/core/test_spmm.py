@@ -14,9 +14,9 @@ from fastnn.core.compile import jit
 from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.core.simd.spmm import as_csr, find_column, gather, scatter
-from fastnn.core.simd.tile import address_of, claim
+from fastnn.core.simd.tile import address_of, prefetch_for_write
 from fastnn.plan import make_plan, n_params
-from fastnn.state import flat_params, new_state, split, with_room
+from fastnn.state import flat_params, new_state, split, with_padding
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 
     make: callable
     n: int
-    units: tuple
+    n_vectors: tuple
     loss: str
     batch: int = 16
     weighted: bool = False
@@ -100,8 +100,8 @@ def read_only(array):
 def make_data(case, dtype, dense):
     """The same rows, dense or sparse, and what the reference takes: data, (X, y, sample_weight)."""
     rng = np.random.RandomState(SEED)
-    X = case.make(rng, case.n, case.units[0], case.density).astype(dtype)
-    k = case.units[-1]
+    X = case.make(rng, case.n, case.n_vectors[0], case.density).astype(dtype)
+    k = case.n_vectors[-1]
     labels, targets = np.empty(0, np.int32), np.empty((0, 0), dtype)
     if LOSSES[case.loss].output == "softmax":
         y = labels = rng.randint(0, k, case.n).astype(np.int32)
@@ -118,7 +118,7 @@ def make_data(case, dtype, dense):
 def start(case, dtype, solver=None):
     """Layout, plan and a state with drawn weights."""
     layout, plan = make_plan(
-        units=case.units,
+        n_vectors=case.n_vectors,
         hidden_activation=case.activation,
         out_activation=LOSSES[case.loss].output,
         loss=case.loss,
@@ -128,9 +128,9 @@ def start(case, dtype, solver=None):
         dtype=dtype,
         **HYPER,
     )
-    plan = plan._replace(k_splits=np.int64(1))  # sums of large dense layers are split, in another order
+    plan = plan._replace(n_splits=np.int64(1))  # sums of large dense layers are split, in another order
     state = new_state(layout, plan)
-    state.adopt(*reference.draw_weights(np.random.RandomState(SEED), case.units, case.activation))
+    state.adopt(*reference.draw_weights(np.random.RandomState(SEED), case.n_vectors, case.activation))
     return layout, plan, state
 
 
@@ -139,8 +139,8 @@ def blocks(monkeypatch):
     """A function that sets the number of blocks of every call; ``serial`` runs them one after the other."""
 
     def choose(serial=True):
-        def serial_runner(entry, dtype, n_threads, sparse=False, members=frozenset()):
-            jit.load_leaves(dtype, sparse, members)
+        def serial_runner(entry, dtype, n_threads, sparse=False, implementations=frozenset()):
+            jit.load_leaves(dtype, sparse, implementations)
             return entry.twin(dtype)
 
         for module in (train, infer):
@@ -253,7 +253,7 @@ def test_blocks_of_weight_rows_cost_the_same():
     case = Case(first_columns, 400, (2000, 8, 1), "binary_log_loss", density=0.4)
     data, _ = make_data(case, np.float32, dense=False)
     layout, _, _ = start(case, np.float32)
-    (bounds,) = train.Source(data).bounds(layout, 400, 2)
+    (bounds,) = train.TrainingData(data).bounds(layout, 400, 2)
     counts = np.bincount(data.csr[1], minlength=2000) + train.ROW_COST
     assert bounds[0] == 0 and bounds[2] == 2000 and bounds[1] % train.GROUP == 0
     assert abs(counts[: bounds[1]].sum() / counts.sum() - 0.5) < 0.02 and bounds[1] < 990
@@ -347,7 +347,7 @@ def test_claimed_lines_keep_their_values(dtype):
     @njit(**jit.OPTIONS)
     def claim_all(a):
         for i in range(a.size):
-            claim(address_of(a, i))
+            prefetch_for_write(address_of(a, i))
 
     a = np.random.RandomState(SEED).standard_normal(37).astype(dtype)
     a[:3] = np.nan, -0.0, np.inf
@@ -360,9 +360,14 @@ def test_claimed_lines_keep_their_values(dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 def test_parameters_start_on_a_cache_line(n, dtype):
     layout, _ = make_plan(
-        units=(n, 3), hidden_activation="relu", out_activation="softmax", loss="log_loss", solver="adam", dtype=dtype
+        n_vectors=(n, 3),
+        hidden_activation="relu",
+        out_activation="softmax",
+        loss="log_loss",
+        solver="adam",
+        dtype=dtype,
     )
-    vector = with_room(n_params(layout), dtype)
+    vector = with_padding(n_params(layout), dtype)
     assert vector.ctypes.data % 64 == 0 and vector.size == 3 * n + 3
     found = flat_params(layout, np.dtype(dtype), *split(layout, vector))
     assert np.shares_memory(found, vector) and found.ctypes.data == vector.ctypes.data

@@ -6,59 +6,62 @@ from numba import njit
 
 from fastnn.core.simd import vector
 from fastnn.core.simd.scalar import fma
-from fastnn.core.simd.target import UNIT_BYTES
+from fastnn.core.simd.target import VECTOR_BYTES
 
 
 def add(x, y, out):
-    vector.store_unit(out, 1, vector.load_unit(x, 0) + vector.load_unit(y, 2))
+    vector.store_vector(out, 1, vector.load_vector(x, 0) + vector.load_vector(y, 2))
 
 
 def subtract(x, y, out):
-    vector.store_unit(out, 1, vector.load_unit(x, 0) - vector.load_unit(y, 2))
+    vector.store_vector(out, 1, vector.load_vector(x, 0) - vector.load_vector(y, 2))
 
 
 def multiply(x, y, out):
-    vector.store_unit(out, 1, vector.load_unit(x, 0) * vector.load_unit(y, 2))
+    vector.store_vector(out, 1, vector.load_vector(x, 0) * vector.load_vector(y, 2))
 
 
 def multiply_add(x, y, out):
-    vector.store_unit(out, 1, fma(vector.load_unit(x, 0), vector.load_unit(y, 2), vector.spread(x[3])))
+    vector.store_vector(out, 1, fma(vector.load_vector(x, 0), vector.load_vector(y, 2), vector.broadcast(x[3])))
 
 
 def where_nonzero(x, y, out):
-    vector.store_unit(out, 1, vector.where_nonzero(vector.load_unit(x, 0), vector.load_unit(y, 2)))
+    vector.store_vector(out, 1, vector.where_nonzero(vector.load_vector(x, 0), vector.load_vector(y, 2)))
 
 
-def positive(x, y, out):
-    vector.store_unit(out, 1, vector.positive(vector.load_unit(x, 0)))
+def zero_if_negative(x, y, out):
+    vector.store_vector(out, 1, vector.zero_if_negative(vector.load_vector(x, 0)))
 
 
 def in_place(x, y, out):
-    vector.store_unit(out, 0, vector.load_unit(x, 0))
-    vector.store_unit(out, 0, vector.larger(vector.load_unit(out, 0), vector.load_unit(y, 2)))
-    vector.store_unit(out, 1, vector.positive(vector.load_unit(out, 0)))
+    vector.store_vector(out, 0, vector.load_vector(x, 0))
+    vector.store_vector(out, 0, vector.maximum(vector.load_vector(out, 0), vector.load_vector(y, 2)))
+    vector.store_vector(out, 1, vector.zero_if_negative(vector.load_vector(out, 0)))
     out[0] = 7
 
 
-def larger(x, y, out):
-    vector.store_unit(out, 1, vector.larger(vector.load_unit(x, 0), vector.load_unit(y, 0)))
+def maximum(x, y, out):
+    vector.store_vector(out, 1, vector.maximum(vector.load_vector(x, 0), vector.load_vector(y, 0)))
 
 
 def like(x, y, out):
-    vector.store_unit(out, 1, vector.like(vector.load_unit(x, 0), 0.3) - vector.load_unit(y, 2))
+    vector.store_vector(out, 1, vector.like(vector.load_vector(x, 0), 0.3) - vector.load_vector(y, 2))
 
 
 def floats(x, y, out):
     for i in range(x.size - 2):
-        out[i] = vector.where_nonzero(x[i], y[i]) + vector.like(x[i], 0.3) * vector.positive(vector.larger(x[i], y[i]))
+        out[i] = vector.where_nonzero(x[i], y[i]) + vector.like(x[i], 0.3) * vector.zero_if_negative(
+            vector.maximum(x[i], y[i])
+        )
 
 
 @pytest.mark.parametrize(
-    "function", [add, subtract, multiply, multiply_add, where_nonzero, positive, larger, in_place, like, floats]
+    "function",
+    [add, subtract, multiply, multiply_add, where_nonzero, zero_if_negative, maximum, in_place, like, floats],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_compiled_units_are_arrays(function, dtype):
-    lanes = UNIT_BYTES // np.dtype(dtype).itemsize
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     x, y = np.random.default_rng(0).normal(0, 1, (2, lanes + 2)).astype(dtype)
     x[:3] = 0.0, -0.0, np.nan
     expected, found = np.full((2, lanes + 3), 7, dtype)

@@ -317,12 +317,12 @@ def _folder(chosen):
     own = f"core_{hashlib.sha1(lies, usedforsecurity=False).hexdigest()}"  # as Numba names it: older files lie there
     if chosen:
         return pathlib.Path(os.path.abspath(chosen), own)
-    places = [pathlib.Path(core, "__pycache__")] if os.path.isdir(core) and not frozen else []
+    row_offsets = [pathlib.Path(core, "__pycache__")] if os.path.isdir(core) and not frozen else []
     home = pathlib.Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
     if home.is_absolute():  # else nobody knows the user's home
-        places.append(home / own)
+        row_offsets.append(home / own)
     reasons = []
-    for place in places:
+    for place in row_offsets:
         try:
             check_writable(place)
             return place

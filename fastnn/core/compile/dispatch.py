@@ -14,61 +14,61 @@ from numba import types
 from numba.extending import lower_builtin, type_callable
 
 from .cache import fingerprint
-from .jit import compiled_for, families, load_with, real_of
+from .jit import compiled_for, dispatch_tables, load_with, real_of
 
-MOST_MEMBERS = 64
+MAX_IMPLEMENTATIONS = 64
 
 
-def family(name, *parameters):
+def dispatch_table(name, *parameters):
     """Make a family whose members take ``parameters``, pairs of a name and one of the kinds in ``arguments``.
 
     Returns the function that compiled code calls, with the id before all else; an id without a member does nothing. It
     is also the decorator of its members, ``@name.member(id)``: in plain Python they stay what they are.
     """
     names, kinds = [n for n, _ in parameters], [kind for _, kind in parameters]
-    members, tables, dispatchers = {}, {}, {}
+    implementations, tables, dispatchers = {}, {}, {}
 
-    def call(member, *arguments):
-        if member in members:
-            members[member](*arguments)
+    def call(implementation, *arguments):
+        if implementation in implementations:
+            implementations[implementation](*arguments)
 
     def symbol(real):
         return f"fastnn_family_{name}_{real}_{fingerprint()}"
 
-    def member(ident):
-        if not 0 <= ident < MOST_MEMBERS or ident in members:
-            raise ValueError(f"{name}: id {ident} is taken, or not below {MOST_MEMBERS}.")
+    def implementation(ident):
+        if not 0 <= ident < MAX_IMPLEMENTATIONS or ident in implementations:
+            raise ValueError(f"{name}: id {ident} is taken, or not below {MAX_IMPLEMENTATIONS}.")
 
         def decorate(function):
-            members[ident] = function
+            implementations[ident] = function
             return function
 
         return decorate
 
     def table(real):
         if real not in tables:
-            tables[real] = np.zeros(MOST_MEMBERS, np.int64)
+            tables[real] = np.zeros(MAX_IMPLEMENTATIONS, np.int64)
             llvmlite.binding.add_symbol(symbol(real), tables[real].ctypes.data)
         return tables[real]
 
-    def load_family(real):
+    def load_table(real):
         """Have a table for a dtype, before any caller is compiled or loaded. Returns the dispatchers loaded so far."""
         table(real)
         return [dispatcher for (_, other), dispatcher in dispatchers.items() if other == real]
 
-    def load_member(ident, real):
-        if ident in members and (ident, real) not in dispatchers:
-            dispatchers[ident, real], table(real)[ident] = compiled_for(members[ident], kinds, real)
+    def load_implementation(ident, real):
+        if ident in implementations and (ident, real) not in dispatchers:
+            dispatchers[ident, real], table(real)[ident] = compiled_for(implementations[ident], kinds, real)
 
     call.__name__ = call.__qualname__ = name
     call.__signature__ = inspect.Signature(
-        [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("member", *names)]
+        [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("implementation", *names)]
     )
-    call.member, call.members, call.load, call.load_member, call.group = (
-        member,
-        members,
-        load_family,
-        load_member,
+    call.implementation, call.implementations, call.load, call.load_implementation, call.group = (
+        implementation,
+        implementations,
+        load_table,
+        load_implementation,
         "dense",
     )
 
@@ -86,7 +86,7 @@ def family(name, *parameters):
     def lower_call(context, builder, sig, args):
         real = next(filter(None, map(real_of, sig.args)))
         i64, found = ir.IntType(64), builder.module.globals.get(symbol(real))
-        addresses = found or ir.GlobalVariable(builder.module, ir.ArrayType(i64, MOST_MEMBERS), symbol(real))
+        addresses = found or ir.GlobalVariable(builder.module, ir.ArrayType(i64, MAX_IMPLEMENTATIONS), symbol(real))
         address = builder.load(builder.gep(addresses, [ir.Constant(i64, 0), args[0]]))
         function_type = context.call_conv.get_function_type(sig.return_type, sig.args[1:])
         with builder.if_then(builder.icmp_unsigned("!=", address, ir.Constant(i64, 0))):
@@ -94,6 +94,6 @@ def family(name, *parameters):
             context.call_conv.call_function(builder, callee, sig.return_type, sig.args[1:], args[1:])
         return context.get_dummy_value()
 
-    load_with(load_family)
-    families.append(call)
+    load_with(load_table)
+    dispatch_tables.append(call)
     return call

@@ -4,7 +4,7 @@
 ``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
              to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the
              way up: the first fit took 22 s of compiling so, 9.4 s with leaves.)
-`family`     leaves of one signature, of which a call chooses one by its id: compiled when first needed. See `family`.
+`dispatch_table`  leaves of one signature, of which a call chooses one by its id: compiled when first needed.
 ``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
 
 In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
@@ -62,7 +62,7 @@ def _cached(source, suffix, **options):
 
 _leaves = {"dense": [], "predict": [], "sparse": []}  # loaders by group, callees before callers
 _loaded = set()
-families = []  # all that have been made
+dispatch_tables = []  # all that have been made
 
 
 def compiled_for(function, arguments, real):
@@ -134,33 +134,43 @@ def real_of(numba_type):
     return None
 
 
-def load_leaves(dtype, sparse=False, members=frozenset()):
+def load_leaves(dtype, sparse=False, implementations=frozenset()):
     """Compile, or load from the cache, every leaf for a dtype, those for sparse input and on request others.
 
-    To be called before an entry is: entries hold calls to the leaves' symbols. ``members`` is a frozenset of
-    (`family`, id of its member), and of names of groups.
+    To be called before an entry is: entries hold calls to the leaves' symbols. ``implementations`` is a frozenset of
+    (`dispatch_table`, id of its member), and of names of groups.
     """
     real = numba.from_dtype(np.dtype(dtype))
-    if (sparse, members, real) in _loaded or config.DISABLE_JIT:
+    if (sparse, implementations, real) in _loaded or config.DISABLE_JIT:
         return
-    groups = [need for need in members if isinstance(need, str)]
+    groups = [need for need in implementations if isinstance(need, str)]
     steps = []
     for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
         if (group, real) not in _loaded:
             steps += [functools.partial(load, real) for load in _leaves[group]]
             steps.append(functools.partial(_loaded.add, (group, real)))
-    steps += [functools.partial(family.load_member, member, real) for family, member in members.difference(groups)]
-    one_by_one([*steps, functools.partial(_loaded.add, (sparse, members, real))])
+    steps += [
+        functools.partial(dispatch_table.load_implementation, implementation, real)
+        for dispatch_table, implementation in implementations.difference(groups)
+    ]
+    one_by_one([*steps, functools.partial(_loaded.add, (sparse, implementations, real))])
 
 
-def all_members():
+def all_implementations():
     """What `load_leaves` can be asked for: (family, id) of every member of every family, and the groups."""
-    return frozenset({"predict"} | {(family, member) for family in families for member in family.members})
+    return frozenset(
+        {"predict"}
+        | {
+            (dispatch_table, implementation)
+            for dispatch_table in dispatch_tables
+            for implementation in dispatch_table.implementations
+        }
+    )
 
 
 def callable_leaf(function, dtype):
     """A compiled function of the same parameters that calls the leaf, for tests and benchmarks."""
-    load_leaves(dtype, function.group == "sparse", all_members())
+    load_leaves(dtype, function.group == "sparse", all_implementations())
     names = ", ".join(inspect.signature(function).parameters)
     scope = {"leaf": function}
     exec(f"def {function.__name__}({names}):\n    leaf({names})", scope)

@@ -72,11 +72,11 @@ def RECORD_SETS(real):
 
 
 _COUNTS = (
-    "n_layers", "n_params", "moment_stride", "batch_size", "turned_weights", "k_splits", "row_splits",
-    "gradient_stride", "loss", "solver", "nesterov",
+    "n_layers", "n_params", "moment_stride", "batch_size", "max_copied_weights", "n_splits", "n_shards",
+    "shard_stride", "loss", "solver", "nesterov",
 )  # fmt: skip
-_WHOLE_NUMBERS = ("places", "offsets", "level_rows", "lines", "clocks", "claims", "meeting", "progress")
-_NUMBERS = ("ends", "factors")
+_WHOLE_NUMBERS = ("row_offsets", "offsets", "level_rows", "prefetch_lines", "clocks", "stealing", "barrier", "progress")
+_NUMBERS = ("fractions", "step_scalars")
 _FIELDS = {  # the type of a record's field ``name`` for a dtype
     Layout: lambda name, real: INTS(real),
     TrainPlan: lambda name, real: INT(real) if name in _COUNTS else real,
@@ -111,10 +111,10 @@ class View(types.Type):
     """
 
     def __init__(self, cls, real, start):
-        self.places, self.end = {}, start
+        self.row_offsets, self.end = {}, start
         for name in cls._fields:
             kind = _FIELDS[cls](name, real)
-            self.places[name] = (kind, self.end)
+            self.row_offsets[name] = (kind, self.end)
             self.end += 1 + kind.ndim if isinstance(kind, types.Array) else 1  # an array: its address and shape
         super().__init__(f"View({cls.__name__}, {real}, {start})")
 
@@ -138,12 +138,12 @@ class _ViewFields(AttributeTemplate):
     key = View
 
     def generic_resolve(self, view, name):
-        return view.places[name][0] if name in view.places else None
+        return view.row_offsets[name][0] if name in view.row_offsets else None
 
 
 @lower_getattr_generic(View)
 def _lower_field(context, builder, view, words, name):
-    kind, place = view.places[name]
+    kind, place = view.row_offsets[name]
 
     def word(i):
         value = builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), place + i)]))

@@ -92,7 +92,7 @@ class MachineCode(Library):
         return name, kind, (machine_code, llvmlite.binding.parse_assembly(str(names)).as_bitcode())
 
 
-class Ingredient(Library):
+class KernelLibrary(Library):
     """LLVM of a kernel and of the kernels that it calls, as they were lowered."""
 
     @property
@@ -128,7 +128,7 @@ class WithoutEnvironments:
 _found = {}  # signatures by function and types of operands
 
 
-class Remembering:
+class MemoizedTyping:
     """A typing context that keeps what functions give for operands of given types: it is asked the same many times.
 
     Numba would also compile a kernel anew for each constant that it is called with. (99 functions for a first fit, 86
@@ -173,7 +173,7 @@ class LeafCompiler(EntryCompiler):
     """The same without the passes that are `UNNEEDED`."""
 
     def define_pipelines(self):
-        self.state.typingctx = self.state.targetctx.typing_context = Remembering(self.state.typingctx)
+        self.state.typingctx = self.state.targetctx.typing_context = MemoizedTyping(self.state.typingctx)
         [whole] = super().define_pipelines()
         passes = PassManager("fastnn")
         for each, description in whole.passes:
@@ -184,6 +184,6 @@ class LeafCompiler(EntryCompiler):
 
 
 class KernelCompiler(LeafCompiler):
-    """The same into an `Ingredient`."""
+    """The same into an `KernelLibrary`."""
 
-    library = Ingredient
+    library = KernelLibrary

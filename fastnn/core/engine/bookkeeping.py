@@ -5,8 +5,8 @@ Called by ``epoch``, ``sparse_epoch`` and ``parts``.
 
 from ..compile.jit import kernel
 from ..compile.packing import as_flat, unpack
-from ..nn.update import follow_weights
-from ..parallel.barrier import convene
+from ..nn.update import refresh_derived
+from ..parallel.barrier import reset_barrier
 from ..records import BATCH, DERIVED, READY, STEPS
 from ..simd.target import LINE_BYTES
 from ..simd.transpose import prefetch
@@ -28,7 +28,7 @@ def begin_epoch(buffers, n_blocks):
     """
     buffers.progress[BATCH] = -1
     buffers.progress[STEPS] = buffers.progress[READY] = 0
-    convene(buffers.meeting, n_blocks, NOTHING)
+    reset_barrier(buffers.barrier, n_blocks, NOTHING)
 
 
 @kernel
@@ -42,7 +42,7 @@ def find_batch(plan, buffers, examples, rows, losses):
         lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
         weights = weight_sum(examples.sample_weight, rows[lo:hi])
         if weights != 0.0:
-            buffers.factors[0] = weights
+            buffers.step_scalars[0] = weights
             return True
         losses[progress[BATCH]] = 0.0
         progress[READY] = 0
@@ -88,11 +88,11 @@ def weight_sum(sample_weight, rows):
 
 
 @kernel
-def locate(places, start, X, members):
+def set_row_offsets(row_offsets, start, X, batch_rows):
     """places[start + r] <- how many bytes row members[r] lies behind the first of X. Writes: places. Reads: members."""
     row = X.shape[1] * X.itemsize
-    for r in range(members.size):
-        places[start + r] = members[r] * row
+    for r in range(batch_rows.size):
+        row_offsets[start + r] = batch_rows[r] * row
 
 
 @kernel
@@ -107,10 +107,10 @@ def prefetch_rows(X, rows, first, last):
 
 
 @kernel
-def refresh(packed, like):
+def refresh_all_derived(packed, like):
     """Derive from the weights what training keeps beside them, unless that is there. Writes: transposed, squares."""
     layout, plan, buffers = unpack(packed, like)
     if buffers.progress[DERIVED] == 0:
         for layer in range(plan.n_layers):
-            follow_weights(packed, buffers.params, layer, 0, layout.units[layer])
+            refresh_derived(packed, buffers.params, layer, 0, layout.units[layer])
         buffers.progress[DERIVED] = 1

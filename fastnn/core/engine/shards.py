@@ -15,17 +15,26 @@ Called by ``epoch``.
 
 import math
 
-from ..compile.dispatch import family
+from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
 from ..compile.packing import IN, INT, NUMBERS, RECORD_SETS, ROWS, unpack, unpack_all
-from ..nn.network import from_one, learn_rows, one_output_sums
+from ..nn.network import forward_backward, has_single_output, single_output_sums
 from ..nn.optimizers import step
-from ..nn.update import column_sums, follow_weights, strip_gradient
-from ..parallel.barrier import LINE, OVER, PHASE, all_done, come, look, next_piece, open_phase
+from ..nn.update import column_sums, refresh_derived, tile_gradient
+from ..parallel.barrier import LINE, OVER, PHASE, arrive, is_last, load_acquire, next_block, release
 from ..parallel.partition import boundary
 from ..records import BATCH, STEPS
 from ..simd.scalar import flush_denormals, restore_denormals
-from .bookkeeping import NOTHING, batch_bounds, find_batch, locate, penalty, prefetch_rows, refresh, rows_loss
+from .bookkeeping import (
+    NOTHING,
+    batch_bounds,
+    find_batch,
+    penalty,
+    prefetch_rows,
+    refresh_all_derived,
+    rows_loss,
+    set_row_offsets,
+)
 
 
 @kernel
@@ -36,16 +45,16 @@ def copy(out, a, ia, n):
 
 
 # Few networks need it: those that learn a batch in parts.
-learn_in_parts = family(
-    "learn_in_parts",
+train_in_shards = dispatch_table(
+    "train_in_shards",
     ("packed", RECORD_SETS), ("like", IN), ("rows", ROWS), ("rates", NUMBERS), ("losses", NUMBERS), ("thread", INT),
-    ("n_blocks", INT), ("slot_size", INT),
+    ("n_blocks", INT), ("workspace_size", INT),
 )  # fmt: skip
-STEP_AND_LEARN = 0
+STEP_THEN_SHARDS = 0
 
 
-@learn_in_parts.member(STEP_AND_LEARN)
-def step_and_learn(packed, like, rows, rates, losses, thread, n_blocks, slot_size):
+@train_in_shards.implementation(STEP_THEN_SHARDS)
+def step_then_shards(packed, like, rows, rates, losses, thread, n_blocks, workspace_size):
     """What one thread does of an epoch: in each phase the last batch's step, then its parts of the next batch.
 
     ``packed`` holds a set of records for each block. Writes: as `epoch.train_epoch`.
@@ -53,23 +62,23 @@ def step_and_learn(packed, like, rows, rates, losses, thread, n_blocks, slot_siz
     mode = flush_denormals()
     first = packed[0]
     _, _, buffers = unpack(first, like)
-    meeting, progress = buffers.meeting, buffers.progress
-    phase = come(meeting, n_blocks)
+    barrier, progress = buffers.barrier, buffers.progress
+    phase = arrive(barrier, n_blocks)
     while phase != OVER:
-        block = next_piece(meeting, phase, thread, n_blocks)
+        block = next_block(barrier, phase, thread, n_blocks)
         if block < 0:
-            phase = look(meeting, PHASE)
+            phase = load_acquire(barrier, PHASE)
             continue
         if phase != NOTHING:
             _, _, own = unpack(packed[block], like)
-            slot = own.scratch[:slot_size]
+            workspace = own.scratch[:workspace_size]
             if progress[STEPS] > 0:
-                make_step(packed[block], progress[STEPS] - 1, slot)
+                make_step(packed[block], progress[STEPS] - 1, workspace)
             elif block > 0:
-                take_over(packed[block], first, slot)
+                take_over(packed[block], first, workspace)
             if progress[BATCH] < losses.size:
-                learn_block(packed[block], rows, progress[BATCH], progress[STEPS], block, n_blocks, slot)
-        if all_done(meeting, n_blocks):
+                shards_of_block(packed[block], rows, progress[BATCH], progress[STEPS], block, n_blocks, workspace)
+        if is_last(barrier, n_blocks):
             phase = begin_next(first, like, rows, rates, losses, phase)
     restore_denormals(mode)
 
@@ -81,16 +90,16 @@ def begin_next(packed, like, rows, rates, losses, done):
     Writes: losses, progress, factors, meeting; before the first batch transposed, squares. Returns the phase.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
-    progress, factors = buffers.progress, buffers.factors
+    progress, step_scalars = buffers.progress, buffers.step_scalars
     phase, batch = done + 1, progress[BATCH]
     if done == NOTHING:
-        refresh(packed, like)
+        refresh_all_derived(packed, like)
     elif batch == losses.size:
         phase = OVER
     else:
-        losses[batch] = (parts_loss(plan, buffers) + penalty(buffers, plan.alpha)) / factors[0]
+        losses[batch] = (shards_loss(plan, buffers) + penalty(buffers, plan.alpha)) / step_scalars[0]
         if math.isfinite(losses[batch]):
-            factors[1], factors[2] = rates[progress[STEPS]], factors[0]
+            step_scalars[1], step_scalars[2] = rates[progress[STEPS]], step_scalars[0]
             progress[STEPS] += 1
         else:
             phase = OVER
@@ -98,33 +107,33 @@ def begin_next(packed, like, rows, rates, losses, done):
         progress[BATCH] += 1
         if not find_batch(plan, buffers, examples, rows, losses) and progress[STEPS] == 0:
             phase = OVER
-    open_phase(buffers.meeting, phase)
+    release(buffers.barrier, phase)
     return phase
 
 
 @kernel
-def learn_block(packed, rows, batch, made, block, n_blocks, slot):
+def shards_of_block(packed, rows, batch, made, block, n_blocks, workspace):
     """A block's parts of a batch, behind so many steps.
 
     Writes: part_gradients of the parts, on the side of the next step; factors, their losses; places, activations,
     deltas, row_loss at their rows. Reads: params, transposed, the examples ``rows``. Scratch: slot.
     """
-    _, plan, buffers, examples = unpack_all(packed, slot)
-    X, parts = examples.X, plan.row_splits
+    _, plan, buffers, examples = unpack_all(packed, workspace)
+    X, parts = examples.X, plan.n_shards
     lo, hi = batch_bounds(plan, rows.size, batch)
     start, end = batch_bounds(plan, rows.size, batch + 1)
-    members, ahead = rows[lo:hi], rows[start:end]
+    batch_rows, ahead = rows[lo:hi], rows[start:end]
     for part in range(boundary(block, n_blocks, parts, 1), boundary(block + 1, n_blocks, parts, 1)):
-        lo, hi = part_rows(part, parts, ahead.size)
+        lo, hi = shard_rows(part, parts, ahead.size)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
-        lo, hi = part_rows(part, parts, members.size)
-        locate(buffers.places, lo, X, members[lo:hi])
-        learn_part(packed, examples, members, side(plan, made) + part, lo, hi, slot)
-        buffers.factors[loss_place(part)] = rows_loss(buffers, lo, hi)
+        lo, hi = shard_rows(part, parts, batch_rows.size)
+        set_row_offsets(buffers.row_offsets, lo, X, batch_rows[lo:hi])
+        shard_gradient(packed, examples, batch_rows, side(plan, made) + part, lo, hi, workspace)
+        buffers.step_scalars[loss_place(part)] = rows_loss(buffers, lo, hi)
 
 
 @kernel
-def part_rows(part, parts, n):
+def shard_rows(part, parts, n):
     """First of a batch's n rows that belongs to a part, and the end."""
     return boundary(part, parts, n, 4), boundary(part + 1, parts, n, 4)
 
@@ -132,26 +141,26 @@ def part_rows(part, parts, n):
 @kernel
 def side(plan, made):
     """The first of the gradients of parts behind so many steps."""
-    return made % 2 * plan.row_splits
+    return made % 2 * plan.n_shards
 
 
-def factors_size(n_parts):
-    """float64 that ``factors`` takes where a batch has so many parts (plain Python)."""
+def step_scalars_size(n_parts):
+    """float64 that ``step_scalars`` takes where a batch has so many parts (plain Python)."""
     return 2 * (1 + n_parts) * LINE
 
 
 @kernel
 def loss_place(part):
-    """Where in ``factors`` the loss of a part is: two lines from those of other parts, and from what all read."""
+    """Where in ``step_scalars`` the loss of a part is: two lines from those of other parts, and from what all read."""
     return 2 * (1 + part) * LINE
 
 
 @kernel
-def parts_loss(plan, buffers):
+def shards_loss(plan, buffers):
     """Sum of the losses of the batch's rows, part by part. Reads: factors."""
     total = 0.0
-    for part in range(plan.row_splits):
-        total += buffers.factors[loss_place(part)]
+    for part in range(plan.n_shards):
+        total += buffers.step_scalars[loss_place(part)]
     return total
 
 
@@ -167,20 +176,20 @@ def take_over(packed, source, like):
 
 
 @kernel
-def learn_part(packed, examples, members, part, lo, hi, slot):
+def shard_gradient(packed, examples, batch_rows, part, lo, hi, workspace):
     """First half of a step for rows lo .. hi of the batch, and the gradient of all parameters over them.
 
     ``part`` is where that goes. Writes: part_gradients there, one unit behind it; activations, deltas, row_loss at
-    these rows. Reads: params, transposed, places, data at ``members``. Scratch: slot.
+    these rows. Reads: params, transposed, places, data at ``batch_rows``. Scratch: slot.
     """
     X, weights = examples.X, examples.sample_weight
-    learn_rows(packed, X, examples.labels, examples.targets, weights, members, lo, hi, 0, part, slot)
-    layout, plan, buffers = unpack(packed, slot)
-    gradient = buffers.part_gradients[part * plan.gradient_stride : (part + 1) * plan.gradient_stride]
-    begin, end = one_output_sums(layout, plan, part)
-    sums = buffers.part_gradients[begin:end]
+    forward_backward(packed, X, examples.labels, examples.targets, weights, batch_rows, lo, hi, 0, part, workspace)
+    layout, plan, buffers = unpack(packed, workspace)
+    gradient = buffers.shard_gradients[part * plan.shard_stride : (part + 1) * plan.shard_stride]
+    begin, end = single_output_sums(layout, plan, part)
+    sums = buffers.shard_gradients[begin:end]
     last, n = plan.n_layers - 1, hi - lo
-    single = from_one(layout.units[last], layout.units[last + 1])
+    single = has_single_output(layout.units[last], layout.units[last + 1])
     # In order: what a layer's products write behind its end is where the next one writes.
     for layer in range(plan.n_layers):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
@@ -188,47 +197,47 @@ def learn_part(packed, examples, members, part, lo, hi, slot):
         if single and layer == last:
             copy(W, sums, 0, fan_in)
         else:
-            strip_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, W, fan_out, slot)
+            tile_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, W, fan_out, workspace)
         if single and layer == last - 1:
             copy(b, sums, layout.stride[last], fan_out)
         else:
             above = layout.stride[layer + 1]
             first = layout.delta[layer + 1] + lo * above
-            column_sums(slot, buffers.deltas, buffers.one, first, above, n, fan_out)
-            copy(b, slot, 0, fan_out)
+            column_sums(workspace, buffers.deltas, buffers.one, first, above, n, fan_out)
+            copy(b, workspace, 0, fan_out)
 
 
 @kernel
-def make_step(packed, made, slot):
+def make_step(packed, made, workspace):
     """Add the gradients of all parts and make the step of all parameters, behind so many, one layer after the other.
 
     Writes: params, moments, transposed, squares. Reads: part_gradients, factors. Scratch: slot.
     """
-    layout, plan, buffers = unpack(packed, slot)
+    layout, plan, buffers = unpack(packed, workspace)
     params, moments, first_part = buffers.params, buffers.moments, side(plan, made)
-    scale, rate = slot.dtype.type(1.0 / buffers.factors[2]), slot.dtype.type(buffers.factors[1])
+    scale, rate = workspace.dtype.type(1.0 / buffers.step_scalars[2]), workspace.dtype.type(buffers.step_scalars[1])
     for layer in range(plan.n_layers):
         weight, bias, fan_out = layout.weight[layer], layout.bias[layer], layout.units[layer + 1]
-        g = slot[: bias - weight]
-        add_parts_of(plan, buffers, first_part, weight, g)
+        g = workspace[: bias - weight]
+        add_shards(plan, buffers, first_part, weight, g)
         step(plan.solver, packed, params[weight:bias], g, moments, weight, plan.alpha, scale, rate)
-        follow_weights(packed, params, layer, 0, layout.units[layer])
-        g = slot[:fan_out]
-        add_parts_of(plan, buffers, first_part, bias, g)
+        refresh_derived(packed, params, layer, 0, layout.units[layer])
+        g = workspace[:fan_out]
+        add_shards(plan, buffers, first_part, bias, g)
         b = params[bias : bias + fan_out]
         step(plan.solver, packed, b, g, moments, bias, b.dtype.type(0), scale, rate)
 
 
 @kernel
-def add_parts_of(plan, buffers, first_part, start, g):
+def add_shards(plan, buffers, first_part, start, g):
     """g <- sum over the parts of their gradients of g.size parameters from ``start`` on, in this order.
 
     Writes: g. Reads: part_gradients.
     """
-    for part in range(0, plan.row_splits, 2):
-        first = (first_part + part) * plan.gradient_stride + start
-        second = first + plan.gradient_stride
-        a, b = buffers.part_gradients[first : first + g.size], buffers.part_gradients[second : second + g.size]
+    for part in range(0, plan.n_shards, 2):
+        first = (first_part + part) * plan.shard_stride + start
+        second = first + plan.shard_stride
+        a, b = buffers.shard_gradients[first : first + g.size], buffers.shard_gradients[second : second + g.size]
         if part == 0:
             for i in range(g.size):
                 g[i] = a[i] + b[i]

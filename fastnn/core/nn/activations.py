@@ -10,14 +10,14 @@ Called by ``network``, ``losses`` and ``prediction``.
 
 from typing import NamedTuple
 
-from ..compile.dispatch import family
+from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
 from ..compile.packing import IN, INT, NUMBERS, OUT
 from ..simd.math import exp, sigmoid, tanh
 from ..simd.scalar import fma
-from ..simd.target import UNIT_BYTES
+from ..simd.target import VECTOR_BYTES
 from ..simd.transpose import transpose_here
-from ..simd.vector import larger, like, load_unit, positive, spread, store_unit, where_nonzero
+from ..simd.vector import broadcast, like, load_vector, maximum, store_vector, where_nonzero, zero_if_negative
 
 
 class Activation(NamedTuple):
@@ -44,20 +44,20 @@ ACTIVATIONS = {
 
 
 # Apply a hidden activation to z (flat).
-activate = family("activate", ("z", OUT))
+activate = dispatch_table("activate", ("z", OUT))
 # Multiply d (flat) by the derivative at the activation's value a.
-differentiate = family("differentiate", ("a", IN), ("d", OUT))
-# The whole way back through a single output; see `single_output_backward`. Ids are those of hidden activations.
-backward_from_one = family(
-    "backward_from_one",
+differentiate = dispatch_table("differentiate", ("a", IN), ("d", OUT))
+# The whole way back through a single output; see `make_single_output_backward`. Ids are those of hidden activations.
+single_output_backward = dispatch_table(
+    "single_output_backward",
     ("a", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
 )  # fmt: skip
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
-activate_output = family(
+activate_output = dispatch_table(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
 # Outputs in float64, out (n, n_outputs), of a transposed block z (n_outputs, ldr) of sums; see `outputs_in_float64`.
-outputs_of_sums = family(
+outputs_of_sums = dispatch_table(
     "outputs_of_sums", ("z", IN), ("out", NUMBERS), ("wide", NUMBERS), ("n_outputs", INT), ("ldr", INT), ("n", INT)
 )
 
@@ -97,7 +97,7 @@ def outputs_in_float64(activation):
     return kernel_of_activation
 
 
-def single_output_backward(derivative):
+def make_single_output_backward(derivative):
     """Make the kernel of a derivative that goes back through a single output: the derivative and all sums in one pass.
 
     The kernel: D = f'(A) * (delta w'), and to the sums are added A' delta and the columns of D, four rows at a time.
@@ -110,33 +110,38 @@ def single_output_backward(derivative):
 
     @kernel
     def kernel_of_derivative(a, d, outer, step, weights, n, stride, sums):
-        unit = UNIT_BYTES // d.itemsize
+        lanes = VECTOR_BYTES // d.itemsize
         for r in range(0, n - 3, 4):
-            delta_0, delta_1 = spread(outer[r * step]), spread(outer[(r + 1) * step])
-            delta_2, delta_3 = spread(outer[(r + 2) * step]), spread(outer[(r + 3) * step])
-            for j in range(0, stride, unit):
+            delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
+            delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
+            for j in range(0, stride, lanes):
                 at_0 = r * stride + j
                 at_1, at_2, at_3 = at_0 + stride, at_0 + 2 * stride, at_0 + 3 * stride
-                w = load_unit(weights, j)
-                a_0, a_1, a_2, a_3 = load_unit(a, at_0), load_unit(a, at_1), load_unit(a, at_2), load_unit(a, at_3)
+                w = load_vector(weights, j)
+                a_0, a_1, a_2, a_3 = (
+                    load_vector(a, at_0),
+                    load_vector(a, at_1),
+                    load_vector(a, at_2),
+                    load_vector(a, at_3),
+                )
                 d_0, d_1 = derivative(a_0, delta_0 * w), derivative(a_1, delta_1 * w)
                 d_2, d_3 = derivative(a_2, delta_2 * w), derivative(a_3, delta_3 * w)
-                store_unit(d, at_0, d_0)
-                store_unit(d, at_1, d_1)
-                store_unit(d, at_2, d_2)
-                store_unit(d, at_3, d_3)
-                total = fma(delta_1, a_1, fma(delta_0, a_0, load_unit(sums, j)))
-                store_unit(sums, j, fma(delta_3, a_3, fma(delta_2, a_2, total)))
-                store_unit(sums, stride + j, load_unit(sums, stride + j) + ((d_0 + d_1) + (d_2 + d_3)))
+                store_vector(d, at_0, d_0)
+                store_vector(d, at_1, d_1)
+                store_vector(d, at_2, d_2)
+                store_vector(d, at_3, d_3)
+                total = fma(delta_1, a_1, fma(delta_0, a_0, load_vector(sums, j)))
+                store_vector(sums, j, fma(delta_3, a_3, fma(delta_2, a_2, total)))
+                store_vector(sums, stride + j, load_vector(sums, stride + j) + ((d_0 + d_1) + (d_2 + d_3)))
         for r in range(n - n % 4, n):
-            delta = spread(outer[r * step])
-            for j in range(0, stride, unit):
+            delta = broadcast(outer[r * step])
+            for j in range(0, stride, lanes):
                 at = r * stride + j
-                a_0 = load_unit(a, at)
-                d_0 = derivative(a_0, delta * load_unit(weights, j))
-                store_unit(d, at, d_0)
-                store_unit(sums, j, fma(delta, a_0, load_unit(sums, j)))
-                store_unit(sums, stride + j, load_unit(sums, stride + j) + d_0)
+                a_0 = load_vector(a, at)
+                d_0 = derivative(a_0, delta * load_vector(weights, j))
+                store_vector(d, at, d_0)
+                store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
+                store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)
 
     return kernel_of_derivative
 
@@ -147,13 +152,13 @@ def identity_derivative(a, d):
     return d
 
 
-identity_way_back = single_output_backward(identity_derivative)
+identity_through_one = make_single_output_backward(identity_derivative)
 
 
-@backward_from_one.member(IDENTITY)
-def identity_from_one(a, d, outer, step, weights, n, stride, sums):
-    """`single_output_backward`."""
-    identity_way_back(a, d, outer, step, weights, n, stride, sums)
+@single_output_backward.implementation(IDENTITY)
+def identity_single_output(a, d, outer, step, weights, n, stride, sums):
+    """`make_single_output_backward`."""
+    identity_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
 @kernel
@@ -164,13 +169,13 @@ def identity_output(z, n_outputs, ldr, largest, total):
 identity_in_float64 = outputs_in_float64(identity_output)
 
 
-@outputs_of_sums.member(IDENTITY)
+@outputs_of_sums.implementation(IDENTITY)
 def identity_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     identity_in_float64(z, out, wide, n_outputs, ldr, n)
 
 
-@activate.member(LOGISTIC)
+@activate.implementation(LOGISTIC)
 def logistic_forward(z):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
     for i in range(z.size):
@@ -180,7 +185,7 @@ def logistic_forward(z):
 squash = elementwise(sigmoid)
 
 
-@activate_output.member(LOGISTIC)
+@activate_output.implementation(LOGISTIC)
 def logistic_output(z, n_outputs, ldr, largest, total):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
     squash(z, n_outputs, ldr, largest, total)
@@ -189,7 +194,7 @@ def logistic_output(z, n_outputs, ldr, largest, total):
 logistic_in_float64 = outputs_in_float64(squash)
 
 
-@outputs_of_sums.member(LOGISTIC)
+@outputs_of_sums.implementation(LOGISTIC)
 def logistic_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     logistic_in_float64(z, out, wide, n_outputs, ldr, n)
@@ -201,23 +206,23 @@ def logistic_derivative(a, d):
     return d * (a * (like(a, 1) - a))
 
 
-logistic_way_back = single_output_backward(logistic_derivative)
+logistic_through_one = make_single_output_backward(logistic_derivative)
 
 
-@differentiate.member(LOGISTIC)
+@differentiate.implementation(LOGISTIC)
 def logistic_backward(a, d):
     """d <- d a (1 - a). Writes: d. Reads: a."""
     for i in range(d.size):
         d[i] = logistic_derivative(a[i], d[i])
 
 
-@backward_from_one.member(LOGISTIC)
-def logistic_from_one(a, d, outer, step, weights, n, stride, sums):
-    """`single_output_backward`."""
-    logistic_way_back(a, d, outer, step, weights, n, stride, sums)
+@single_output_backward.implementation(LOGISTIC)
+def logistic_single_output(a, d, outer, step, weights, n, stride, sums):
+    """`make_single_output_backward`."""
+    logistic_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
-@activate.member(TANH)
+@activate.implementation(TANH)
 def tanh_forward(z):
     """z <- tanh(z). Writes: z."""
     for i in range(z.size):
@@ -227,7 +232,7 @@ def tanh_forward(z):
 tanh_each = elementwise(tanh)
 
 
-@activate_output.member(TANH)
+@activate_output.implementation(TANH)
 def tanh_output(z, n_outputs, ldr, largest, total):
     """z <- tanh(z). Writes: z."""
     tanh_each(z, n_outputs, ldr, largest, total)
@@ -236,7 +241,7 @@ def tanh_output(z, n_outputs, ldr, largest, total):
 tanh_in_float64 = outputs_in_float64(tanh_each)
 
 
-@outputs_of_sums.member(TANH)
+@outputs_of_sums.implementation(TANH)
 def tanh_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     tanh_in_float64(z, out, wide, n_outputs, ldr, n)
@@ -248,36 +253,36 @@ def tanh_derivative(a, d):
     return d * (like(a, 1) - a * a)
 
 
-tanh_way_back = single_output_backward(tanh_derivative)
+tanh_through_one = make_single_output_backward(tanh_derivative)
 
 
-@differentiate.member(TANH)
+@differentiate.implementation(TANH)
 def tanh_backward(a, d):
     """d <- d (1 - a^2). Writes: d. Reads: a."""
     for i in range(d.size):
         d[i] = tanh_derivative(a[i], d[i])
 
 
-@backward_from_one.member(TANH)
-def tanh_from_one(a, d, outer, step, weights, n, stride, sums):
-    """`single_output_backward`."""
-    tanh_way_back(a, d, outer, step, weights, n, stride, sums)
+@single_output_backward.implementation(TANH)
+def tanh_single_output(a, d, outer, step, weights, n, stride, sums):
+    """`make_single_output_backward`."""
+    tanh_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
-@activate.member(RELU)
+@activate.implementation(RELU)
 def relu_forward(z):
     """z <- max(z, 0), NaN kept. Writes: z."""
-    unit = UNIT_BYTES // z.itemsize
-    for i in range(0, z.size - unit + 1, unit):
-        store_unit(z, i, positive(load_unit(z, i)))
-    for i in range(z.size - z.size % unit, z.size):
-        z[i] = positive(z[i])
+    lanes = VECTOR_BYTES // z.itemsize
+    for i in range(0, z.size - lanes + 1, lanes):
+        store_vector(z, i, zero_if_negative(load_vector(z, i)))
+    for i in range(z.size - z.size % lanes, z.size):
+        z[i] = zero_if_negative(z[i])
 
 
-rectify = elementwise(positive)
+rectify = elementwise(zero_if_negative)
 
 
-@activate_output.member(RELU)
+@activate_output.implementation(RELU)
 def relu_output(z, n_outputs, ldr, largest, total):
     """z <- max(z, 0), NaN kept. Writes: z."""
     rectify(z, n_outputs, ldr, largest, total)
@@ -286,7 +291,7 @@ def relu_output(z, n_outputs, ldr, largest, total):
 relu_in_float64 = outputs_in_float64(rectify)
 
 
-@outputs_of_sums.member(RELU)
+@outputs_of_sums.implementation(RELU)
 def relu_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     relu_in_float64(z, out, wide, n_outputs, ldr, n)
@@ -298,29 +303,29 @@ def relu_derivative(a, d):
     return where_nonzero(a, d)
 
 
-relu_way_back = single_output_backward(relu_derivative)
+relu_through_one = make_single_output_backward(relu_derivative)
 
 
-@differentiate.member(RELU)
+@differentiate.implementation(RELU)
 def relu_backward(a, d):
     """d <- 0 where a == 0. Writes: d. Reads: a."""
-    unit = UNIT_BYTES // d.itemsize
-    for i in range(0, d.size - unit + 1, unit):
-        store_unit(d, i, relu_derivative(load_unit(a, i), load_unit(d, i)))
-    for i in range(d.size - d.size % unit, d.size):
+    lanes = VECTOR_BYTES // d.itemsize
+    for i in range(0, d.size - lanes + 1, lanes):
+        store_vector(d, i, relu_derivative(load_vector(a, i), load_vector(d, i)))
+    for i in range(d.size - d.size % lanes, d.size):
         d[i] = relu_derivative(a[i], d[i])
 
 
-@backward_from_one.member(RELU)
-def relu_from_one(a, d, outer, step, weights, n, stride, sums):
-    """`single_output_backward`."""
-    relu_way_back(a, d, outer, step, weights, n, stride, sums)
+@single_output_backward.implementation(RELU)
+def relu_single_output(a, d, outer, step, weights, n, stride, sums):
+    """`make_single_output_backward`."""
+    relu_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
 exp_each = elementwise(exp)
 
 
-@activate_output.member(EXP)
+@activate_output.implementation(EXP)
 def exp_output(z, n_outputs, ldr, largest, total):
     """z <- exp(z). Writes: z."""
     exp_each(z, n_outputs, ldr, largest, total)
@@ -329,7 +334,7 @@ def exp_output(z, n_outputs, ldr, largest, total):
 exp_in_float64 = outputs_in_float64(exp_each)
 
 
-@outputs_of_sums.member(EXP)
+@outputs_of_sums.implementation(EXP)
 def exp_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     exp_in_float64(z, out, wide, n_outputs, ldr, n)
@@ -341,11 +346,11 @@ def softmax(z, n_outputs, ldr, largest, total):
 
     Writes: z (n_outputs, ldr), ldr whole units. Scratch: largest (ldr,), total (ldr,).
     """
-    for r in range(0, ldr, UNIT_BYTES // z.itemsize):
-        most = load_unit(z, r)
+    for r in range(0, ldr, VECTOR_BYTES // z.itemsize):
+        most = load_vector(z, r)
         for c in range(1, n_outputs):
-            most = larger(most, load_unit(z, c * ldr + r))
-        store_unit(largest, r, most)
+            most = maximum(most, load_vector(z, c * ldr + r))
+        store_vector(largest, r, most)
     for r in range(ldr):
         total[r] = z.dtype.type(0)
     for c in range(n_outputs):
@@ -360,7 +365,7 @@ def softmax(z, n_outputs, ldr, largest, total):
             row[r] /= total[r]
 
 
-@activate_output.member(SOFTMAX)
+@activate_output.implementation(SOFTMAX)
 def softmax_output(z, n_outputs, ldr, largest, total):
     """`softmax`. Writes: z. Scratch: largest, total (ldr,)."""
     softmax(z, n_outputs, ldr, largest, total)
@@ -369,7 +374,7 @@ def softmax_output(z, n_outputs, ldr, largest, total):
 softmax_in_float64 = outputs_in_float64(softmax)
 
 
-@outputs_of_sums.member(SOFTMAX)
+@outputs_of_sums.implementation(SOFTMAX)
 def softmax_of_sums(z, out, wide, n_outputs, ldr, n):
     """`outputs_in_float64`."""
     softmax_in_float64(z, out, wide, n_outputs, ldr, n)

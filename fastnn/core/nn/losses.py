@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compile.dispatch import family
+from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, ROWS
 from ..simd.math import exp, log
@@ -46,7 +46,7 @@ _is_float64 = by_dtype(False, True)
 
 # Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. ``sums`` are the outputs before their
 # activation, there for BINARY_LOG_LOSS alone. Scratch: scratch (2 ldr,).
-loss_of_rows = family(
+loss_of_rows = dispatch_table(
     "loss_of_rows",
     ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX), ("rows", ROWS),
     ("n_outputs", INT), ("ldr", INT), ("scratch", OUT),
@@ -115,7 +115,7 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
             p[r] -= y[r]
 
 
-@loss_of_rows.member(LOG_LOSS)
+@loss_of_rows.implementation(LOG_LOSS)
 def log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p, delta = p - y; with labels y is one-hot. Writes: z, row_loss. Scratch: scratch."""
     if labels.size > 0:
@@ -149,7 +149,7 @@ def softplus(s):
     return (zero if s < zero else s) + (log(u) + (t - (u - one)) / u)
 
 
-@loss_of_rows.member(BINARY_LOG_LOSS)
+@loss_of_rows.implementation(BINARY_LOG_LOSS)
 def binary_log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
 
@@ -184,7 +184,7 @@ def binary_log_loss_of(p, labels, targets):
     return -(y * np.log(q) + (1 - y) * np.log1p(-q)).sum(axis=1)
 
 
-@loss_of_rows.member(SQUARED_ERROR)
+@loss_of_rows.implementation(SQUARED_ERROR)
 def squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / (2 n_outputs), delta = p - y.
 
@@ -212,7 +212,7 @@ def summed_squared_error_of(p, labels, targets):
     return 0.5 * ((p - indicator(p, labels, targets)) ** 2).sum(axis=1)
 
 
-@loss_of_rows.member(LOGISTIC_SQUARED_ERROR)
+@loss_of_rows.implementation(LOGISTIC_SQUARED_ERROR)
 def logistic_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: scratch."""
     y = scratch[:ldr]
@@ -227,7 +227,7 @@ def logistic_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, 
             p[r] = error * (p[r] * (one - p[r]))
 
 
-@loss_of_rows.member(SOFTMAX_SQUARED_ERROR)
+@loss_of_rows.implementation(SOFTMAX_SQUARED_ERROR)
 def softmax_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
 
@@ -251,7 +251,7 @@ def softmax_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, l
             p[r] *= (p[r] - y[r]) - mean[r]
 
 
-@loss_of_rows.member(POISSON)
+@loss_of_rows.implementation(POISSON)
 def poisson(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y.
 

@@ -7,15 +7,15 @@ Shapes: a block has ``n`` rows of the batch, ``lo`` the first. The last layer's 
 ldr), where ldr is n rounded up to whole vectors.
 """
 
-from ..compile.dispatch import family
+from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
 from ..parallel.partition import boundary
 from ..simd.gemm import NO_C0, product, product_at
 from ..simd.reduce import dot
-from ..simd.target import LINE_BYTES, UNIT_BYTES
+from ..simd.target import LINE_BYTES, VECTOR_BYTES
 from ..simd.transpose import prefetch, transpose
-from .activations import activate, backward_from_one, differentiate
+from .activations import activate, differentiate, single_output_backward
 from .losses import loss_and_delta
 
 LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
@@ -24,7 +24,7 @@ LARGE_BLOCK_ROWS = 128  # the same in training more than SMALL_WEIGHTS: activati
 SMALL_WEIGHTS = 1 << 14  # (64-100-10, batches of 200: 45 us in blocks of 24 rows, 41 in blocks of 128, 40 all at once)
 NARROW = 4  # two to so many outputs: lanes run over rows in the last layer (100-3 would use 3 of 8 lanes otherwise)
 
-TURNED_UNITS = 3  # units of columns of a panel of W' in `backward`: the widest tile where registers are few
+TRANSPOSED_VECTORS = 3  # units of columns of a panel of W' in `backward`: the widest tile where registers are few
 AHEAD_BYTES = 4096  # of rows between the one that is gathered and the one that is prefetched
 GROUP = 8  # weight rows whose squares are summed together; blocks and strips hold whole groups
 
@@ -37,11 +37,11 @@ def padded(n):
 
 
 # Few need it: networks without hidden layers, and predictions for some of the rows.
-gather = family("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
+gather = dispatch_table("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
 ALL_COLUMNS = 0
 
 
-@gather.member(ALL_COLUMNS)
+@gather.implementation(ALL_COLUMNS)
 def gather_rows(out, ld_out, X, rows, n):
     """out[r, :] <- X[rows[r], :] for r < n; further rows are those that will be asked for next.
 
@@ -121,50 +121,50 @@ def output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
 
 @kernel
-def keeps_copy(plan, fan_in, fan_out):
+def keeps_transposed(plan, fan_in, fan_out):
     """Whether a layer keeps W' as well as W for `backward`.
 
     A single row is multiplied with the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
     without (Zen 4). A single column is its own transpose. Many weights are turned when they are needed.
     """
-    return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < plan.turned_weights
+    return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < plan.max_copied_weights
 
 
 @kernel
-def multiply_turned(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, slot):
+def multiply_transposed(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, workspace):
     """C (n, fan_in) = D (n, fan_out) W', a panel of W' at a time.
 
     Writes: c[ic + r*ldc + i], i < fan_in rounded up to whole units. Reads: d, w. Scratch: slot (width, fan_out).
     """
-    unit = UNIT_BYTES // slot.itemsize
-    width = TURNED_UNITS * unit
-    n_units = (fan_in + unit - 1) // unit
-    n_panels = (n_units + TURNED_UNITS - 1) // TURNED_UNITS
+    lanes = VECTOR_BYTES // workspace.itemsize
+    width = TRANSPOSED_VECTORS * lanes
+    n_vectors = (fan_in + lanes - 1) // lanes
+    n_panels = (n_vectors + TRANSPOSED_VECTORS - 1) // TRANSPOSED_VECTORS
     for panel in range(n_panels):
-        first = panel * n_units // n_panels * unit
-        columns = min((panel + 1) * n_units // n_panels * unit, fan_in) - first
-        transpose(slot, 0, width, w, iw + first * fan_out, fan_out, columns, fan_out)
-        product(c, ic + first, ldc, c, 0, NO_C0, d, i_d, ldd, 1, slot, 0, width, n, columns, fan_out)
+        first = panel * n_vectors // n_panels * lanes
+        columns = min((panel + 1) * n_vectors // n_panels * lanes, fan_in) - first
+        transpose(workspace, 0, width, w, iw + first * fan_out, fan_out, columns, fan_out)
+        product(c, ic + first, ldc, c, 0, NO_C0, d, i_d, ldd, 1, workspace, 0, width, n, columns, fan_out)
 
 
 @kernel
-def from_one(fan_in, fan_out):
-    """Whether a layer has one output and goes back through `backward_from_one`; a few weights are not worth it."""
+def has_single_output(fan_in, fan_out):
+    """Whether a layer has one output and goes back through `single_output_backward`; a few weights are not worth it."""
     return fan_out == 1 and fan_in >= LANES
 
 
 @kernel
-def one_output_sums(layout, plan, part):
-    """First and end in part_gradients of the sums that `backward_from_one` gathers over a part of the rows.
+def single_output_sums(layout, plan, part):
+    """First and end in part_gradients of the sums that `single_output_backward` gathers over a part of the rows.
 
     Behind them a line and more is left to nobody: the next one is written by another thread.
     """
-    end = (part + 1) * plan.gradient_stride - 2 * LANES
+    end = (part + 1) * plan.shard_stride - 2 * LANES
     return end - 2 * layout.stride[plan.n_layers - 1], end
 
 
 @kernel
-def backward(packed, lo, n, sums, slot):
+def backward(packed, lo, n, sums, workspace):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
     Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output to sums (2, stride) is added. Reads:
@@ -178,11 +178,11 @@ def backward(packed, lo, n, sums, slot):
         first, level = layout.delta[layer] + lo * stride, layout.level[layer] + lo * stride
         source, weight = layout.delta[layer + 1] + lo * above, layout.weight[layer]
         d, a = deltas[first : first + n * stride], buffers.activations[level : level + n * stride]
-        if from_one(fan_in, fan_out):
+        if has_single_output(fan_in, fan_out):
             outer, weights = deltas[source:], params[weight : weight + stride]
-            backward_from_one(layout.activation[layer - 1], a, d, outer, above, weights, n, stride, sums)
+            single_output_backward(layout.activation[layer - 1], a, d, outer, above, weights, n, stride, sums)
             continue
-        copied = keeps_copy(plan, fan_in, fan_out)
+        copied = keeps_transposed(plan, fan_in, fan_out)
         if plan.batch_size == 1:
             for i in range(fan_in):
                 d[i] = dot(params, weight + i * fan_out, deltas, source, fan_out)
@@ -195,18 +195,20 @@ def backward(packed, lo, n, sums, slot):
                 deltas, source, above, 1, copy, start, stride, n, fan_in, fan_out,
             )  # fmt: skip
         else:
-            multiply_turned(deltas, first, stride, deltas, source, above, params, weight, n, fan_in, fan_out, slot)
+            multiply_transposed(
+                deltas, first, stride, deltas, source, above, params, weight, n, fan_in, fan_out, workspace
+            )
         differentiate(layout.activation[layer - 1], a, d)
 
 
 @leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
-def learn_from_input(packed, labels, targets, sample_weight, block, first, start, part, slot):
+def forward_backward_from(packed, labels, targets, sample_weight, block, first, start, part, workspace):
     """Rest of the first half once level ``first`` of the block's rows is there: forward, loss, backward.
 
-    Writes: activations, deltas, row_loss at rows start .. start + block.size; `one_output_sums` of the part where
-    ``plan.row_splits`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows start .. start + block.size; `single_output_sums` of the part where
+    ``plan.n_shards`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch: slot.
     """
-    layout, plan, buffers = unpack(packed, slot)
+    layout, plan, buffers = unpack(packed, workspace)
     n_layers = plan.n_layers
     n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
     n = block.size
@@ -216,7 +218,7 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
     hidden_forward(
         packed, first, n_layers, params, activations, layout.level[first] + start * ld, ld, activations, start, n
     )
-    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
     ld = layout.stride[n_layers - 1]
     output_forward(
         packed, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
@@ -225,44 +227,44 @@ def learn_from_input(packed, labels, targets, sample_weight, block, first, start
     output = layout.activation[n_layers - 1]
     loss_and_delta(plan.loss, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
     transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
-    sums = slot  # whoever takes no parts takes these sums later, in another order
-    if plan.row_splits > 1:
-        begin, end = one_output_sums(layout, plan, part)
-        sums = buffers.part_gradients[begin:end]
-    backward(packed, start, n, sums, slot)
+    sums = workspace  # whoever takes no parts takes these sums later, in another order
+    if plan.n_shards > 1:
+        begin, end = single_output_sums(layout, plan, part)
+        sums = buffers.shard_gradients[begin:end]
+    backward(packed, start, n, sums, workspace)
 
 
 @kernel
-def part_bounds(layout, plan, split):
+def split_bounds(layout, plan, split):
     """First feature of a part of the first layer's sums, and the first behind it."""
-    n, parts = layout.units[0], plan.k_splits
+    n, parts = layout.units[0], plan.n_splits
     return boundary(split, parts, n, GROUP), boundary(split + 1, parts, n, GROUP)
 
 
 @leaf(RECORDS, MATRIX, INT, INT, INT, INT)
-def first_product(packed, X, split, lo, n, at):
+def first_layer_product(packed, X, split, lo, n, at):
     """One part of X W_0, of rows lo .. lo + n of the batch whose places in X begin at ``at``.
 
-    Where ``plan.k_splits`` is 1 the only part is Z_1 = X W_0 + b_0.
+    Where ``plan.n_splits`` is 1 the only part is Z_1 = X W_0 + b_0.
 
     Writes: partial_sums of this part at these rows, or activations of level 1. Reads: params, X, places.
     """
     layout, plan, buffers = unpack(packed, X)
     fan_out, stride = layout.units[1], layout.stride[1]
-    first, end = part_bounds(layout, plan, split)
-    z, top, ldc0 = buffers.partial_sums, (split * plan.batch_size + lo) * stride, NO_C0
-    if plan.k_splits == 1:
+    first, end = split_bounds(layout, plan, split)
+    z, top, ldc0 = buffers.split_sums, (split * plan.batch_size + lo) * stride, NO_C0
+    if plan.n_splits == 1:
         z, top, ldc0 = buffers.activations, layout.level[1] + lo * stride, 0
     product_at(
         z, top, stride, buffers.params, layout.bias[0], ldc0,
-        as_flat(X), first, 0, 1, buffers.places, at + lo,
+        as_flat(X), first, 0, 1, buffers.row_offsets, at + lo,
         buffers.params, layout.weight[0] + first * fan_out, fan_out, n, fan_out, end - first,
         0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
 
 
 @kernel
-def add_parts(z, bias, sums, lo, n, stride, n_parts, batch_size):
+def add_splits(z, bias, sums, lo, n, stride, n_parts, batch_size):
     """Z_1 = b_0 + P_0 + P_1 + ... of rows lo .. lo + n of the batch, added in this order.
 
     Writes: z (n, stride), the columns of bias. Reads: sums (n_parts, batch_size, stride), bias.
@@ -280,7 +282,7 @@ def add_parts(z, bias, sums, lo, n, stride, n_parts, batch_size):
 
 
 @kernel
-def level_one(packed, X, lo, n, ready):
+def first_activation(packed, X, lo, n, ready):
     """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, read where they lie in X.
 
     With ``ready`` the parts of X W_0 are there.
@@ -289,41 +291,41 @@ def level_one(packed, X, lo, n, ready):
     """
     layout, plan, buffers = unpack(packed, X)
     if not ready:
-        for split in range(plan.k_splits):
-            first_product(packed, X, split, lo, n, 0)
+        for split in range(plan.n_splits):
+            first_layer_product(packed, X, split, lo, n, 0)
     stride = layout.stride[1]
     top = layout.level[1] + lo * stride
     z = buffers.activations[top : top + n * stride]
-    if plan.k_splits > 1:
+    if plan.n_splits > 1:
         bias = buffers.params[layout.bias[0] : layout.bias[0] + layout.units[1]]
-        add_parts(z, bias, buffers.partial_sums, lo, n, stride, plan.k_splits, plan.batch_size)
+        add_splits(z, bias, buffers.split_sums, lo, n, stride, plan.n_splits, plan.batch_size)
     activate(layout.activation[0], z)
 
 
 @leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, OUT)
-def learn_rows(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, part, slot):
+def forward_backward(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, part, workspace):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     With ``ready`` the parts of the first layer's sums are there. ``part`` is where the gradient goes, if
-    ``plan.row_splits`` says that these rows are a part of the batch.
+    ``plan.n_shards`` says that these rows are a part of the batch.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi; `one_output_sums` of the part.
+    Writes: activations, deltas, row_loss at rows lo .. hi; `single_output_sums` of the part.
     Reads: params, transposed, places or partial_sums, data at ``rows``. Scratch: slot.
     """
-    layout, plan, buffers = unpack(packed, slot)
+    layout, plan, buffers = unpack(packed, workspace)
     ld = layout.stride[0]
-    if plan.row_splits > 1:
-        begin, end = one_output_sums(layout, plan, part)
-        buffers.part_gradients[begin:end] = 0
+    if plan.n_shards > 1:
+        begin, end = single_output_sums(layout, plan, part)
+        buffers.shard_gradients[begin:end] = 0
     height = BLOCK_ROWS if plan.n_params <= SMALL_WEIGHTS else LARGE_BLOCK_ROWS
     for start in range(lo, hi, height):
         block = rows[start : min(start + height, hi)]
         if plan.n_layers > 1:
-            level_one(packed, X, start, block.size, ready)
+            first_activation(packed, X, start, block.size, ready)
         else:
             gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)
-        learn_from_input(packed, labels, targets, sample_weight, block, first, start, part, slot)
+        forward_backward_from(packed, labels, targets, sample_weight, block, first, start, part, workspace)
 
 
 def output_scratch_size(units, strides, n_rows):

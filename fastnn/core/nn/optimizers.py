@@ -10,7 +10,7 @@ are computed in Python, one a step.
 import math
 from typing import NamedTuple
 
-from ..compile.dispatch import family
+from ..compile.dispatch import dispatch_table
 from ..compile.packing import IN, INT, OUT, REAL, RECORDS, unpack
 from ..simd.scalar import fma
 
@@ -35,21 +35,21 @@ OPTIMIZERS = {
 
 
 # Update one slice of parameters w (n,) by its summed gradient g (n,).
-step = family(
+step = dispatch_table(
     "step",
     ("packed", RECORDS), ("w", OUT), ("g", IN), ("moments", OUT), ("offset", INT),
     ("alpha", REAL), ("scale", REAL), ("rate", REAL),
 )  # fmt: skip
 
 
-@step.member(GRADIENT)
+@step.implementation(GRADIENT)
 def gather_gradient(packed, w, g, moments, offset, alpha, scale, rate):
     """No step: ``moments`` gathers (g + alpha w) scale. Writes: moments. Reads: w, g."""
     for i in range(w.size):
         moments[offset + i] += fma(alpha, w[i], g[i]) * scale
 
 
-@step.member(SGD)
+@step.implementation(SGD)
 def sgd(packed, w, g, moments, offset, alpha, scale, rate):
     """v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's momentum.
 
@@ -72,7 +72,7 @@ def sgd(packed, w, g, moments, offset, alpha, scale, rate):
             w[i] += v[i]
 
 
-@step.member(ADAM)
+@step.implementation(ADAM)
 def adam(packed, w, g, moments, offset, alpha, scale, rate):
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - rate m / (sqrt(v) + epsilon).
 
@@ -80,17 +80,23 @@ def adam(packed, w, g, moments, offset, alpha, scale, rate):
     Writes: w, moments. Reads: g.
     """
     plan = unpack(packed, w)[1]
-    beta_1, beta_2, rest_1, rest_2, epsilon = plan.beta_1, plan.beta_2, plan.rest_1, plan.rest_2, plan.epsilon
+    beta_1, beta_2, one_minus_beta_1, one_minus_beta_2, epsilon = (
+        plan.beta_1,
+        plan.beta_2,
+        plan.one_minus_beta_1,
+        plan.one_minus_beta_2,
+        plan.epsilon,
+    )
     second = plan.moment_stride + offset
     m, v = moments[offset : offset + w.size], moments[second : second + w.size]
     for i in range(w.size):
         gradient = fma(alpha, w[i], g[i]) * scale
-        m[i] = fma(beta_1, m[i], rest_1 * gradient)
-        v[i] = fma(beta_2, v[i], rest_2 * (gradient * gradient))
+        m[i] = fma(beta_1, m[i], one_minus_beta_1 * gradient)
+        v[i] = fma(beta_2, v[i], one_minus_beta_2 * (gradient * gradient))
         w[i] -= rate * m[i] / (math.sqrt(v[i]) + epsilon)
 
 
-@step.member(RMSPROP)
+@step.implementation(RMSPROP)
 def rmsprop(packed, w, g, moments, offset, alpha, scale, rate):
     """v <- rho v + (1 - rho) g^2;  w <- w - rate g / (sqrt(v) + epsilon).
 
@@ -98,9 +104,9 @@ def rmsprop(packed, w, g, moments, offset, alpha, scale, rate):
     Writes: w, moments. Reads: g.
     """
     plan = unpack(packed, w)[1]
-    rho, rest_rho, epsilon = plan.rho, plan.rest_rho, plan.epsilon
+    rho, one_minus_rho, epsilon = plan.rho, plan.one_minus_rho, plan.epsilon
     v = moments[offset : offset + w.size]
     for i in range(w.size):
         gradient = fma(alpha, w[i], g[i]) * scale
-        v[i] = fma(rho, v[i], rest_rho * (gradient * gradient))
+        v[i] = fma(rho, v[i], one_minus_rho * (gradient * gradient))
         w[i] -= rate * gradient / (math.sqrt(v[i]) + epsilon)

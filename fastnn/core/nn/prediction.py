@@ -25,7 +25,7 @@ def watch(z, suspect):
 
 
 @leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="predict")
-def predict_rows(packed, params, X, rows, out, wide, levels, slot, suspect, start, n):
+def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
@@ -46,7 +46,7 @@ def predict_rows(packed, params, X, rows, out, wide, levels, slot, suspect, star
     elif sizes.by_columns:
         transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
-    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
     if n_layers > 1:
         top, stride = layout.level[1], layout.stride[1]
         product_at(

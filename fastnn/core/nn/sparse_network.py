@@ -25,31 +25,31 @@ from ..compile.packing import (
 )
 from ..simd.spmm import CSR, find_column, sparse_dots, sparse_gradient, sparse_product
 from ..simd.transpose import transpose
-from ..simd.vector import whole_units
+from ..simd.vector import whole_vectors
 from .activations import activate, outputs_of_sums
 from .losses import loss_and_delta
 from .network import (
     BLOCK_ROWS,
     GROUP,
     LANES,
+    forward_backward_from,
     hidden_forward,
-    learn_from_input,
     output_forward,
     padded,
 )
 from .optimizers import GRADIENT, step
 from .prediction import watch
-from .update import follow_weights, learn_weights, scratch_size
+from .update import refresh_derived, scratch_size, update_weights
 
 # Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
-STRIP_ELEMENTS = 1 << 17
+TILE_ELEMENTS = 1 << 17
 # Weights up to this size are found in the cores' own caches: those that another core has read are claimed before their
 # update (10000 x 16, 2 cores of Zen 4: gradient and update of a batch 84 us instead of 100). Larger ones are in none.
 SHARED_BYTES = 1 << 21
 
 
 @kernel
-def level_one(layout, params, csr, rows, start, n, following, activations, lo):
+def first_activation(layout, params, csr, rows, start, n, following, activations, lo):
     """A_1 = f(X W_0 + b_0) of n rows. Writes: activations, rows lo .. lo + n of level 1. Reads: params, csr, rows."""
     stride = layout.stride[1]
     top = layout.level[1] + lo * stride
@@ -74,26 +74,26 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
 
 
 @leaf(RECORDS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
-def learn_rows_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi, ahead, slot):
+def forward_backward_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi, ahead, workspace):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     ``ahead`` are the next batch's rows: the entries of the first of them are asked for here.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
-    layout, plan, buffers = unpack(packed, slot)
+    layout, plan, buffers = unpack(packed, workspace)
     params, deltas = buffers.params, buffers.deltas
     for start in range(lo, hi, BLOCK_ROWS):
         block = rows[start : min(start + BLOCK_ROWS, hi)]
         n = block.size
         if plan.n_layers > 1:
             following = rows[start + n : hi] if start + n < hi else ahead[lo:]
-            level_one(layout, params, csr, block, 0, n, following, buffers.activations, start)
-            learn_from_input(packed, labels, targets, sample_weight, block, 1, start, 0, slot)
+            first_activation(layout, params, csr, block, 0, n, following, buffers.activations, start)
+            forward_backward_from(packed, labels, targets, sample_weight, block, 1, start, 0, workspace)
             continue
         n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
         delta = layout.delta[1] + start * stride
-        z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+        z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
         only_layer(layout, params, csr, block, 0, n, deltas, delta, z, scratch, ldr)
         row_loss = buffers.row_loss[start : start + n]
         output = layout.activation[0]
@@ -102,7 +102,7 @@ def learn_rows_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi,
 
 
 @leaf(RECORDS, CSR, ROWS, INTS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
-def learn_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate, slot):
+def update_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate, workspace):
     """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
 
     Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
@@ -113,33 +113,33 @@ def learn_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate,
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
-    layout, plan, buffers = unpack(packed, slot)
+    layout, plan, buffers = unpack(packed, workspace)
     fan_in, fan_out = layout.units[0], layout.units[1]
-    cached = fan_in * fan_out * slot.itemsize <= SHARED_BYTES
+    cached = fan_in * fan_out * workspace.itemsize <= SHARED_BYTES
     shared = layout.weight[0] if hi - lo < fan_in and cached else -1
     indices, indptr = csr.indices, csr.indptr
     for r in range(rows.size):
         first = indptr[rows[r]]
         cursors[r] = find_column(indices, first, indptr[rows[r] + 1], lo) if lo > 0 else first
-    height = max(GROUP, STRIP_ELEMENTS // whole_units(fan_out, slot.itemsize) // GROUP * GROUP)
+    height = max(GROUP, TILE_ELEMENTS // whole_vectors(fan_out, workspace.itemsize) // GROUP * GROUP)
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
         sparse_gradient(
-            slot, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out,
+            workspace, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out,
             buffers.params, shared,
         )  # fmt: skip
         offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
-        step(plan.solver, packed, w, slot[:size], buffers.moments, offset, alpha, scale, rate)
+        step(plan.solver, packed, w, workspace[:size], buffers.moments, offset, alpha, scale, rate)
         if plan.solver != GRADIENT:
-            follow_weights(packed, buffers.params, 0, i0, n)
+            refresh_derived(packed, buffers.params, 0, i0, n)
     if hi == fan_in:  # no weight rows are left for it: the bias alone
         X = csr.values.reshape(1, -1)  # not read
-        learn_weights(packed, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, slot)
+        update_weights(packed, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, workspace)
 
 
 @leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="sparse")
-def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, slot, suspect, start, n):
+def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, workspace, suspect, start, n):
     """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
 
     Rows that no ``rows`` names are looked through for NaN and inf.
@@ -152,9 +152,9 @@ def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, slot, susp
     ldr = padded(n)
     if rows.size == 0:
         watch(csr.values[csr.indptr[start] : csr.indptr[start + n]], suspect)
-    z, scratch = slot[: n_outputs * ldr], slot[n_outputs * ldr :]
+    z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
     if n_layers > 1:
-        level_one(layout, params, csr, rows, start, n, rows[:0], levels, 0)
+        first_activation(layout, params, csr, rows, start, n, rows[:0], levels, 0)
         hidden_forward(packed, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
         top, stride = layout.level[n_layers - 1], layout.stride[n_layers - 1]
         output_forward(packed, n_layers, params, levels, top, stride, z, scratch, n, ldr)
@@ -165,7 +165,7 @@ def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, slot, susp
 
 def sparse_scratch_size(units, strides):
     """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
-    weights = max(GROUP * strides[1], STRIP_ELEMENTS)
+    weights = max(GROUP * strides[1], TILE_ELEMENTS)
     outputs = (units[-1] + strides[-1] + 2) * (BLOCK_ROWS + 2 * LANES)
     size = max(scratch_size([0, *units[1:]], strides), weights + 8 * LANES, outputs + 8 * LANES)
     return (size + LANES - 1) // LANES * LANES  # slots start on cache lines

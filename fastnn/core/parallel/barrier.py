@@ -24,73 +24,73 @@ from numba.extending import lower_builtin, type_callable
 from ..compile.jit import kernel
 from ..simd.target import LINE_BYTES, PROCESSOR
 from ..simd.tile import array_data
-from .partition import ticket
+from .partition import fetch_add
 
 LINE = LINE_BYTES // 8  # int64 in a cache line: what different threads write lies on different ones
-# Of ``meeting``: the phase that is open, or OVER; how many of its pieces are done; how many threads have come; and then
+# Of ``barrier``: the phase that is open, or OVER; how many of its pieces are done; how many threads have come; and then
 # for each piece the phase in which it will be free.
-PHASE, DONE, PRESENT, PIECES = 0, LINE, 2 * LINE, 3 * LINE
+PHASE, DONE, ARRIVED, BLOCKS = 0, LINE, 2 * LINE, 3 * LINE
 OVER = -1
 PATIENCE = 400  # looks at the phase before a thread takes another's piece: some 10 us
-LONG = 1000  # looks from which on a waiting thread lets others have its processor
+SPINS_BEFORE_YIELD = 1000  # looks from which on a waiting thread lets others have its processor
 
 
-def meeting_size(n_blocks):
+def barrier_size(n_blocks):
     """int64 that a meeting of so many threads takes (plain Python)."""
-    return PIECES + n_blocks * LINE
+    return BLOCKS + n_blocks * LINE
 
 
 @kernel
-def convene(meeting, n_blocks, phase):
+def reset_barrier(barrier, n_blocks, phase):
     """Before the parallel loop: ``phase`` is open, all its pieces are free, and nobody is here. Writes: meeting."""
-    meeting[DONE] = 0
-    meeting[PRESENT] = 0
+    barrier[DONE] = 0
+    barrier[ARRIVED] = 0
     for piece in range(n_blocks):
-        meeting[PIECES + piece * LINE] = phase
-    meeting[PHASE] = phase
+        barrier[BLOCKS + piece * LINE] = phase
+    barrier[PHASE] = phase
 
 
 @kernel
-def come(meeting, n_blocks):
+def arrive(barrier, n_blocks):
     """A thread comes in. Returns the phase that is open. Writes: meeting."""
     if n_blocks > 1:
-        ticket(meeting, PRESENT)
-    return look(meeting, PHASE)
+        fetch_add(barrier, ARRIVED)
+    return load_acquire(barrier, PHASE)
 
 
 @kernel
-def next_piece(meeting, phase, block, n_blocks):
+def next_block(barrier, phase, block, n_blocks):
     """A piece of this phase for the thread of a block: its own, or one that nobody begins; -1 once the phase is over.
 
     Writes: meeting.
     """
-    if n_blocks == 1 or free_then_taken(meeting, PIECES + block * LINE, phase):
+    if n_blocks == 1 or compare_exchange(barrier, BLOCKS + block * LINE, phase):
         return block
     looks = 0
-    while look(meeting, PHASE) == phase:
-        if looks >= PATIENCE or look(meeting, PRESENT) < n_blocks:
+    while load_acquire(barrier, PHASE) == phase:
+        if looks >= PATIENCE or load_acquire(barrier, ARRIVED) < n_blocks:
             for piece in range(n_blocks):
-                at = PIECES + piece * LINE
-                if look(meeting, at) == phase and free_then_taken(meeting, at, phase):
+                at = BLOCKS + piece * LINE
+                if load_acquire(barrier, at) == phase and compare_exchange(barrier, at, phase):
                     return piece
         looks += 1
-        breathe()
-        if looks > LONG:
-            give_way()
+        spin_pause()
+        if looks > SPINS_BEFORE_YIELD:
+            yield_processor()
     return -1
 
 
 @kernel
-def all_done(meeting, n_blocks):
+def is_last(barrier, n_blocks):
     """A thread has done a piece: whether it was the last one of this phase. Writes: meeting."""
-    return n_blocks == 1 or ticket(meeting, DONE) == n_blocks - 1
+    return n_blocks == 1 or fetch_add(barrier, DONE) == n_blocks - 1
 
 
 @kernel
-def open_phase(meeting, phase):
+def release(barrier, phase):
     """Whoever was last opens the next phase, or ends the meeting with OVER. Writes: meeting."""
-    meeting[DONE] = 0
-    publish(meeting, PHASE, phase)
+    barrier[DONE] = 0
+    store_release(barrier, PHASE, phase)
 
 
 # ------------------------------------------------------------------------------------------------ what processors do
@@ -100,73 +100,73 @@ def _pointer(context, builder, sig, args):
     return builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
 
 
-def look(words, i):
+def load_acquire(words, i):
     """``words[i]``, with all that was written before it was published. Reads: words."""
     return words[i]
 
 
-@type_callable(look)
-def _type_look(context):
+@type_callable(load_acquire)
+def _type_load_acquire(context):
     return lambda words, i: types.int64(words, types.int64)
 
 
-@lower_builtin(look, types.Array, types.Integer)
-def _lower_look(context, builder, sig, args):
+@lower_builtin(load_acquire, types.Array, types.Integer)
+def _lower_load_acquire(context, builder, sig, args):
     return builder.load_atomic(_pointer(context, builder, sig, args), ordering="acquire", align=8)
 
 
-def publish(words, i, value):
+def store_release(words, i, value):
     """``words[i] <- value``: who looks and finds it, finds all that was written before. Writes: words."""
     words[i] = value
 
 
-@type_callable(publish)
-def _type_publish(context):
+@type_callable(store_release)
+def _type_store_release(context):
     return lambda words, i, value: types.void(words, types.int64, types.int64)
 
 
-@lower_builtin(publish, types.Array, types.Integer, types.Integer)
-def _lower_publish(context, builder, sig, args):
+@lower_builtin(store_release, types.Array, types.Integer, types.Integer)
+def _lower_store_release(context, builder, sig, args):
     builder.store_atomic(args[2], _pointer(context, builder, sig, args), ordering="release", align=8)
     return context.get_dummy_value()
 
 
-def free_then_taken(words, i, phase):
+def compare_exchange(words, i, phase):
     """Whether ``words[i]`` was ``phase``; it is one more then, and no other thread is told so. Writes: words."""
     free = words[i] == phase
     words[i] += free
     return bool(free)
 
 
-@type_callable(free_then_taken)
-def _type_free_then_taken(context):
+@type_callable(compare_exchange)
+def _type_compare_exchange(context):
     return lambda words, i, phase: types.boolean(words, types.int64, types.int64)
 
 
-@lower_builtin(free_then_taken, types.Array, types.Integer, types.Integer)
-def _lower_free_then_taken(context, builder, sig, args):
+@lower_builtin(compare_exchange, types.Array, types.Integer, types.Integer)
+def _lower_compare_exchange(context, builder, sig, args):
     after = builder.add(args[2], ir.Constant(ir.IntType(64), 1))
     pointer = _pointer(context, builder, sig, args)
     found = builder.cmpxchg(pointer, args[2], after, "acq_rel", "acquire")
     return builder.extract_value(found, 1)
 
 
-def breathe():
+def spin_pause():
     """Let the other thread of this core go first for some cycles."""
 
 
-@type_callable(breathe)
-def _type_breathe(context):
+@type_callable(spin_pause)
+def _type_spin_pause(context):
     return lambda: types.void()
 
 
-@lower_builtin(breathe)
-def _lower_breathe(context, builder, sig, args):
-    emit_breath(builder, PROCESSOR)
+@lower_builtin(spin_pause)
+def _lower_spin_pause(context, builder, sig, args):
+    emit_spin_pause(builder, PROCESSOR)
     return context.get_dummy_value()
 
 
-def emit_breath(builder, processor):
+def emit_spin_pause(builder, processor):
     """Emit the instruction with which loops that wait are marked on a processor, if it has one."""
     void, i32 = ir.VoidType(), ir.IntType(32)
     if processor == "x86_64":
@@ -178,7 +178,7 @@ def emit_breath(builder, processor):
         builder.call(hint, [ir.Constant(i32, 1)])  # YIELD
 
 
-def give_way():
+def yield_processor():
     """Let the operating system run another thread on this processor."""
 
 
@@ -187,13 +187,13 @@ _system = ctypes.windll.kernel32.SwitchToThread if os.name == "nt" else ctypes.C
 llvmlite.binding.add_symbol(_YIELD, ctypes.cast(_system, ctypes.c_void_p).value)
 
 
-@type_callable(give_way)
-def _type_give_way(context):
+@type_callable(yield_processor)
+def _type_yield_processor(context):
     return lambda: types.void()
 
 
-@lower_builtin(give_way)
-def _lower_give_way(context, builder, sig, args):
+@lower_builtin(yield_processor)
+def _lower_yield_processor(context, builder, sig, args):
     signature = ir.FunctionType(ir.IntType(32), [])
     builder.call(cgutils.get_or_insert_function(builder.module, signature, _YIELD), [])
     return context.get_dummy_value()

@@ -11,93 +11,93 @@ took 145, 527 and 2812 us where both took 134, 479 and 2573 on average.)
 
 from ..compile.jit import kernel
 from ..nn.network import GROUP
-from ..nn.update import STRIP, strip_height
-from .barrier import LINE, look, publish
-from .partition import SECOND, share, ticket
+from ..nn.update import TILE_ROWS, tile_height
+from .barrier import LINE, load_acquire, store_release
+from .partition import WEIGHTS_PASS, fetch_add, share
 
-# Of ``claims``, a cache line for each block and then for each part: how many pieces were claimed, and whether nobody
+# Of ``stealing``, a cache line for each block and then for each part: how many pieces were claimed, and whether nobody
 # need ask for one: of a block once all are gone, of a part also until it is on offer. (Many threads that look for work
 # at the end of a step would all write there otherwise.)
 TAKEN, CLOSED = 0, 1
-STRIPS = 4  # about so many strips of each layer has a block
+TILES_PER_THREAD = 4  # about so many strips of each layer has a block
 # The next batch is multiplied in pieces if it has so many rows, of at least so many: weights are packed for each. (The
 # 100 rows of 784-50-10 in two pieces: 2 % more work, and no less waiting.)
 MANY_ROWS, FEWEST_ROWS = 128, 48
 
 
-def claims_size(n_blocks, n_parts):
+def stealing_size(n_blocks, n_parts):
     """int64 that claims take (plain Python)."""
     return (n_blocks + n_parts) * LINE
 
 
 @kernel
-def unclaim(claims, n_blocks):
+def reset_stealing(stealing, n_blocks):
     """Before the second half: no strip is claimed, no part on offer. Writes: claims."""
-    for piece in range(claims.size // LINE):
-        claims[piece * LINE + TAKEN] = 0
-        claims[piece * LINE + CLOSED] = piece >= n_blocks
+    for piece in range(stealing.size // LINE):
+        stealing[piece * LINE + TAKEN] = 0
+        stealing[piece * LINE + CLOSED] = piece >= n_blocks
 
 
 @kernel
-def weight_share(buffers, block, n_blocks, n):
+def weight_bounds(buffers, block, n_blocks, n):
     """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
-    return share(buffers, SECOND, block, n_blocks, n, GROUP)
+    return share(buffers, WEIGHTS_PASS, block, n_blocks, n, GROUP)
 
 
 @kernel
-def strips_of(layout, buffers, layer, owner, n_blocks):
+def tiles_of(layout, buffers, layer, owner, n_blocks):
     """A block's share of a layer's weight rows, first and end, and the rows of its strips.
 
     A block alone takes its share at once. Reads: ends.
     """
-    lo, hi = weight_share(buffers, owner, n_blocks, layout.units[layer])
+    lo, hi = weight_bounds(buffers, owner, n_blocks, layout.units[layer])
     if n_blocks == 1:
         return lo, hi, max(hi - lo, 1)
-    few = (hi - lo + STRIPS * STRIP - 1) // (STRIPS * STRIP) * STRIP
-    return lo, hi, max(min(few, strip_height(layout.units[layer + 1], buffers.params.itemsize)), STRIP)
+    few = (hi - lo + TILES_PER_THREAD * TILE_ROWS - 1) // (TILES_PER_THREAD * TILE_ROWS) * TILE_ROWS
+    return lo, hi, max(min(few, tile_height(layout.units[layer + 1], buffers.params.itemsize)), TILE_ROWS)
 
 
 @kernel
-def is_open(claims, piece):
+def may_have_work(stealing, piece):
     """Whether there may be something left of a block's strips, or of part ``piece - n_blocks``, that is on offer."""
-    return look(claims, piece * LINE + CLOSED) == 0
+    return load_acquire(stealing, piece * LINE + CLOSED) == 0
 
 
 @kernel
-def next_strip(layout, plan, buffers, first_layer, owner, n_blocks, done):
+def next_tile(layout, plan, buffers, first_layer, owner, n_blocks, done):
     """Layer, first row and number of rows of the next strip of a block's share that nobody has; no rows at the end.
 
     ``done`` is how many strips of this share the caller has had so far. Writes: claims. Reads: ends.
     """
-    if not is_open(buffers.claims, owner):
+    if not may_have_work(buffers.stealing, owner):
         return 0, 0, 0
-    strip = ticket(buffers.claims, owner * LINE + TAKEN) if n_blocks > 1 else done
+    tile_index = fetch_add(buffers.stealing, owner * LINE + TAKEN) if n_blocks > 1 else done
     for layer in range(first_layer, plan.n_layers):
-        lo, hi, height = strips_of(layout, buffers, layer, owner, n_blocks)
-        n_strips = (hi - lo + height - 1) // height
-        if strip < n_strips:
-            i0 = lo + strip * height
+        lo, hi, height = tiles_of(layout, buffers, layer, owner, n_blocks)
+        n_tiles = (hi - lo + height - 1) // height
+        if tile_index < n_tiles:
+            i0 = lo + tile_index * height
             return layer, i0, min(height, hi - i0)
-        strip -= n_strips
-    publish(buffers.claims, owner * LINE + CLOSED, 1)
+        tile_index -= n_tiles
+    store_release(buffers.stealing, owner * LINE + CLOSED, 1)
     return 0, 0, 0
 
 
 @kernel
-def offer(claims, n_blocks, part):
+def publish(stealing, n_blocks, part):
     """The weights of a part have made their step: whoever has time may multiply by them. Writes: claims."""
-    publish(claims, (n_blocks + part) * LINE + CLOSED, 0)
+    store_release(stealing, (n_blocks + part) * LINE + CLOSED, 0)
 
 
 @kernel
-def next_rows_of(claims, n_blocks, part, n):
+def next_rows_of_split(stealing, n_blocks, part, n):
     """First and number of the next of n rows that nobody has multiplied with a part's weights; 0 rows at the end.
 
     Each time half of what is left is taken, of little all; nothing of a part that is not on offer. Writes: claims.
     """
-    if not is_open(claims, n_blocks + part):
+    if not may_have_work(stealing, n_blocks + part):
         return n, 0
-    turn = ticket(claims, (n_blocks + part) * LINE + TAKEN)
+    turn = fetch_add(stealing, (n_blocks + part) * LINE + TAKEN)
     start = 0
     while start < n:
         left = n - start
@@ -107,5 +107,5 @@ def next_rows_of(claims, n_blocks, part, n):
             return start, rows
         turn -= 1
         start += rows
-    publish(claims, (n_blocks + part) * LINE + CLOSED, 1)
+    store_release(stealing, (n_blocks + part) * LINE + CLOSED, 1)
     return n, 0

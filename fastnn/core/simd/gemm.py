@@ -15,7 +15,7 @@ matrix. What it reads there is never used, what it writes there is garbage that 
 from right to left and rows downwards, so in a C without padding each row's overrun is overwritten by the row below it:
 only the room after the last row must be spare.
 
-How a product goes about its tiles depends on the processor: `walk_wide` with many registers, `walk_narrow` with few.
+How a product goes about its tiles depends on the processor: `gemm_direct` with many registers, `gemm_packed` with few.
 Neither changes a bit. (Zen 3, AVX, one core, in training, the fastest of seven epochs: products of the wide layers of
 54-256-256-256-7 at 85 to 90 GFLOP/s, of 784-512-512-10 at 79 to 83, of 784-100-10 at 72 and 80. The wide walk with the
 narrow tiles: 73 to 79, 57 to 68, 62 and 70.)
@@ -33,22 +33,24 @@ from .target import (
     LINE_BYTES,
     LONGEST_DOWN,
     LONGEST_PACKED,
-    UNIT_BYTES,
+    VECTOR_BYTES,
     few_registers,
-    halved_units,
+    half_vector_tails,
     tile_rows,
 )
-from .tile import address_of, claim, panel_room, tile, word_at
-from .vector import load_unit, store_unit
+from .tile import address_of, panel_room, prefetch_for_write, tile, word_at
+from .vector import load_vector, store_vector
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
-MAX_UNITS = len(HEIGHTS)
+MAX_VECTORS = len(HEIGHTS)
 FEW_REGISTERS = few_registers()
 # Rows of A from which on it pays to pack B, if B is larger than a first cache (128 x 784 x 100, Zen 3: 80 GFLOP/s, 63
 # unpacked; rows 2 KB apart fall into two sets of that cache: 128 x 784 x 512 at 79 and 47). For fewer rows of A read
 # down their columns chunks are not worth packing (sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed).
 PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
-HALVED = np.array([HALF * (units in halved_units()) for units in range(1, MAX_UNITS + 1)], dtype=np.int64)
+HALF_TAILS = np.array(
+    [HALF * (n_vectors in half_vector_tails()) for n_vectors in range(1, MAX_VECTORS + 1)], dtype=np.int64
+)
 NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
 
@@ -59,21 +61,21 @@ def pack_rows(out, width, a, ia, lda, at, i_at, n, n_k):
 
     With a lda of 0 row k lies at[i_at + k] bytes behind a[ia]. Writes: out. Reads: a, at.
     """
-    unit = UNIT_BYTES // out.itemsize
-    whole = n - n % unit
+    vector_lanes = VECTOR_BYTES // out.itemsize
+    whole = n - n % vector_lanes
     for k in range(n_k):
         start = ia + k * lda
         if lda == 0:
             start += at[i_at + k] >> (2 + a.itemsize // 8)
-        for j in range(0, whole, unit):
-            store_unit(out, k * width + j, load_unit(a, start + j))
+        for j in range(0, whole, vector_lanes):
+            store_vector(out, k * width + j, load_vector(a, start + j))
         for j in range(whole, n):
             out[k * width + j] = a[start + j]
 
 
-def walk_wide(
+def gemm_direct(
     c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-    own, shared, lines, reach,
+    own, shared, prefetch_lines, reach,
 ):  # fmt: skip
     """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
 
@@ -92,43 +94,45 @@ def walk_wide(
     have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
     200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
 
-    With ``lines`` != 0 tiles that have nothing else to ask for ask for the matrix at ``own`` and for those that lie
-    beside it: what is at address ``lines``, and ``reach``, come from `state.lines_of`.
+    With ``prefetch_lines`` != 0 tiles that have nothing else to prefetch do so with the matrix at ``own`` and those that lie
+    beside it: what is at address ``prefetch_lines``, and ``reach``, come from `state.prefetch_lines_of`.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
     Reads: c0, a, at, b.
 
     With many registers tiles are so wide that B and the rows or columns of A are read where they lie.
     """
-    unit = UNIT_BYTES // c.itemsize
-    n_units = (n + unit - 1) // unit
-    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    vector_lanes = VECTOR_BYTES // c.itemsize
+    n_units = (n + vector_lanes - 1) // vector_lanes
+    n_panels = (n_units + MAX_VECTORS - 1) // MAX_VECTORS
     right = n_units
     here, end = own, own + m * n * c.itemsize
     columns = at.size > 0 and a_k == 0
     for panel in range(n_panels, 0, -1):
-        units = (right + panel - 1) // panel
-        left = right - units
-        j = left * unit
-        height = HEIGHTS[units - 1]
-        kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
-        i, idle = 0, lines != 0 and offsets == 0
+        n_vectors = (right + panel - 1) // panel
+        left = right - n_vectors
+        j = left * vector_lanes
+        height = HEIGHTS[n_vectors - 1]
+        kind = KINDS * (n_vectors - 1) + (
+            HALF_TAILS[n_vectors - 1] if right * vector_lanes - n >= vector_lanes // 2 else 0
+        )
+        i, idle = 0, prefetch_lines != 0 and offsets == 0
         # Lines of the panel to the left, the next one: as bytes from this panel's.
-        near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
+        near = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
-                kind = KINDS * (units - 1) + 3 - height // 2
+                kind = KINDS * (n_vectors - 1) + 3 - height // 2
             if shared and right == n_units:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
-                        claim(own + (r * n + first) * c.itemsize)
+                        prefetch_for_write(own + (r * n + first) * c.itemsize)
             ask, there = line + i * line_row, offsets
             if not columns:
                 ask, there = address_of(b, ib + j) + near, b_k * c.itemsize
                 near = min(near + LINE_BYTES, 0)
             elif idle and here < end:
-                ask, there = here, lines
+                ask, there = here, prefetch_lines
                 here += reach
             tile(
                 kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
@@ -140,11 +144,11 @@ def walk_wide(
         offsets = 0
 
 
-def walk_narrow(
+def gemm_packed(
     c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-    own, shared, lines, reach,
+    own, shared, prefetch_lines, reach,
 ):  # fmt: skip
-    """`walk_wide` with few registers: narrow tiles read a panel of B many times, so it is made to fit the first cache.
+    """`gemm_direct` with few registers: narrow tiles read a panel of B many times, so it is made to fit L1.
 
     The sum is cut into pieces, in which C is resumed. Panels of B are packed where its rows lie far apart, and chunks
     of A where it is read down columns by table: a tile reads 16 bytes of each of the lines that it touches.
@@ -155,12 +159,12 @@ def walk_narrow(
     it saved: 784-512-512-10, Zen 3, gradients at 61 and at 80 GFLOP/s. Prediction for 60000 rows of 784-100-10 takes
     4 % less than where the first panel's tiles ask for rows twelve below.)
     """
-    unit = UNIT_BYTES // c.itemsize
-    n_units = (n + unit - 1) // unit
-    n_panels = (n_units + MAX_UNITS - 1) // MAX_UNITS
+    vector_lanes = VECTOR_BYTES // c.itemsize
+    n_units = (n + vector_lanes - 1) // vector_lanes
+    n_panels = (n_units + MAX_VECTORS - 1) // MAX_VECTORS
     down, columns = a_row == 1, at.size > 0 and a_k == 0
     # Without room for whole units behind C's rows a row's overrun would spoil what the row below has summed up so far.
-    resumable = ldc >= n_units * unit
+    resumable = ldc >= n_units * vector_lanes
     n_pieces = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
     packs_a = down and columns and n_k >= PACKED_ROWS and n_k <= n_pieces * LONGEST_DOWN
     packs_b = not down and m >= PACKED_ROWS and n_k * b_k * c.itemsize >= PACKED_BYTES
@@ -174,9 +178,9 @@ def walk_narrow(
     room = panel_room(c)
     packed = as_read(room)
     before = c0
-    places = at
+    row_offsets = at
     if packs_a:
-        places = at[:0]
+        row_offsets = at[:0]
     size = m * n * c.itemsize
     # Tiles of four rows that ask for the next rows of X, one each, and those that are left to ask for what is at `own`.
     tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
@@ -200,10 +204,10 @@ def walk_narrow(
             right = n_units
             row = 0
             for panel in range(n_panels, 0, -1):
-                units = (right + panel - 1) // panel
-                left = right - units
-                j = left * unit
-                width = units * unit
+                n_vectors = (right + panel - 1) // panel
+                left = right - n_vectors
+                j = left * vector_lanes
+                width = n_vectors * vector_lanes
                 i_b = ib + k0 * b_k + j
                 from_b = b
                 i_from = i_b
@@ -213,22 +217,24 @@ def walk_narrow(
                     from_b = packed
                     i_from = 0
                     k_from = width
-                height = HEIGHTS[units - 1]
-                kind = KINDS * (units - 1) + (HALVED[units - 1] if right * unit - n >= unit // 2 else 0)
+                height = HEIGHTS[n_vectors - 1]
+                kind = KINDS * (n_vectors - 1) + (
+                    HALF_TAILS[n_vectors - 1] if right * vector_lanes - n >= vector_lanes // 2 else 0
+                )
                 # Lines of the panel to the left, the next one: as bytes from this panel's.
-                near = -left // (panel - 1) * UNIT_BYTES if panel > 1 else 0
+                near = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
                 i = 0
                 while i < rows:
                     while height > rows - i:
                         height = 4 if height > 4 else height // 2
-                        kind = KINDS * (units - 1) + 3 - height // 2
+                        kind = KINDS * (n_vectors - 1) + 3 - height // 2
                     if shared and right == n_units and piece == 0:
                         for r in range(top + i, top + i + height):
                             for first in range(0, n, LINE_BYTES // c.itemsize):
-                                claim(own + (r * n + first) * c.itemsize)
+                                prefetch_for_write(own + (r * n + first) * c.itemsize)
                     ask = address_of(from_b, i_from)  # nothing: what is being read
                     apart = k_from * c.itemsize
-                    if columns and not packs_a:  # as `walk_wide` does
+                    if columns and not packs_a:  # as `gemm_direct` does
                         ask = line + i * line_row
                         apart = offsets + 8 * k0 if offsets != 0 and right == n_units else 0
                     elif near < 0:
@@ -244,16 +250,16 @@ def walk_narrow(
                         ask = line + row * line_row + behind
                         apart = c.itemsize
                         row += 1
-                    elif lines != 0 and done < work:
+                    elif prefetch_lines != 0 and done < work:
                         place = done * reach * size // work
                         array = place // size
-                        ask = own + word_at(lines, array) + place - array * size
+                        ask = own + word_at(prefetch_lines, array) + place - array * size
                         apart = height * reach * size // (work * length) + 1
                         done += height
                     tile(
                         kind, c, ic + (top + i) * ldc + j, ldc,
                         before, ic0 + (top + i) * ldc0 + j, ldc0,
-                        from_a, i_a + i * a_row, a_row, next_k, places, i_at + (i if a_row == 0 else k0),
+                        from_a, i_a + i * a_row, a_row, next_k, row_offsets, i_at + (i if a_row == 0 else k0),
                         from_b, i_from, k_from, length, ask, apart,
                     )  # fmt: skip
                     i += height
@@ -261,7 +267,7 @@ def walk_narrow(
 
 
 product_at = leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)(
-    walk_narrow if FEW_REGISTERS else walk_wide
+    gemm_packed if FEW_REGISTERS else gemm_direct
 )
 
 

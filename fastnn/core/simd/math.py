@@ -208,5 +208,5 @@ def log(x):
     half_square = c.half * f * f
     tail = fma(s, fma(z, horner(z, c.log_terms), half_square), k * c.ln2_low)
     finite = fma(k, c.ln2_high, f - (half_square - tail))
-    positive = select(x == c.infinity, c.infinity, finite)
-    return select(x > c.zero, positive, select(x == c.zero, -c.infinity, c.nan))
+    zero_if_negative = select(x == c.infinity, c.infinity, finite)
+    return select(x > c.zero, zero_if_negative, select(x == c.zero, -c.infinity, c.nan))

@@ -26,16 +26,16 @@ from ..compile.packing import IN, LABELS, ROWS
 from ..records import Csr
 from .reduce import PRODUCTS
 from .scalar import fma
-from .target import LINE_BYTES, UNIT_BYTES
-from .tile import address_of, array_data, claim, emit_fma
+from .target import LINE_BYTES, VECTOR_BYTES
+from .tile import address_of, array_data, emit_fma, prefetch_for_write
 from .transpose import prefetch
-from .vector import whole_units
+from .vector import whole_vectors
 
 # Rows between the one that is computed and the one whose entries are asked for; 2 to 16 do the same. Without them an
 # entry of the forward product takes 1.8 to 2.9 ns instead of 1.5 (Zen 4, 25000 shuffled rows of 100 entries, 16 units).
 AHEAD_ROWS = 4
 AHEAD_ENTRIES = 128  # most that are asked for: further ones of a long row come by themselves
-MAX_UNITS = 8  # of a panel: four 64-byte sums hide the latency of one chain, eight 32-byte ones fit 16 registers
+MAX_VECTORS = 8  # of a panel: four 64-byte sums hide the latency of one chain, eight 32-byte ones fit 16 registers
 
 
 def CSR(real):
@@ -64,12 +64,12 @@ def as_csr(csr):
 # ------------------------------------------------------------------------------------------------- two row operations
 
 
-def gather(units, c, ic, c0, ic0, values, columns, lo, hi, b, ib, b_k):
+def gather(n_vectors, c, ic, c0, ic0, values, columns, lo, hi, b, ib, b_k):
     """``C[j] = C0[j] + sum_p values[p] B[columns[p], j]`` for lo <= p < hi and j < units * UNIT_BYTES / itemsize.
 
     Element (k, j) of B is ``b[ib + k*b_k + j]``. Writes: c from ``ic`` on. Reads: c0 from ``ic0`` on, the others.
     """
-    width = units * UNIT_BYTES // c.itemsize
+    width = n_vectors * VECTOR_BYTES // c.itemsize
     total = c0[ic0 : ic0 + width].copy()
     for p in range(lo, hi):
         first = ib + columns[p] * b_k
@@ -77,13 +77,13 @@ def gather(units, c, ic, c0, ic0, values, columns, lo, hi, b, ib, b_k):
     c[ic : ic + width] = total
 
 
-def scatter(units, g, ig, g_k, values, columns, lo, hi, stop, d, i_d):
+def scatter(n_vectors, g, ig, g_k, values, columns, lo, hi, stop, d, i_d):
     """``G[columns[p], j] += values[p] D[j]`` from p = lo on while p < hi and columns[p] < stop; j as in `gather`.
 
     Element (k, j) of G is ``g[ig + k*g_k + j]``; ``ig`` may be negative. Returns the first p that was not reached.
     Writes: g. Reads: values, columns, d from ``i_d`` on.
     """
-    width = units * UNIT_BYTES // g.itemsize
+    width = n_vectors * VECTOR_BYTES // g.itemsize
     p = lo
     while p < hi and columns[p] < stop:
         first = ig + columns[p] * g_k
@@ -111,9 +111,9 @@ _typed(scatter, (1, 4, 5, 9), types.int64)
 class _Emitter:
     """What the two functions share: one internal LLVM function for each dtype and number of units."""
 
-    def __init__(self, name, module, scalar, units, result, arguments):
+    def __init__(self, name, module, scalar, n_vectors, result, arguments):
         self.scalar = scalar
-        self.name = f"fastnn_{name}_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{units}"
+        self.name = f"fastnn_{name}_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{n_vectors}"
         self.known = self.name in module.globals
         if self.known:
             self.function = module.globals[self.name]
@@ -123,9 +123,9 @@ class _Emitter:
         self.function.attributes.add("noinline")
         self.function.attributes.add("nounwind")
         self.itemsize = 4 if isinstance(scalar, ir.FloatType) else 8
-        lanes = UNIT_BYTES // self.itemsize
-        self.parts = [(2 * i * lanes, 2 * lanes) for i in range(units // 2)]
-        self.parts += [((units - 1) * lanes, lanes)] * (units % 2)
+        lanes = VECTOR_BYTES // self.itemsize
+        self.parts = [(2 * i * lanes, 2 * lanes) for i in range(n_vectors // 2)]
+        self.parts += [((n_vectors - 1) * lanes, lanes)] * (n_vectors % 2)
 
     def load(self, builder, base):
         return [builder.load(p, align=self.itemsize) for p in self._pointers(builder, base)]
@@ -139,9 +139,9 @@ class _Emitter:
             pointer = builder.gep(base, [ir.Constant(ir.IntType(64), offset)])
             yield builder.bitcast(pointer, ir.VectorType(self.scalar, width).as_pointer())
 
-    def multiply_add(self, builder, value, factors, sums):
-        splats = {f.type.count: splat(builder, f.type, value) for f in factors}
-        return [emit_fma(builder, f.type, splats[f.type.count], f, s) for f, s in zip(factors, sums, strict=True)]
+    def multiply_add(self, builder, value, step_scalars, sums):
+        splats = {f.type.count: splat(builder, f.type, value) for f in step_scalars}
+        return [emit_fma(builder, f.type, splats[f.type.count], f, s) for f, s in zip(step_scalars, sums, strict=True)]
 
 
 def splat(builder, vector, value):
@@ -156,11 +156,11 @@ def _row_of(builder, base, columns, p, stride):
     return column, builder.gep(base, [builder.mul(column, stride)])
 
 
-def _gather_function(module, scalar, units):
+def _gather_function(module, scalar, n_vectors):
     """Arguments: c, c0, values, columns, lo, hi, b, b_k (pointers to elements, counts in elements)."""
     i64, element, column = ir.IntType(64), scalar.as_pointer(), ir.IntType(32).as_pointer()
     arguments = [element, element, element, column, i64, i64, element, i64]
-    emit = _Emitter("gather", module, scalar, units, ir.VoidType(), arguments)
+    emit = _Emitter("gather", module, scalar, n_vectors, ir.VoidType(), arguments)
     if emit.known:
         return emit.function
     c, c0, values, columns, lo, hi, b, b_k = emit.function.args
@@ -190,18 +190,18 @@ def _gather_function(module, scalar, units):
     return emit.function
 
 
-def _scatter_function(module, scalar, units):
+def _scatter_function(module, scalar, n_vectors):
     """Arguments: g, g_k, values, columns, lo, hi, stop, d. Returns the first entry that was not reached."""
     i64, element, column = ir.IntType(64), scalar.as_pointer(), ir.IntType(32).as_pointer()
     arguments = [element, i64, element, column, i64, i64, i64, element]
-    emit = _Emitter("scatter", module, scalar, units, i64, arguments)
+    emit = _Emitter("scatter", module, scalar, n_vectors, i64, arguments)
     if emit.known:
         return emit.function
     g, g_k, values, columns, lo, hi, stop, d = emit.function.args
     blocks = (emit.function.append_basic_block(name) for name in ("entry", "more", "loop", "add", "done"))
     entry, more, loop, add, done = blocks
     builder = ir.IRBuilder(entry)
-    factors = emit.load(builder, d)
+    step_scalars = emit.load(builder, d)
     builder.branch(more)
 
     builder.position_at_end(more)
@@ -212,7 +212,7 @@ def _scatter_function(module, scalar, units):
     builder.cbranch(builder.icmp_signed("<", which, stop), add, done)
     builder.position_at_end(add)
     value = builder.load(builder.gep(values, [p]))
-    emit.store(builder, row, emit.multiply_add(builder, value, factors, emit.load(builder, row)))
+    emit.store(builder, row, emit.multiply_add(builder, value, step_scalars, emit.load(builder, row)))
     following = builder.add(p, ir.Constant(i64, 1))
     p.add_incoming(lo, entry)
     p.add_incoming(following, add)
@@ -238,11 +238,11 @@ def _lower(function, make, flatten, result):
         value = cgutils.alloca_once(builder, ir.IntType(64)) if result else None
         done = builder.append_basic_block("units.done")
         switch = builder.switch(args[0], done)
-        for units in range(1, MAX_UNITS + 1):
-            block = builder.append_basic_block(f"units.{units}")
-            switch.add_case(ir.Constant(ir.IntType(64), units), block)
+        for n_vectors in range(1, MAX_VECTORS + 1):
+            block = builder.append_basic_block(f"units.{n_vectors}")
+            switch.add_case(ir.Constant(ir.IntType(64), n_vectors), block)
             builder.position_at_end(block)
-            answer = builder.call(make(builder.module, scalar, units), flat)
+            answer = builder.call(make(builder.module, scalar, n_vectors), flat)
             if result:
                 builder.store(answer, value)
             builder.branch(done)
@@ -284,7 +284,7 @@ def sparse_product(c, ic, ldc, csr, rows, start, n, following, params, weight, b
 
     Writes: c[ic + r*ldc + j], r < n, j < fan_out rounded up to whole units. Reads: csr, rows, params.
     """
-    unit = UNIT_BYTES // c.itemsize
+    vector_lanes = VECTOR_BYTES // c.itemsize
     for r in range(n):
         row = rows[start + r] if rows.size > 0 else start + r
         later = r + AHEAD_ROWS
@@ -293,10 +293,10 @@ def sparse_product(c, ic, ldc, csr, rows, start, n, following, params, weight, b
         elif 0 <= later - n < following.size:
             prefetch_entries(csr, csr.indptr[following[later - n]], csr.indptr[following[later - n] + 1])
         lo, hi = csr.indptr[row], csr.indptr[row + 1]
-        for j in range(0, fan_out, MAX_UNITS * unit):
-            units = min(MAX_UNITS, (fan_out - j + unit - 1) // unit)
+        for j in range(0, fan_out, MAX_VECTORS * vector_lanes):
+            n_vectors = min(MAX_VECTORS, (fan_out - j + vector_lanes - 1) // vector_lanes)
             gather(
-                units, c, ic + r * ldc + j, params, bias + j, csr.values, csr.indices, lo, hi,
+                n_vectors, c, ic + r * ldc + j, params, bias + j, csr.values, csr.indices, lo, hi,
                 params, weight + j, fan_out,
             )  # fmt: skip
 
@@ -347,10 +347,10 @@ def sparse_gradient(g, i0, i1, csr, rows, cursors, d, i_d, ldd, fan_out, params,
     Writes: g (i1 - i0, fan_out), and (i1 - i0, fan_out rounded up to whole units) as scratch; cursors (n_rows,).
     Reads: csr at ``rows`` (n_rows,), d (n_rows, ldd).
     """
-    ld = whole_units(fan_out, g.itemsize)
+    ld = whole_vectors(fan_out, g.itemsize)
     n = i1 - i0
     g[: n * ld] = 0
-    panel = MAX_UNITS * (UNIT_BYTES // g.itemsize)
+    panel = MAX_VECTORS * (VECTOR_BYTES // g.itemsize)
     line = LINE_BYTES // g.itemsize
     per_row = (n * fan_out // rows.size // line + 1) * line
     for r in range(rows.size):
@@ -359,11 +359,11 @@ def sparse_gradient(g, i0, i1, csr, rows, cursors, d, i_d, ldd, fan_out, params,
             prefetch_entries(csr, cursors[r + AHEAD_ROWS], csr.indptr[rows[r + AHEAD_ROWS] + 1])
         if weight >= 0:
             for i in range(r * per_row, min((r + 1) * per_row, n * fan_out), line):
-                claim(address_of(params, weight + i0 * fan_out + i))
+                prefetch_for_write(address_of(params, weight + i0 * fan_out + i))
         for j in range(0, ld, panel):
-            units = min(panel, ld - j) * g.itemsize // UNIT_BYTES
+            n_vectors = min(panel, ld - j) * g.itemsize // VECTOR_BYTES
             cursors[r] = scatter(
-                units, g, j - i0 * ld, ld, csr.values, csr.indices, lo, hi, i1, d, i_d + r * ldd + j
+                n_vectors, g, j - i0 * ld, ld, csr.values, csr.indices, lo, hi, i1, d, i_d + r * ldd + j
             )  # fmt: skip
     if ld > fan_out:
         for i in range(1, n):

@@ -27,19 +27,19 @@ def processor_of(triple):
 
 
 PROCESSOR = processor_of(llvmlite.binding.get_process_triple())
-UNIT_BYTES = 32
+VECTOR_BYTES = 32
 LINE_BYTES = 64
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4)
 # Vectors of sums from which on registers are short: 6 rows of 4 units in two 64-byte vectors each are 12; with half the
 # registers 8 rows of one unit (Zen 3: 70 GFLOP/s, 54 when LLVM may load a column ahead).
-CROWDED_AVX512, CROWDED_AVX = 10, 8
+REGISTER_LIMIT_AVX512, REGISTER_LIMIT_AVX = 10, 8
 # Units of which the last may be a half one; all eight numbers of them would take .7 s more to compile. (784-100-10 with
 # 200 rows, Zen 4, one core: its forward product took 285 us with 13 units, 274 with 12.5; 784-50-10 153 and 142.)
-HALVED_AVX512 = (2, 3, 7, 8)
+HALF_TAILS_AVX512 = (2, 3, 7, 8)
 # 4 rows of 2.5 units are 10 sums. (Zen 3, one core: 784-100-10 with 200 rows 866 us a step without, 858 with it;
 # 784-50-10 with 100 rows 246 and 241.) 6 rows of 1.5 units are 9, too few: 59 GFLOP/s where 2 units give 71.
-HALVED_AVX = (3,)
+HALF_TAILS_AVX = (3,)
 # Of each number of units there are tiles of these kinds: full, of TAIL_ROWS, and full with half a unit less. Numbered
 # without gaps, or the choice among them is a search: 20-100-1 takes 3 % longer so.
 KINDS, HALF = 5, 4
@@ -61,7 +61,7 @@ def target_features():
 
 
 def few_registers():
-    """Whether vector registers are few, so that tiles are narrow and products mind the first cache: `walk_narrow`."""
+    """Whether vector registers are few, so that tiles are narrow and products mind the first cache: `gemm_packed`."""
     return "avx512f" not in target_features()
 
 
@@ -70,29 +70,29 @@ def tile_rows():
     return ROWS_AVX if few_registers() else ROWS_AVX512
 
 
-def crowded():
+def register_limit():
     """Vectors of sums from which on a tile's loads are kept in order on this host; see `_finished`."""
-    return CROWDED_AVX if few_registers() else CROWDED_AVX512
+    return REGISTER_LIMIT_AVX if few_registers() else REGISTER_LIMIT_AVX512
 
 
-def halved_units():
+def half_vector_tails():
     """Numbers of units of columns for which there is a full tile with half a unit less."""
-    return HALVED_AVX if few_registers() else HALVED_AVX512
+    return HALF_TAILS_AVX if few_registers() else HALF_TAILS_AVX512
 
 
 def tile_size(kind):
     """Rows and half units of the tile of a number, (0, 0) where there is none."""
-    units, which = kind // KINDS + 1, kind % KINDS
-    full = tile_rows()[units - 1]
+    n_vectors, which = kind // KINDS + 1, kind % KINDS
+    full = tile_rows()[n_vectors - 1]
     if which in (0, HALF):
-        return (full, 2 * units - which // HALF) if which == 0 or units in halved_units() else (0, 0)
+        return (full, 2 * n_vectors - which // HALF) if which == 0 or n_vectors in half_vector_tails() else (0, 0)
     rows = TAIL_ROWS[which - 1]
-    return (rows, 2 * units) if rows < full else (0, 0)
+    return (rows, 2 * n_vectors) if rows < full else (0, 0)
 
 
 def panel_bytes():
     """Most bytes of a panel of B, or of a chunk of A, that is packed."""
-    return max(LONGEST_PACKED * len(tile_rows()) * UNIT_BYTES, LONGEST_DOWN * CHUNK_BYTES)
+    return max(LONGEST_PACKED * len(tile_rows()) * VECTOR_BYTES, LONGEST_DOWN * CHUNK_BYTES)
 
 
 def has_fma():

@@ -26,16 +26,16 @@ from .target import (
     HALF,
     KINDS,
     LINE_BYTES,
-    UNIT_BYTES,
-    crowded,
+    VECTOR_BYTES,
     has_fma,
     panel_bytes,
+    register_limit,
     target_features,
     tile_rows,
     tile_size,
 )
 
-FIRST_CACHE, SECOND_CACHE = 3, 2  # how near a line is asked for, in LLVM's terms
+L1, L2 = 3, 2  # how near a line is asked for, in LLVM's terms
 # Of so many rows of the next batch a first cache cannot hold what a product asks for. (Epochs of 784-100-10 with 200
 # rows, Zen 5: .96 of the time on one thread, .97 on two with the second cache; of 128-96-10 with 32 rows 1.06, 1.01.)
 FAR_ROWS = 128
@@ -57,10 +57,10 @@ def array_data(context, builder, array_type, value):
     return context.make_array(array_type)(context, builder, value).data
 
 
-def _vector_widths(units, lanes):
-    """Widths in elements, and offsets, of the vectors that cover ``units`` units of ``lanes`` elements."""
+def _vector_widths(n_vectors, lanes):
+    """Widths in elements, and offsets, of the vectors that cover ``n_vectors`` units of ``lanes`` elements."""
     wide = 2 if "avx512f" in target_features() else 1
-    full, half = divmod(units, wide)
+    full, half = divmod(n_vectors, wide)
     parts = [(v * wide * lanes, wide * lanes) for v in range(full)]
     return parts + [(full * wide * lanes, lanes)] * half
 
@@ -85,7 +85,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     c, ldc, c0, ldc0, a, a_row, a_k, at, b, b_k, n_k, line, offsets = function.args
-    lanes = UNIT_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
+    lanes = VECTOR_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
     parts = _vector_widths(halves // 2, lanes)
     vectors = [ir.VectorType(scalar, width) for _, width in parts]
     # All sums in one list: those of each row, then those that two rows share.
@@ -124,11 +124,11 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
         asked = builder.add(line, offset)
         with builder.if_else(builder.icmp_signed(">=", n_k, const(FAR_ROWS))) as (far, near):
             with far:
-                emit_prefetch(builder, asked, SECOND_CACHE)
+                emit_prefetch(builder, asked, L2)
             with near:
-                emit_prefetch(builder, asked, FIRST_CACHE)
+                emit_prefetch(builder, asked, L1)
     elif full:
-        emit_prefetch(builder, builder.add(line, builder.mul(k, offsets)), SECOND_CACHE)
+        emit_prefetch(builder, builder.add(line, builder.mul(k, offsets)), L2)
     a_k0 = builder.load(builder.gep(at, [k]), align=8) if by_table else builder.mul(k, a_k)
     b_vectors = [load(builder, b_row, const(j), v) for (j, _), v in zip(parts, vectors, strict=True)]
     if pairs:
@@ -142,7 +142,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
         row = [
             emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r * n_parts + i]) for i, v in enumerate(vectors)
         ]
-        fused += [_finished(builder, value) for value in row] if shared >= crowded() else row
+        fused += [_finished(builder, value) for value in row] if shared >= register_limit() else row
         if pairs and r == pairs[r // 2][1]:
             pair = _halves_of(builder, *(splat(builder, joined, values[i]) for i in pairs[r // 2]))
             fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sums[shared + r // 2]))
@@ -233,8 +233,8 @@ def _row_pointers(builder, a, a_row, at, rows):
     start, table, end = builder.block, *(builder.append_basic_block(name) for name in ("table", "rows"))
     builder.cbranch(builder.icmp_unsigned("==", at, ir.Constant(at.type, None)), end, table)
     builder.position_at_end(table)
-    places = [builder.load(builder.gep(at, [ir.Constant(ir.IntType(64), r)]), align=8) for r in range(rows)]
-    placed = [_beyond(builder, a, place) for place in places]
+    row_offsets = [builder.load(builder.gep(at, [ir.Constant(ir.IntType(64), r)]), align=8) for r in range(rows)]
+    placed = [_beyond(builder, a, place) for place in row_offsets]
     builder.branch(end)
     builder.position_at_end(end)
     pointers = [builder.phi(a.type) for _ in range(rows)]
@@ -318,7 +318,7 @@ def _lower_word_at(context, builder, sig, args):
     return builder.load(builder.gep(words, [args[1]]), align=8)
 
 
-def claim(address):
+def prefetch_for_write(address):
     """Make the cache line at an address this core's to write, by storing there the word it holds; 0 is no address.
 
     A store to a line that another core has read waits until that core has given it up, and stores wait in line.
@@ -326,13 +326,13 @@ def claim(address):
     """
 
 
-@type_callable(claim)
-def _type_claim(context):
+@type_callable(prefetch_for_write)
+def _type_prefetch_for_write(context):
     return lambda address: types.void(types.int64)
 
 
-@lower_builtin(claim, types.Integer)
-def _lower_claim(context, builder, sig, args):
+@lower_builtin(prefetch_for_write, types.Integer)
+def _lower_prefetch_for_write(context, builder, sig, args):
     word = ir.IntType(32)
     pointer = builder.inttoptr(args[0], word.as_pointer())
     value = builder.load_atomic(pointer, ordering="monotonic", align=4)  # "atomic": or the compiler would drop it
@@ -358,7 +358,7 @@ def tile(kind, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_
     it neither reads nor writes what lies behind the end of an array.
     """
     rows, halves = tile_size(kind)
-    width = halves * UNIT_BYTES // 2 // c.itemsize
+    width = halves * VECTOR_BYTES // 2 // c.itemsize
     row_at, k_at = np.arange(rows) * a_row, np.arange(n_k) * a_k
     if at.size > 0 and a_row == 0:
         row_at = at[i_at : i_at + rows] // a.itemsize
@@ -400,14 +400,26 @@ def _lower_tile(context, builder, sig, args):
     given = builder.icmp_signed(">", builder.extract_value(table.shape, 0), zero)
     by_row = builder.and_(given, builder.icmp_signed("==", a_row, zero))
     by_k = builder.and_(builder.and_(given, builder.icmp_signed("==", a_k, zero)), builder.not_(by_row))
-    places = builder.gep(table.data, [i_at])
-    places = builder.select(builder.or_(by_row, by_k), places, ir.Constant(places.type, None))
+    row_offsets = builder.gep(table.data, [i_at])
+    row_offsets = builder.select(builder.or_(by_row, by_k), row_offsets, ir.Constant(row_offsets.type, None))
     first = pointer(7, a, ia)
     # A full tile always prefetches: with nothing to ask for, it asks for what it is reading.
     idle = builder.and_(by_k, builder.icmp_signed("==", offsets, zero))
     line = builder.select(idle, builder.ptrtoint(first, i64), line)
-    offsets = builder.select(idle, builder.ptrtoint(places, i64), offsets)
-    call = [pointer(1, c, ic), ldc, pointer(4, c0, ic0), ldc0, first, a_row, a_k, places, pointer(13, b, ib), b_k, n_k]
+    offsets = builder.select(idle, builder.ptrtoint(row_offsets, i64), offsets)
+    call = [
+        pointer(1, c, ic),
+        ldc,
+        pointer(4, c0, ic0),
+        ldc0,
+        first,
+        a_row,
+        a_k,
+        row_offsets,
+        pointer(13, b, ib),
+        b_k,
+        n_k,
+    ]
     call += [line, offsets]
     done = builder.append_basic_block("tile.done")
     key = builder.add(builder.shl(number, ir.Constant(i64, 1)), builder.zext(by_k, i64))

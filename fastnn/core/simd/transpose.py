@@ -12,13 +12,13 @@ from numba.extending import lower_builtin, type_callable
 
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, OUT
-from .target import UNIT_BYTES
-from .tile import FIRST_CACHE, array_data, emit_prefetch
+from .target import VECTOR_BYTES
+from .tile import L1, array_data, emit_prefetch
 
 
 def transpose_block(out, i_out, ld_out, a, ia, lda):
     """``OUT[j, i] = A[i, j]`` for i, j < LANES. Writes: out. Reads: a."""
-    lanes = UNIT_BYTES // out.itemsize
+    lanes = VECTOR_BYTES // out.itemsize
     block = [[a[ia + i * lda + j] for i in range(lanes)] for j in range(lanes)]
     for j in range(lanes):
         out[i_out + j * ld_out : i_out + j * ld_out + lanes] = block[j]
@@ -38,7 +38,7 @@ def _lower_transpose_block(context, builder, sig, args):
     out, i_out, ld_out, a, ia, lda = args
     scalar = context.get_data_type(sig.args[0].dtype)
     align = context.get_abi_sizeof(scalar)
-    lanes = UNIT_BYTES // align
+    lanes = VECTOR_BYTES // align
     vector = ir.VectorType(scalar, lanes)
 
     def rows(position, array, offset, stride):
@@ -69,7 +69,7 @@ def transpose_here(out, i_out, ld_out, a, ia, lda, rows, columns):
 
     Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j].
     """
-    lanes = UNIT_BYTES // out.itemsize
+    lanes = VECTOR_BYTES // out.itemsize
     if rows < lanes or columns < lanes:
         for i in range(rows):
             for j in range(columns):
@@ -100,5 +100,5 @@ def _type_prefetch(context):
 @lower_builtin(prefetch, types.Array, types.Integer)
 def _lower_prefetch(context, builder, sig, args):
     pointer = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
-    emit_prefetch(builder, builder.ptrtoint(pointer, ir.IntType(64)), FIRST_CACHE)
+    emit_prefetch(builder, builder.ptrtoint(pointer, ir.IntType(64)), L1)
     return context.get_dummy_value()

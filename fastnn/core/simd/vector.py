@@ -25,18 +25,18 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 
 from ..compile.jit import kernel
 from .scalar import fma
-from .target import UNIT_BYTES, few_registers, target_features
+from .target import VECTOR_BYTES, few_registers, target_features
 from .tile import array_data, emit_fma, splat
 
 
 @kernel
-def whole_units(n, itemsize):
+def whole_vectors(n, itemsize):
     """n elements rounded up to whole units."""
-    unit = UNIT_BYTES // itemsize
-    return (n + unit - 1) // unit * unit
+    vector_lanes = VECTOR_BYTES // itemsize
+    return (n + vector_lanes - 1) // vector_lanes * vector_lanes
 
 
-class UnitType(types.Type):
+class Vector(types.Type):
     """A unit of elements of one dtype."""
 
     def __init__(self, real):
@@ -44,32 +44,32 @@ class UnitType(types.Type):
         super().__init__(name=f"unit({real})")
 
 
-@register_model(UnitType)
-class UnitModel(models.PrimitiveModel):
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
     """A vector of LLVM."""
 
-    def __init__(self, manager, unit):
-        element = manager.lookup(unit.real).get_value_type()
-        super().__init__(manager, unit, ir.VectorType(element, UNIT_BYTES * 8 // unit.real.bitwidth))
+    def __init__(self, manager, vector_lanes):
+        element = manager.lookup(vector_lanes.real).get_value_type()
+        super().__init__(manager, vector_lanes, ir.VectorType(element, VECTOR_BYTES * 8 // vector_lanes.real.bitwidth))
 
 
-def load_unit(array, i):
+def load_vector(array, i):
     """The unit that starts at array[i]. Reads: array."""
-    unit = np.zeros(UNIT_BYTES // array.itemsize, array.dtype)
-    elements = array[i : i + unit.size]
-    unit[: elements.size] = elements
-    return unit
+    vector_lanes = np.zeros(VECTOR_BYTES // array.itemsize, array.dtype)
+    elements = array[i : i + vector_lanes.size]
+    vector_lanes[: elements.size] = elements
+    return vector_lanes
 
 
-def store_unit(array, i, unit):
+def store_vector(array, i, vector_lanes):
     """The unit becomes array[i : i + lanes]. Writes: array."""
-    elements = array[i : i + unit.size]
-    elements[:] = unit[: elements.size]
+    elements = array[i : i + vector_lanes.size]
+    elements[:] = vector_lanes[: elements.size]
 
 
-def spread(value):
+def broadcast(value):
     """A unit whose elements are all ``value``."""
-    return np.full(UNIT_BYTES // value.itemsize, value)
+    return np.full(VECTOR_BYTES // value.itemsize, value)
 
 
 def like(a, value):
@@ -82,59 +82,59 @@ def where_nonzero(a, b):
     return np.where(a == 0, np.zeros_like(b), b)[()]
 
 
-def positive(a):
+def zero_if_negative(a):
     """Elements of a that are not below zero, NaN among them, else zero."""
     return np.where(a < 0, np.zeros_like(a), a)[()]
 
 
-def larger(a, b):
+def maximum(a, b):
     """The larger of two elements each, b where one is NaN."""
     return np.where(b < a, a, b)[()]
 
 
 def _at(context, builder, sig, args):
     """Pointer to the unit at args[1] of the array args[0], and its alignment."""
-    unit = context.get_value_type(UnitType(sig.args[0].dtype))
+    vector_lanes = context.get_value_type(Vector(sig.args[0].dtype))
     start = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
-    return builder.bitcast(start, unit.as_pointer()), sig.args[0].dtype.bitwidth // 8
+    return builder.bitcast(start, vector_lanes.as_pointer()), sig.args[0].dtype.bitwidth // 8
 
 
-@type_callable(load_unit)
+@type_callable(load_vector)
 def _type_load(context):
-    return lambda array, i: UnitType(array.dtype)(array, types.int64)
+    return lambda array, i: Vector(array.dtype)(array, types.int64)
 
 
-@lower_builtin(load_unit, types.Array, types.Integer)
+@lower_builtin(load_vector, types.Array, types.Integer)
 def _lower_load(context, builder, sig, args):
     pointer, align = _at(context, builder, sig, args)
-    unit = builder.load(pointer, align=align)
+    vector_lanes = builder.load(pointer, align=align)
     if "avx" not in target_features() or not few_registers():
-        return unit
+        return vector_lanes
     # What is chosen between zero and what was loaded from the same place would be stored under a mask, which takes AVX
     # processors six times as long (relu on Zen 3: .47 ns an element): LLVM is not to know where a unit comes from.
-    same = ir.FunctionType(unit.type, [unit.type])
-    return builder.asm(same, "", "=v,0", [unit], side_effect=False)
+    same = ir.FunctionType(vector_lanes.type, [vector_lanes.type])
+    return builder.asm(same, "", "=v,0", [vector_lanes], side_effect=False)
 
 
-@type_callable(store_unit)
+@type_callable(store_vector)
 def _type_store(context):
-    return lambda array, i, unit: types.void(array, types.int64, unit)
+    return lambda array, i, vector_lanes: types.void(array, types.int64, vector_lanes)
 
 
-@lower_builtin(store_unit, types.Array, types.Integer, UnitType)
+@lower_builtin(store_vector, types.Array, types.Integer, Vector)
 def _lower_store(context, builder, sig, args):
     pointer, align = _at(context, builder, sig, args)
     builder.store(args[2], pointer, align=align)
     return context.get_dummy_value()
 
 
-@type_callable(spread)
-def _type_spread(context):
-    return lambda value: UnitType(value)
+@type_callable(broadcast)
+def _type_broadcast(context):
+    return lambda value: Vector(value)
 
 
-@lower_builtin(spread, types.Float)
-def _lower_spread(context, builder, sig, args):
+@lower_builtin(broadcast, types.Float)
+def _lower_broadcast(context, builder, sig, args):
     return splat(builder, context.get_value_type(sig.return_type), args[0])
 
 
@@ -144,11 +144,11 @@ def _type_like(context):
 
 
 @lower_builtin(like, types.Float, types.Float)
-@lower_builtin(like, UnitType, types.Float)
+@lower_builtin(like, Vector, types.Float)
 def _lower_like(context, builder, sig, args):
-    unit = isinstance(sig.args[0], UnitType)
-    value = context.cast(builder, args[1], types.float64, sig.args[0].real if unit else sig.args[0])
-    return splat(builder, args[0].type, value) if unit else value
+    vector_lanes = isinstance(sig.args[0], Vector)
+    value = context.cast(builder, args[1], types.float64, sig.args[0].real if vector_lanes else sig.args[0])
+    return splat(builder, args[0].type, value) if vector_lanes else value
 
 
 def _elementwise(function, n, kinds, emit):
@@ -176,19 +176,19 @@ def _emit_where_nonzero(builder, kind, a, b):
     return builder.select(builder.fcmp_ordered("==", a, zero), zero, b)
 
 
-def _emit_positive(builder, kind, a):
+def _emit_zero_if_negative(builder, kind, a):
     zero = ir.Constant(kind, None)
     return builder.select(builder.fcmp_ordered("<", a, zero), zero, a)
 
 
-def _emit_larger(builder, kind, a, b):
+def _emit_maximum(builder, kind, a, b):
     return builder.select(builder.fcmp_ordered("<", b, a), a, b)
 
 
-_elementwise(operator.add, 2, (UnitType,), lambda builder, kind, a, b: builder.fadd(a, b))
-_elementwise(operator.sub, 2, (UnitType,), lambda builder, kind, a, b: builder.fsub(a, b))
-_elementwise(operator.mul, 2, (UnitType,), lambda builder, kind, a, b: builder.fmul(a, b))
-_elementwise(fma, 3, (UnitType,), emit_fma)
-_elementwise(where_nonzero, 2, (UnitType, types.Float), _emit_where_nonzero)
-_elementwise(positive, 1, (UnitType, types.Float), _emit_positive)
-_elementwise(larger, 2, (UnitType, types.Float), _emit_larger)
+_elementwise(operator.add, 2, (Vector,), lambda builder, kind, a, b: builder.fadd(a, b))
+_elementwise(operator.sub, 2, (Vector,), lambda builder, kind, a, b: builder.fsub(a, b))
+_elementwise(operator.mul, 2, (Vector,), lambda builder, kind, a, b: builder.fmul(a, b))
+_elementwise(fma, 3, (Vector,), emit_fma)
+_elementwise(where_nonzero, 2, (Vector, types.Float), _emit_where_nonzero)
+_elementwise(zero_if_negative, 1, (Vector, types.Float), _emit_zero_if_negative)
+_elementwise(maximum, 2, (Vector, types.Float), _emit_maximum)
