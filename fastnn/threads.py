@@ -35,7 +35,8 @@ CROSSOVER_FLOPS = 2e6
 STEP = 0.75
 SHARDS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
 # Work of a step up to which it depends on the day: see `ThreadCountTuner`. (Two cores of Zen 5 far apart take of one's
-# time, for 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with 200, 31e6.)
+# time, for 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with
+# 200, 31e6.)
 TUNED_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 

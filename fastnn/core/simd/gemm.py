@@ -94,7 +94,7 @@ def gemm_direct(
     have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
     200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
 
-    With ``prefetch_lines`` != 0 tiles that have nothing else to prefetch do so with the matrix at ``own`` and those that lie
+    With ``prefetch_lines`` != 0 tiles with nothing else to prefetch do so with the matrix at ``own`` and those that lie
     beside it: what is at address ``prefetch_lines``, and ``reach``, come from `state.prefetch_lines_of`.
 
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
