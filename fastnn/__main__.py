@@ -24,7 +24,7 @@ from .core.compile import cache
 from .core.compile.jit import all_implementations, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
-from .train import orders
+from .train import epoch_orders
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
@@ -57,7 +57,7 @@ def compile_parallel(dtype):
 
 def shuffle_rows():
     """Draw a permutation as long training does, whatever its dtype."""
-    next(orders(np.arange(8, dtype=np.int64), np.random.RandomState(0), quick=True))
+    next(epoch_orders(np.arange(8, dtype=np.int64), np.random.RandomState(0), quick=True))
 
 
 def look_at_indices():
@@ -72,7 +72,7 @@ def jobs(dtypes, sparse):
     """(name, function of no arguments) of each part of the work, in the order in which one needs the other."""
     for dtype in dtypes:
         for kind, is_sparse in (("dense", False), ("sparse", True))[: 1 + sparse]:
-            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s, all_implementations())
+            yield f"{dtype} {kind}, kernels", lambda d=dtype, s=is_sparse: load_leaves(d, s, all_implementations(s))
             yield f"{dtype} {kind}, one thread", lambda d=dtype, s=is_sparse: run_serially(d, s)
             yield f"{dtype} {kind}, many threads", lambda d=dtype: compile_parallel(d)
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from .core.compile.packing import pack
 from .core.engine.entries import forward as forward_dense
-from .core.engine.sparse_entries import forward_sparse
+from .core.engine.entries import forward_sparse
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.network import LANES, output_scratch_size
 from .core.parallel.partition import COUNTERS, NON_FINITE_FLAG

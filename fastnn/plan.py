@@ -6,7 +6,19 @@ exact type and arrays. Nothing is allocated here but the small tables themselves
 
 import numpy as np
 
-from .core.engine.shards import STEP_THEN_SHARDS, train_in_shards
+from .core.engine.programs import (
+    GRADIENT_OF_BATCHES,
+    ROWS_PASS_CSR,
+    ROWS_PASS_DENSE,
+    STEP_THEN_SHARDS,
+    STEPS_OF_BATCHES,
+    STEPS_OF_SHARDS,
+    UPDATE,
+    WEIGHTS_PASS_CSR,
+    WEIGHTS_PASS_DENSE,
+    advance,
+    work,
+)
 from .core.nn.activations import (
     ACTIVATIONS,
     activate,
@@ -17,7 +29,7 @@ from .core.nn.activations import (
 )
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, GROUP, gather
-from .core.nn.optimizers import OPTIMIZERS, step
+from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, STORE, step
 from .core.records import Layout, TrainPlan
 from .core.simd.target import few_registers
 
@@ -127,13 +139,8 @@ def make_plan(
     solver,
     alpha=0.0,
     batch_size=1,
-    momentum=0.0,
-    nesterovs_momentum=False,
-    beta_1=0.9,
-    beta_2=0.999,
-    rho=0.9,
-    epsilon=1e-8,
     dtype=np.float32,
+    **hyper_parameters,
 ):
     """Translate a network and the way it is trained.
 
@@ -144,19 +151,26 @@ def make_plan(
     hidden_activation, out_activation, loss, solver : str
         Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which the
         compiled code only gathers gradients.
-    alpha, momentum, nesterovs_momentum, beta_1, beta_2, rho, epsilon
+    alpha : float
         As in the estimators.
     batch_size : int
     dtype : dtype-like
         float32 or float64.
+    **hyper_parameters : float
+        As in the estimators; those that the solver's row in ``OPTIMIZERS`` names count.
 
     Returns
     -------
     layout : Layout
     plan : TrainPlan
-
+        For dense input: see `programmed`.
     """
-    dtype = np.dtype(dtype)
+    dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
+    constants = (
+        ()
+        if row is None
+        else row.constants(*({**row.hyper_parameters, **hyper_parameters}[name] for name in row.hyper_parameters))
+    )
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:-1] = ACTIVATIONS[hidden_activation].id
     layout.activation[-1] = ACTIVATIONS[out_activation].id
@@ -170,19 +184,30 @@ def make_plan(
         n_shards=np.int64(1 if solver == "lbfgs" else n_shards(layout, batch_size)),
         shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
-        solver=np.int64(0 if solver == "lbfgs" else OPTIMIZERS[solver].id),
+        solver=np.int64(NO_STEP if row is None else row.id),
+        sink=np.int64(ADD if row is None else row.id),
+        program=np.empty(0, np.int64),
+        advance=np.int64(0),
         alpha=dtype.type(alpha),
-        momentum=dtype.type(momentum),
-        nesterov=np.int64(bool(nesterovs_momentum)),
-        beta_1=dtype.type(beta_1),
-        beta_2=dtype.type(beta_2),
-        one_minus_beta_1=dtype.type(1.0 - beta_1),
-        one_minus_beta_2=dtype.type(1.0 - beta_2),
-        rho=dtype.type(rho),
-        one_minus_rho=dtype.type(1.0 - rho),
-        epsilon=dtype.type(epsilon),
+        optimizer=np.array(constants, dtype=dtype),
     )
-    return layout, plan
+    return layout, programmed(plan, sparse=False)
+
+
+def programmed(plan, *, sparse):
+    """The plan with the program of its steps, for dense or sparse X."""
+    if sparse:  # its passes know neither splits nor shards
+        plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
+    verbs, behind = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
+    if sparse:
+        verbs = ROWS_PASS_CSR, WEIGHTS_PASS_CSR
+    elif plan.n_shards > 1:
+        verbs, behind = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
+    if plan.sink == ADD:
+        behind = GRADIENT_OF_BATCHES
+    elif plan.sink == STORE:
+        verbs += (UPDATE,)
+    return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(behind))
 
 
 def implementations_of(layout, plan=None):
@@ -195,8 +220,9 @@ def implementations_of(layout, plan=None):
         needed |= {(activate_output, output)}
         needed |= {(differentiate, ident) for ident in hidden}
         needed |= {(single_output_backward, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
-        needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver))}
-        needed |= {(train_in_shards, STEP_THEN_SHARDS)} if plan.n_shards > 1 else set()
+        needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
+        needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
+        needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
 
@@ -273,7 +299,5 @@ def shard_stride(layout):
 
 def n_moments(plan):
     """Arrays of optimizer state, each as long as the parameters, that the plan needs."""
-    kind = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
-    if kind is None:
-        return 1
-    return 0 if kind.needs_momentum and plan.momentum == 0 else kind.n_moments
+    row = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
+    return 0 if row is None else row.n_moments(plan.optimizer)

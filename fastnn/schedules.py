@@ -1,6 +1,7 @@
-"""Learning rates of all coming steps as one array, and what ``partial_fit`` needs to go on with an optimizer.
+"""The numbers of all coming steps as one array, and what ``partial_fit`` needs to go on with an optimizer.
 
-Compiled code knows no schedule: it takes one rate per optimizer step. Adam's bias correction is part of that rate.
+Compiled code knows no schedule: it takes a row of numbers for each optimizer step, in the order of `core.records`: the
+learning rate, the decay of weights, and Adam's corrections of its first and second moments.
 
 Rates are the same to the last bit on every processor and with every library. NumPy's powers are not (they come from a
 vector library where there is AVX-512, else from the C library), nor is Python's ``**``: so powers are computed here, in
@@ -13,6 +14,7 @@ import functools
 import numpy as np
 
 from .core.nn.optimizers import OPTIMIZERS
+from .core.records import SCHEDULED
 
 BLOCK = 512  # powers computed together
 FIXED_BITS = 128  # behind the point of a power as an integer
@@ -87,13 +89,13 @@ class Constant:
     def __init__(self, settings):
         self.settings = settings
         self.learning_rate = float(settings["learning_rate_init"])
-        self._rates = np.empty(0)
+        self._scalars = np.empty(0)
 
-    def rates(self, step, n_steps):
-        """Effective rates of the ``n_steps`` steps that follow the first ``step`` ones: float64 (n_steps,)."""
-        if self._rates.size != n_steps or (n_steps and self._rates[0] != self.learning_rate):
-            self._rates = np.full(n_steps, self.learning_rate)
-        return self._rates
+    def scalars(self, step, n_steps):
+        """Numbers of the ``n_steps`` steps that follow the first ``step`` ones: float64 (n_steps * SCHEDULED,)."""
+        if self._scalars.size != SCHEDULED * n_steps or (n_steps and self._scalars[0] != self.learning_rate):
+            self._scalars = np.tile([self.learning_rate, 0.0, 1.0, 1.0], n_steps)
+        return self._scalars
 
     @property
     def nominal(self):
@@ -130,27 +132,34 @@ class Adaptive(Constant):
 
 
 class BiasCorrected(Constant):
-    """Adam: ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)`` in step t = 1, 2, ..."""
+    """Adam: corrections ``1 - beta_1^t`` and ``sqrt(1 - beta_2^t)`` in step t = 1, 2, ...
+
+    What works is ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)``.
+    """
 
     def __init__(self, settings):
         super().__init__(settings)
         self._first = 1
 
-    def rates(self, step, n_steps):
+    def scalars(self, step, n_steps):
         start = step + 1 - self._first
-        if start < 0 or start + n_steps > self._rates.size:
+        if start < 0 or SCHEDULED * (start + n_steps) > self._scalars.size:
             blocks = range((step + 1) // BLOCK, (step + n_steps) // BLOCK + 1)
             beta_1, beta_2, rate = (float(self.settings[name]) for name in ("beta_1", "beta_2", "learning_rate_init"))
             power_1, power_2 = (_joined([powers(beta, i) for i in blocks]) for beta in (beta_1, beta_2))
             self._first = max(BLOCK * blocks[0], 1)  # no step has the number 0
             skipped = self._first - BLOCK * blocks[0]
-            self._rates = rate * np.sqrt(1 - power_2[skipped:]) / (1 - power_1[skipped:])
+            rows = np.zeros((power_1.size - skipped, SCHEDULED))
+            rows[:, 0], rows[:, 2] = rate, 1 - power_1[skipped:]
+            np.sqrt(1 - power_2[skipped:], out=rows[:, 3])
+            self._scalars = rows.reshape(-1)
             start = step + 1 - self._first
-        self.learning_rate = self._rates.item(start + n_steps - 1)
-        return self._rates[start : start + n_steps]
+        rate, _, first, second = self._scalars[SCHEDULED * (start + n_steps - 1) :][:SCHEDULED].tolist()
+        self.learning_rate = rate * second / first
+        return self._scalars[SCHEDULED * start : SCHEDULED * (start + n_steps)]
 
     def settings_changed(self):
-        self._rates = np.empty(0)
+        self._scalars = np.empty(0)
 
     @property
     def nominal(self):
@@ -158,12 +167,16 @@ class BiasCorrected(Constant):
 
 
 # Settings that scikit-learn's optimizers hold as attributes, by the names that these have there.
-ATTRIBUTES = {
-    "sgd": ("learning_rate_init", "lr_schedule", "momentum", "nesterov", "power_t"),
-    "adam": ("learning_rate_init", "beta_1", "beta_2", "epsilon"),
-    "rmsprop": ("learning_rate_init", "rho", "epsilon"),
-}
 SETTING_OF = {"nesterov": "nesterovs_momentum", "lr_schedule": "learning_rate"}
+_THEIRS = {ours: theirs for theirs, ours in SETTING_OF.items()}
+ATTRIBUTES = {
+    solver: (
+        "learning_rate_init",
+        *(("lr_schedule", "power_t") if row.scheduled else ()),
+        *(_THEIRS.get(name, name) for name in row.hyper_parameters),
+    )
+    for solver, row in OPTIMIZERS.items()
+}
 
 SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
 
@@ -196,7 +209,7 @@ class Optimizer:
         The estimator's parameters named in ``SETTINGS``. As in scikit-learn "learning_rate" counts under "sgd" only.
     """
 
-    HYPER_PARAMETERS = ("momentum", "nesterovs_momentum", "beta_1", "beta_2", "rho", "epsilon")
+    HYPER_PARAMETERS = tuple(dict.fromkeys(name for row in OPTIMIZERS.values() for name in row.hyper_parameters))
     SETTINGS = ("solver", "learning_rate", "learning_rate_init", "power_t", *HYPER_PARAMETERS)
 
     def __init__(self, settings):

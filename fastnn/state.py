@@ -8,6 +8,7 @@ import numpy as np
 
 from .core.engine.shards import step_scalars_size
 from .core.nn.network import GROUP
+from .core.nn.optimizers import SINKS
 from .core.nn.sparse_network import sparse_scratch_size
 from .core.nn.update import LARGE_LAYER, scratch_size
 from .core.parallel.barrier import barrier_size
@@ -203,6 +204,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
+        gradient=with_padding(int(plan.n_params) if plan.sink in SINKS else 0, dtype),
         transposed=with_padding(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
         activations=with_padding(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
         deltas=with_padding(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
@@ -213,6 +215,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         shard_gradients=with_padding(int(2 * plan.n_shards * plan.shard_stride) if plan.n_shards > 1 else 0, dtype),
         row_offsets=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
+        column_bounds=np.empty(0, np.int64),
         level_rows=(strides[:-1, np.newaxis] * np.arange(batch * large, dtype=np.int64) * dtype.itemsize).reshape(-1),
         prefetch_lines=prefetch_lines_of(state, batch),
         fractions=np.tile(np.arange(1.0, n_threads + 1) / n_threads, 2),

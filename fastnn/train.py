@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core.compile.packing import pack, pack_sets
-from .core.engine.entries import loss_and_gradient, train_epoch
-from .core.engine.sparse_entries import loss_and_gradient_sparse, train_epoch_sparse
+from .core.compile.packing import pack_sets
+from .core.engine import entries
 from .core.nn.network import GROUP
-from .core.records import DERIVED, STEPS, Examples
+from .core.records import ALPHA, DERIVED, SCALE, SCHEDULED, STEPS, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
-from .plan import implementations_of, make_layout, max_copied_weights, without_input
+from .plan import implementations_of, make_layout, max_copied_weights, programmed, without_input
 from .shares import LoadBalance
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
@@ -27,6 +26,7 @@ MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the gener
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
 EXACT = 32  # losses that are added exactly, which takes a list
+NO_INDICES, NO_ROWS, NOTHING_SCHEDULED = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0)
 UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
@@ -66,32 +66,31 @@ def refuse_misfits(layout, data):
 
 
 class TrainingData:
-    """The data as compiled code takes them, and what else its entries need when X is sparse.
+    """The data as compiled code takes them.
 
     Attributes
     ----------
     n_rows : int
     csr : Csr or None
     examples : Examples
-    arrays : tuple
-        What the entries are handed beside the packed records: nothing, or csr.
     """
 
     def __init__(self, data):
         self.csr = None if data.X is not None else as_csr(data.csr)
         self.n_rows = len(data.X) if self.csr is None else self.csr.indptr.size - 1
-        self.arrays = () if self.csr is None else (self.csr,)
-        X = np.empty((0, 0), data.targets.dtype) if data.X is None else data.X
-        self.examples = Examples(X, data.labels, data.targets, data.sample_weight)
+        dtype = data.targets.dtype
+        X = np.empty((1, 0), dtype) if data.X is None else data.X
+        entries = (np.empty(0, dtype), NO_INDICES, NO_ROWS) if self.csr is None else self.csr
+        self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight)
 
-    def bounds(self, layout, batch, n_threads):
-        """Entries' further arguments: none, or the bounds of the blocks of the first layer's weight rows.
+    def column_bounds(self, layout, batch, n_threads):
+        """The first layer's weight rows that each block updates where X is sparse.
 
         Blocks are to cost the same, whatever the columns hold: words are often sorted by frequency, and then half of
         the columns hold nearly all entries.
         """
         if self.csr is None:
-            return ()
+            return NO_ROWS.copy()
         fan_in = int(layout.units[0])
         bounds = np.array([0] + [fan_in] * n_threads, dtype=np.int64)
         if n_threads > 1:
@@ -99,7 +98,7 @@ class TrainingData:
             costs = np.cumsum(ROW_COST + counts * (batch / self.n_rows))
             cuts = np.searchsorted(costs, costs[-1] * np.arange(1.0, n_threads) / n_threads)
             bounds[1:-1] = np.minimum((cuts + GROUP // 2) // GROUP * GROUP, fan_in)
-        return (bounds,)
+        return bounds
 
 
 def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads, private_rng=False):
@@ -117,7 +116,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         Draws the permutations, the same as scikit-learn's.
     shuffle : bool
     schedule : object
-        ``rates(step, n_steps)`` gives the learning rate of each of the coming steps.
+        ``scalars(step, n_steps)`` gives the numbers of each of the coming steps, see `schedules`.
     max_epochs, n_threads : int
     private_rng : bool
         Whether nobody else draws from ``rng``, so that it matters to no one how often it is drawn from.
@@ -131,30 +130,23 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     n_batches = -(-len(rows) // batch)
     source = TrainingData(data)
     sparse = source.csr is not None
-    if sparse:  # its kernels take no parts
-        plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
+    plan = programmed(plan, sparse=sparse)
     flops = step_flops(layout, batch, source.csr)
     n_threads = threads_for(flops, n_threads, int(plan.n_shards))
     plan = plan._replace(max_copied_weights=max_copied_weights(n_threads))
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
-    entry = train_epoch_sparse if sparse else train_epoch
-    shared = n_threads > 1 and not sparse and plan.n_shards == 1
-    shares = LoadBalance(layout, plan, buffers, n_threads) if shared else None
-    own = (*source.bounds(layout, batch, n_threads), n_threads, workspace_size)
-    if sparse:
-        packed = pack(layout, plan, buffers, source.examples)
-    else:
-        sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
-        packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
+    buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
+    shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and plan.n_shards == 1 else None
+    own = (n_threads, workspace_size)
+    sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
+    packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
     implementations = implementations_of(layout, plan)
-    run = runner(entry, state.params.dtype, n_threads, sparse, implementations)
+    run = runner(entries.train, state.params.dtype, n_threads, sparse, implementations)
     tuned = n_threads > 1 and flops < TUNED_FLOPS
     if tuned:
-        alone = (*source.bounds(layout, batch, 1), 1, workspace_size)
-        run = ThreadCountTuner(
-            _followed_by(run, own), _followed_by(runner(entry, state.params.dtype, 1, sparse, implementations), alone)
-        )
+        one = runner(entries.train, state.params.dtype, 1, sparse, implementations)
+        run = ThreadCountTuner(_followed_by(run, own), _followed_by(one, (1, workspace_size)))
         own = ()
     per_call, per_trial = (max(1, int(work / flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     losses = np.zeros(n_batches)
@@ -164,14 +156,15 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     progress = memoryview(buffers.progress)
     for _, order in zip(range(max_epochs), epoch_orders(rows, rng if shuffle else None, quick), strict=False):
         start = time.perf_counter()
-        rates, first = schedule.rates(state.step, n_batches), state.step
+        scalars, first = schedule.scalars(state.step, n_batches), state.step
         done = 0
         while done < n_batches:
             n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
-            some = (order, rates, losses)
+            some = (order, scalars, losses)
             if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
-                some = (order[done * batch : (done + n) * batch], rates[state.step - first :], losses[done : done + n])
-            call = (packed, state.params, *source.arrays, *some, *own)
+                begun = SCHEDULED * (state.step - first)
+                some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
+            call = (packed, state.params, *some, *own)
             progress[STEPS] = 0
             try:
                 made = run(n, *call) if tuned else run(*call)
@@ -258,34 +251,33 @@ class FullBatch:
         chunk = min(CHUNK_ROWS, source.n_rows)
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
         layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
-        plan = plan._replace(batch_size=np.int64(chunk))
-        n_threads = threads_for(step_flops(layout, chunk, source.csr), n_threads)
-        state = State(layout, params, np.zeros((1, params.size), params.dtype))
+        plan = programmed(plan._replace(batch_size=np.int64(chunk)), sparse=sparse)
+        flops = step_flops(layout, chunk, source.csr)
+        n_threads = threads_for(flops, n_threads, 1)
+        state = State(layout, params, np.empty((0, params.size), params.dtype))
         buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
-        bounds = source.bounds(layout, chunk, n_threads)
-        self.gradient = state.moments[0]
+        buffers = buffers._replace(column_bounds=source.column_bounds(layout, chunk, n_threads))
+        self.gradient = buffers.gradient
+        self._shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 else None
+        self._run = runner(entries.train, params.dtype, n_threads, sparse, implementations_of(layout, plan))
         self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
-        entry = loss_and_gradient_sparse if sparse else loss_and_gradient
-        self._shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and not sparse else None
-        self._evaluate = runner(entry, params.dtype, n_threads, sparse, implementations_of(layout, plan))
-        self._progress = buffers.progress
-        row_offsets = (pack(*self._records), params)
-        self._places, self._sizes = (*row_offsets, *source.arrays), (*bounds, n_threads, workspace_size)
+        self._progress, self._scalars = buffers.progress, buffers.step_scalars
+        self._places, self._sizes = (pack_sets([self._records]), params), (n_threads, workspace_size)
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
-        rows, per_call = (
-            np.arange(source.n_rows, dtype=np.int64),
-            chunk * max(1, int(CALL_FLOPS / step_flops(layout, chunk, source.csr))),
-        )
-        self._parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
+        rows, per_call = np.arange(source.n_rows, dtype=np.int64), chunk * max(1, int(CALL_FLOPS / flops))
+        parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
+        self._parts = [(part, np.zeros(-(-part.size // chunk))) for part in parts]
 
     def __call__(self):
         self.gradient[:] = 0
         self._progress[DERIVED] = 0  # weights change between calls
         loss, alpha = 0.0, self._records[1].alpha
-        for rows in self._parts:
-            loss += self._evaluate(*self._places, rows, self._weights, alpha, *self._sizes)
-            alpha = alpha.dtype.type(0)
+        for rows, losses in self._parts:
+            self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self._weights, alpha
+            self._run(*self._places, rows, NOTHING_SCHEDULED, losses, *self._sizes)
+            loss += losses.item(-1) / self._weights
+            alpha = 0.0
             if self._shares is not None:
                 self._shares.follow(time.perf_counter())
         return loss

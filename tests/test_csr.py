@@ -11,6 +11,7 @@ from fastnn.core.records import EncodedData
 from fastnn.csr import by_rows, refuse_corrupt
 from fastnn.plan import make_plan
 from fastnn.state import new_state
+from step_scalars import FixedRate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -335,17 +336,11 @@ def test_training_refuses_data_that_lead_out_of_the_network(case, solver):
         if solver == "lbfgs":
             return train.FullBatch(layout, plan, state.params, data, n_threads=1)()
         walk = dict(rows=np.arange(4, dtype=np.int64), rng=None, shuffle=False, max_epochs=1, n_threads=1)
-        return next(train.train(layout, plan, state, data, schedule=Rate, **walk)).loss
+        return next(train.train(layout, plan, state, data, schedule=FixedRate(), **walk)).loss
 
     assert np.isfinite(learn(encoded()))
     with pytest.raises(ValueError, match="do not fit a network of 5 features and 3 outputs"):
         learn(encoded(**MISFITS[case]))
-
-
-class Rate:
-    @staticmethod
-    def rates(step, n_steps):
-        return np.full(n_steps, 0.01)
 
 
 def test_prediction_refuses_rows_of_another_length():

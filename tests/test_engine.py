@@ -14,6 +14,7 @@ from fastnn.core.nn.losses import LOSSES
 from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan, n_params
+from step_scalars import scalars_of
 
 HIDDEN = ("identity", "logistic", "tanh", "relu")
 SOLVERS = {
@@ -86,11 +87,11 @@ class Rates:
     def __init__(self, plan, rate):
         self.plan, self.rate = plan, rate
 
-    def rates(self, step, n_steps):
+    def scalars(self, step, n_steps):
         if self.plan.solver != OPTIMIZERS["adam"].id:
-            return np.full(n_steps, self.rate)
+            return scalars_of(np.full(n_steps, self.rate))
         t = np.arange(step, step + n_steps) + 1
-        return self.rate * np.sqrt(1 - 0.99**t) / (1 - 0.8**t)
+        return scalars_of(self.rate * np.sqrt(1 - 0.99**t) / (1 - 0.8**t))
 
 
 def outputs_of(loss, many):
@@ -173,7 +174,7 @@ def test_long_epochs_are_cut_into_several_compiled_calls(monkeypatch):
     monkeypatch.setattr(train, "runner", counting)
     monkeypatch.setattr(train, "CALL_FLOPS", 3 * train.step_flops(cut.layout, 4))
     assert [r[:3] for r in cut.train(3, 0.05)] == [r[:3] for r in one_call]
-    assert calls.count(train.train_epoch) == 9  # 8 batches, 3 a call, 3 epochs
+    assert calls.count(train.entries.train) == 9  # 8 batches, 3 a call, 3 epochs
     np.testing.assert_array_equal(cut.state.params, whole.state.params)
 
 

@@ -7,8 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn import config_context, metrics
-from sklearn.base import clone
+from sklearn import clone, config_context, metrics
 from sklearn.datasets import load_digits
 from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV
@@ -23,8 +22,8 @@ from fastnn.scoring import mean_loss
 from fastnn.train import EpochRecord
 
 RNG = np.random.RandomState(5)
-X, DIGITS = load_digits(return_X_y=True)
-X, DIGITS = X[:400] / 16, DIGITS[:400]
+X, DIGITS = (array[:400] for array in load_digits(return_X_y=True))
+X = X / 16
 TRAINING, VALIDATION = slice(0, 300), slice(300, 400)
 CLASSES = np.array(list("abc"))[DIGITS % 3]
 SETTINGS = {"hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 4, "batch_size": 50, "learning_rate_init": 0.01}

@@ -30,10 +30,12 @@ ROAD = """
     stopping scoring schedules initial
     threads history overrides csr transaction blas remarks
     core
-    core.engine.sparse_entries
     core.engine.entries
-    core.engine.shards core.parallel.stealing core.nn.sparse_network
+    core.engine.driver
+    core.engine.sparse
+    core.engine.dense core.engine.shards
     core.engine.bookkeeping
+    core.engine.programs core.parallel.stealing core.nn.sparse_network
     core.nn.prediction core.nn.update
     core.nn.network
     core.nn.losses
@@ -43,12 +45,11 @@ ROAD = """
     core.simd.vector
     core.simd.scalar core.simd.reduce
     core.simd.tile
-    core.compile.dispatch
+    core.compile.dispatch core.records
     core.compile.jit core.compile.packing
     core.simd.target
     core.compile.cache core.compile.passes
     core.compile.exclusive
-    core.records
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

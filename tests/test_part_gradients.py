@@ -5,7 +5,7 @@ import pytest
 from numba import config
 
 from fastnn import threads, train
-from fastnn.core.engine.shards import STEP_THEN_SHARDS, train_in_shards
+from fastnn.core.engine.programs import STEP_THEN_SHARDS, work
 from fastnn.plan import implementations_of, make_plan
 from fastnn.state import make_buffers, new_state, shard_buffers
 from fastnn.threads import SHARDS_CROSSOVER_FLOPS, threads_for
@@ -118,7 +118,7 @@ def test_small_networks_learn_large_batches_in_parts(units, batch_size, parts):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error", batch_size=batch_size)
     layout, plan = make_plan(units=units, solver="adam", **names)
     assert plan.n_shards == parts
-    assert ((train_in_shards, STEP_THEN_SHARDS) in implementations_of(layout, plan)) == (parts > 1)
+    assert ((work, STEP_THEN_SHARDS) in implementations_of(layout, plan)) == (parts > 1)
     assert make_plan(units=units, solver="lbfgs", **names)[1].n_shards == 1
 
 

@@ -22,6 +22,7 @@ from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.core.simd.target import PROCESSOR, target_features
 from fastnn.plan import make_plan
+from step_scalars import FixedRate
 
 DTYPES = (np.float32, np.float64)
 REALS = [numba.from_dtype(np.dtype(dtype)) for dtype in DTYPES]
@@ -53,12 +54,6 @@ SOLVERS = {
 }
 
 
-class FixedRate:
-    @staticmethod
-    def rates(step, n_steps):
-        return np.full(n_steps, 0.01)
-
-
 def make_data(units, loss, n, dtype):
     rng = np.random.default_rng(n)
     n_outputs = units[-1]
@@ -86,7 +81,7 @@ def outcome(case, dtype, n_threads):
     own = state.new_state(layout, plan)
     own.params[:] = np.random.default_rng(0).uniform(-0.1, 0.1, own.params.size)
     rows, rng = np.arange(n), np.random.RandomState(1)
-    walk = dict(rows=rows, rng=rng, shuffle=True, schedule=FixedRate, max_epochs=2, n_threads=n_threads)
+    walk = dict(rows=rows, rng=rng, shuffle=True, schedule=FixedRate(), max_epochs=2, n_threads=n_threads)
     losses = [record.loss for record in train.train(layout, plan, own, data, **walk)]
     outputs = infer.forward(layout, plan, own.params, data, n_threads=n_threads)
     some = infer.forward(layout, plan, own.params, data, rows=rows[::3].copy(), n_threads=n_threads)
@@ -186,8 +181,8 @@ def uneven(monkeypatch):
 
         def make_uneven(*args, **kwargs):
             buffers, workspace_size = make(*args, **kwargs)
-            if buffers.ends.size == 2 * len(shares):
-                buffers.ends[:] = np.tile(np.cumsum(shares), 2)
+            if buffers.fractions.size == 2 * len(shares):
+                buffers.fractions[:] = np.tile(np.cumsum(shares), 2)
                 cut.append(shares)
             return buffers, workspace_size
 
@@ -227,7 +222,7 @@ def test_avx2_gives_the_same_bits(avx2, on_threads, case, dtype):
 def test_avx2_code_holds_no_wide_register(avx2):
     uses = {name: (ymm == "True", zmm == "True") for name, ymm, zmm in avx2["registers"]}
     single = [load_leaf for load_leaf in LOADERS if load_leaf.__name__ != "load_table"]
-    assert len(uses) == 2 * (len(single) + sum(len(family.members) for family in jit.families))
+    assert len(uses) == 2 * (len(single) + sum(len(table.implementations) for table in jit.dispatch_tables))
     assert [name for name, (_, zmm) in uses.items() if zmm] == []
     assert {f"{name} {real}" for name in ("relu_forward", "adam") for real in REALS} <= {
         n for n, (ymm, _) in uses.items() if ymm

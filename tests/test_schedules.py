@@ -10,6 +10,7 @@ import pytest
 from fastnn import schedules
 from fastnn.schedules import BLOCK, BiasCorrected, InverseScaling, powers
 from fastnn.train import EXACT, mean_of_batches
+from step_scalars import rates_of
 
 SETTINGS = dict(learning_rate_init=0.001, beta_1=0.9, beta_2=0.999)
 
@@ -42,7 +43,7 @@ def test_powers_of_late_steps():
 
 
 def test_rates_are_adams():
-    found = BiasCorrected(SETTINGS).rates(0, 4000)
+    found = rates_of(BiasCorrected(SETTINGS), 0, 4000)
     steps = [1, 2, 3, 10, 99, 511, 512, 513, 1500, 4000]
     expected = [0.001 * math.sqrt(1 - truth(0.999, t)) / (1 - truth(0.9, t)) for t in steps]
     assert found[np.array(steps) - 1].tolist() == expected
@@ -50,28 +51,28 @@ def test_rates_are_adams():
 
 @pytest.mark.parametrize("sizes", [[1] * 1100, [7, 505, 1, 600], [511, 1, 1], [1024], [600, 1]], ids=len)
 def test_rates_do_not_depend_on_how_many_are_asked_for(sizes):
-    whole = BiasCorrected(SETTINGS).rates(0, sum(sizes))
+    whole = rates_of(BiasCorrected(SETTINGS), 0, sum(sizes))
     going_on, step = BiasCorrected(SETTINGS), 0
     for n in sizes:
         afresh = BiasCorrected(SETTINGS)  # as every call of `partial_fit` makes one
         for schedule in (going_on, afresh):
-            np.testing.assert_array_equal(schedule.rates(step, n), whole[step : step + n])
+            np.testing.assert_array_equal(rates_of(schedule, step, n), whole[step : step + n])
             assert schedule.learning_rate == whole[step + n - 1]
         step += n
 
 
 def test_rates_start_anywhere():
     """Far ahead, and back: an optimizer that is restored asks for earlier steps than another one before."""
-    schedule, whole = BiasCorrected(SETTINGS), BiasCorrected(SETTINGS).rates(0, 5000)
+    schedule, whole = BiasCorrected(SETTINGS), rates_of(BiasCorrected(SETTINGS), 0, 5000)
     for step, n in [(4000, 3), (0, 2), (4990, 10), (2, 4000), (511, 1), (512, 1)]:
-        np.testing.assert_array_equal(schedule.rates(step, n), whole[step : step + n])
+        np.testing.assert_array_equal(rates_of(schedule, step, n), whole[step : step + n])
 
 
 def test_rates_raise_no_floating_point_flag():
     schedules.powers.cache_clear()
     with np.errstate(all="raise"):
         for beta in (0.0, 1e-300, 0.9):
-            rates = BiasCorrected(SETTINGS | {"beta_1": beta}).rates(0, 9000)
+            rates = rates_of(BiasCorrected(SETTINGS | {"beta_1": beta}), 0, 9000)
             assert np.isfinite(rates).all()
 
 

@@ -12,8 +12,8 @@ NAMES = ["relu", "logistic", "tanh", "identity"]
 # Kernels that one function makes have one name; Numba tells them apart by a count, here the same in each process.
 ONE_LEAF = """
 from numba import types
-from fastnn.core.nn.activations import ACTIVATIONS, backward_from_one
-backward_from_one.load_member(ACTIVATIONS[NAME].id, types.float64)
+from fastnn.core.nn.activations import ACTIVATIONS, single_output_backward
+single_output_backward.load_implementation(ACTIVATIONS[NAME].id, types.float64)
 """
 # Networks of one output, whose derivative is one of these kernels, against scikit-learn's.
 FITS = """

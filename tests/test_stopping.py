@@ -15,6 +15,7 @@ from fastnn.core.records import EncodedData
 from fastnn.schedules import Optimizer
 from fastnn.scoring import accuracy, r2
 from fastnn.train import EpochRecord
+from step_scalars import rates_of
 
 RNG = np.random.RandomState(1)
 X = RNG.standard_normal((80, 5))
@@ -206,8 +207,8 @@ def test_learning_rates_are_scikit_learns(solver, schedule):
 def test_bias_correction_depends_on_the_step_alone():
     settings = {name: getattr(MLPRegressor(solver="adam"), name) for name in Optimizer.SETTINGS}
     schedule = Optimizer(settings).schedule
-    at_once = schedule.rates(0, 10)
-    np.testing.assert_array_equal(at_once, np.concatenate([schedule.rates(0, 3), schedule.rates(3, 7)]))
+    at_once = rates_of(schedule, 0, 10)
+    np.testing.assert_array_equal(at_once, np.concatenate([rates_of(schedule, 0, 3), rates_of(schedule, 3, 7)]))
     assert at_once[0] == pytest.approx(0.001 * np.sqrt(1 - 0.999) / (1 - 0.9), rel=1e-12)
 
 

@@ -16,7 +16,7 @@ from numba import njit
 
 import fastnn
 from fastnn.core.compile.jit import load_leaves
-from fastnn.core.nn.update import strip_height
+from fastnn.core.nn.update import tile_height
 from fastnn.core.simd.gemm import NO_C0, product_at
 from fastnn.plan import padded_stride
 from peers.workloads import BETA_1, BETA_2, EPSILON
@@ -59,7 +59,7 @@ def matrix(rng, n: int, read_only: bool = True) -> np.ndarray:
 @njit
 def strip_of(rows, outputs):
     """Weight rows of which training holds the gradient at a time, of so many that a thread has."""
-    return min(rows, strip_height(outputs, 4))
+    return min(rows, tile_height(outputs, 4))
 
 
 class LimitJob:

@@ -7,6 +7,14 @@ from numba import config
 from fastnn.core.compile import jit
 from fastnn.core.compile.dispatch import dispatch_table
 from fastnn.core.compile.packing import OUT, REAL
+from fastnn.core.engine.programs import (
+    GRADIENT_OF_BATCHES,
+    ROWS_PASS_DENSE,
+    STEPS_OF_BATCHES,
+    WEIGHTS_PASS_DENSE,
+    advance,
+    work,
+)
 from fastnn.core.nn.activations import (
     ACTIVATIONS,
     activate,
@@ -17,7 +25,7 @@ from fastnn.core.nn.activations import (
 )
 from fastnn.core.nn.losses import LOSSES, loss_of_rows
 from fastnn.core.nn.network import ALL_COLUMNS, gather
-from fastnn.core.nn.optimizers import GRADIENT, OPTIMIZERS, step
+from fastnn.core.nn.optimizers import ADD, OPTIMIZERS, step
 from fastnn.plan import implementations_of, make_plan
 
 
@@ -26,7 +34,7 @@ def apart(monkeypatch):
     """Families made in a test are known to nobody else."""
     dispatch_tables = list(jit.dispatch_tables)
     for module in ("jit", "dispatch"):
-        monkeypatch.setattr(f"fastnn.core.compile.{module}.families", dispatch_tables)
+        monkeypatch.setattr(f"fastnn.core.compile.{module}.dispatch_tables", dispatch_tables)
     monkeypatch.setitem(jit._leaves, "dense", list(jit._leaves["dense"]))
     monkeypatch.setattr(jit, "_loaded", set())
 
@@ -98,11 +106,13 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     layout, plan = make_plan(units=(3, 2, 2), dtype=np.float32, batch_size=4, **names)
     no_hidden_layer = make_plan(units=(3, 2), dtype=np.float32, batch_size=4, **names)
     hidden, output = ACTIVATIONS[activation].id, ACTIVATIONS[output].id
-    optimizer = GRADIENT if solver == "lbfgs" else OPTIMIZERS[solver].id
+    optimizer = ADD if solver == "lbfgs" else OPTIMIZERS[solver].id
     predicting = {(activate, hidden), (outputs_of_sums, output)}
     assert implementations_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
     one_output = make_plan(units=(3, 2, 1), dtype=np.float32, batch_size=4, **names)
-    every_network = {(activate_output, output), (loss_of_rows, LOSSES[loss].id), (step, optimizer)}
+    verbs = {(work, verb) for verb in (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE)}
+    verbs |= {(advance, GRADIENT_OF_BATCHES if solver == "lbfgs" else STEPS_OF_BATCHES)}
+    every_network = {(activate_output, output), (loss_of_rows, LOSSES[loss].id), (step, optimizer)} | verbs
     training = every_network | {(activate, hidden), (differentiate, hidden)}
     assert implementations_of(layout, plan) == training
     assert implementations_of(*one_output) == training | {(single_output_backward, hidden)}

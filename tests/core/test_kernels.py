@@ -14,10 +14,12 @@ import pytest
 from numba import njit
 
 import reference
+from fastnn.core import records
 from fastnn.core.compile.packing import pack
 from fastnn.core.nn import activations, losses, optimizers
 from fastnn.core.simd import reduce
 from fastnn.plan import make_plan
+from fastnn.state import make_buffers, new_state
 from kernel_calls import (
     DTYPES,
     LOSS_CASES,
@@ -150,18 +152,20 @@ def optimizer_case(case, size, dtype):
     units = (size, 9, 1)  # more parameters than the slice
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
     layout, plan = make_plan(units=units, dtype=dtype, **names, **options)
-    packed = pack(layout, plan)
-    offset = 4
-    n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
-    moments = np.full((n_moments, int(plan.moment_stride)), np.nan, dtype)
+    offset, n_moments = 4, {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
+    buffers, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
+    moments = buffers.moments.reshape(-1, int(plan.moment_stride)) if case != "gradient" else buffers.gradient[None]
+    assert len(moments) == n_moments
+    moments[:] = np.nan
     moments[:, offset : offset + size] = 0
+    packed = pack(layout, plan, buffers)
     rng = np.random.default_rng(size)
     outer, w = within(rng.normal(0, 1, size).astype(dtype))
     exact, exact_moments = w.astype(float), np.zeros((2, size))
     for rate in RATES:
         g = rng.normal(0, 1, size).astype(dtype)
-        reals = [dtype(x) for x in (ALPHA, SCALE, rate)]
-        compiled(optimizers.step, dtype)(plan.solver, packed, w, read_only(g), moments.reshape(-1), offset, *reals)
+        buffers.step_scalars[[records.ALPHA, records.SCALE, records.RATE]] = dtype(ALPHA), dtype(SCALE), dtype(rate)
+        compiled(optimizers.step, dtype)(plan.sink, packed, w, read_only(g), offset, 1)
         exact, exact_moments = expected_step(case, exact, exact_moments, g.astype(float), rate)
     results = {"w": (w, exact, 16)}
     for i in range(n_moments):
@@ -281,12 +285,12 @@ def test_plain_python_twin_agrees(python_twin, dtype):
 def test_nan_gradient_is_visible_in_its_parameter(case, dtype):
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
     layout, plan = make_plan(units=(40, 1), dtype=dtype, **names, **OPTIMIZER_CASES[case])
-    packed = pack(layout, plan)
-    n_moments = {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
-    w, g, moments = np.ones(40, dtype), np.ones(40, dtype), np.zeros((n_moments, int(plan.moment_stride)), dtype)
+    buffers, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
+    w, g = np.ones(40, dtype), np.ones(40, dtype)
     g[13] = np.nan
-    compiled(optimizers.step, dtype)(plan.solver, packed, w, g, moments.reshape(-1), 0, dtype(0), dtype(1), dtype(0.1))
-    learned = moments[0, :40] if case == "gradient" else w
+    buffers.step_scalars[[records.ALPHA, records.SCALE, records.RATE]] = 0, 1, 0.1
+    compiled(optimizers.step, dtype)(plan.sink, pack(layout, plan, buffers), w, g, 0, 1)
+    learned = buffers.gradient[:40] if case == "gradient" else w
     np.testing.assert_array_equal(np.isnan(learned), np.arange(40) == 13)
 
 

@@ -5,9 +5,10 @@ import pytest
 from numba import config
 
 from fastnn.core.compile.packing import pack
-from fastnn.core.records import Examples
+from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan
 from fastnn.state import make_buffers, new_state
+from fastnn.train import TrainingData
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python packs nothing")
 
@@ -17,7 +18,10 @@ NAMES = dict(hidden_activation="relu", out_activation="softmax", loss="log_loss"
 def records(dtype=np.float32):
     layout, plan = make_plan(units=(5, 4, 3), batch_size=2, dtype=dtype, **NAMES)
     buffers, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
-    examples = Examples(np.zeros((2, 5), dtype), np.zeros(2, np.int32), np.zeros((0, 0), dtype), np.zeros(0, dtype))
+    X = np.zeros((2, 5), dtype)
+    examples = TrainingData(
+        EncodedData(X, None, np.zeros(2, np.int32), np.zeros((0, 0), dtype), np.zeros(0, dtype))
+    ).examples
     return {"layout": layout, "plan": plan, "buffers": buffers, "examples": examples}
 
 
@@ -29,14 +33,14 @@ def misaligned(array):
 
 MISFITS = {
     "32-bit table": ("layout", "units", lambda a: a.astype(np.int32)),
-    "32-bit buffer": ("buffers", "lines", lambda a: a.astype(np.int32)),
+    "32-bit buffer": ("buffers", "prefetch_lines", lambda a: a.astype(np.int32)),
     "64-bit labels": ("examples", "labels", lambda a: a.astype(np.int64)),
     "32-bit count": ("plan", "batch_size", np.int32),
     "Python's integer": ("plan", "batch_size", int),
-    "Python's number": ("plan", "epsilon", float),
-    "number of the other dtype": ("plan", "epsilon", np.float64),
+    "Python's number": ("plan", "alpha", float),
+    "constants of the other dtype": ("plan", "optimizer", lambda a: a.astype(np.float64)),
     "weights of the other dtype": ("buffers", "params", lambda a: a.astype(np.float64)),
-    "factors of the network's dtype": ("buffers", "factors", lambda a: a.astype(np.float32)),
+    "step scalars of the network's dtype": ("buffers", "step_scalars", lambda a: a.astype(np.float32)),
     "other byte order": ("buffers", "params", lambda a: a.astype(">f4")),
     "one axis for two": ("examples", "X", np.ravel),
     "every second element": ("buffers", "params", lambda a: np.repeat(a, 2)[::2]),

@@ -17,6 +17,7 @@ from fastnn.core.simd.spmm import as_csr, find_column, gather, scatter
 from fastnn.core.simd.tile import address_of, prefetch_for_write
 from fastnn.plan import make_plan, n_params
 from fastnn.state import flat_params, new_state, split, with_padding
+from step_scalars import scalars_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -53,7 +54,7 @@ class Case(NamedTuple):
 
     make: callable
     n: int
-    n_vectors: tuple
+    units: tuple
     loss: str
     batch: int = 16
     weighted: bool = False
@@ -87,9 +88,10 @@ class Constant:
     def __init__(self, solver):
         self.solver = solver
 
-    def rates(self, step, n_steps):
+    def scalars(self, step, n_steps):
         t = np.arange(step + 1, step + n_steps + 1)
-        return RATE * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) if self.solver == "adam" else np.full(n_steps, RATE)
+        corrected = RATE * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        return scalars_of(corrected if self.solver == "adam" else np.full(n_steps, RATE))
 
 
 def read_only(array):
@@ -100,8 +102,8 @@ def read_only(array):
 def make_data(case, dtype, dense):
     """The same rows, dense or sparse, and what the reference takes: data, (X, y, sample_weight)."""
     rng = np.random.RandomState(SEED)
-    X = case.make(rng, case.n, case.n_vectors[0], case.density).astype(dtype)
-    k = case.n_vectors[-1]
+    X = case.make(rng, case.n, case.units[0], case.density).astype(dtype)
+    k = case.units[-1]
     labels, targets = np.empty(0, np.int32), np.empty((0, 0), dtype)
     if LOSSES[case.loss].output == "softmax":
         y = labels = rng.randint(0, k, case.n).astype(np.int32)
@@ -118,7 +120,7 @@ def make_data(case, dtype, dense):
 def start(case, dtype, solver=None):
     """Layout, plan and a state with drawn weights."""
     layout, plan = make_plan(
-        n_vectors=case.n_vectors,
+        units=case.units,
         hidden_activation=case.activation,
         out_activation=LOSSES[case.loss].output,
         loss=case.loss,
@@ -130,7 +132,7 @@ def start(case, dtype, solver=None):
     )
     plan = plan._replace(n_splits=np.int64(1))  # sums of large dense layers are split, in another order
     state = new_state(layout, plan)
-    state.adopt(*reference.draw_weights(np.random.RandomState(SEED), case.n_vectors, case.activation))
+    state.adopt(*reference.draw_weights(np.random.RandomState(SEED), case.units, case.activation))
     return layout, plan, state
 
 
@@ -253,7 +255,7 @@ def test_blocks_of_weight_rows_cost_the_same():
     case = Case(first_columns, 400, (2000, 8, 1), "binary_log_loss", density=0.4)
     data, _ = make_data(case, np.float32, dense=False)
     layout, _, _ = start(case, np.float32)
-    (bounds,) = train.TrainingData(data).bounds(layout, 400, 2)
+    bounds = train.TrainingData(data).column_bounds(layout, 400, 2)
     counts = np.bincount(data.csr[1], minlength=2000) + train.ROW_COST
     assert bounds[0] == 0 and bounds[2] == 2000 and bounds[1] % train.GROUP == 0
     assert abs(counts[: bounds[1]].sum() / counts.sum() - 0.5) < 0.02 and bounds[1] < 990
@@ -360,7 +362,7 @@ def test_claimed_lines_keep_their_values(dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 def test_parameters_start_on_a_cache_line(n, dtype):
     layout, _ = make_plan(
-        n_vectors=(n, 3),
+        units=(n, 3),
         hidden_activation="relu",
         out_activation="softmax",
         loss="log_loss",

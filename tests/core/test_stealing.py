@@ -25,7 +25,7 @@ class Plan(NamedTuple):
 class Shared(NamedTuple):
     params: np.ndarray
     fractions: np.ndarray
-    work: np.ndarray
+    stealing: np.ndarray
 
 
 @njit

@@ -20,13 +20,14 @@ MAX_IMPLEMENTATIONS = 64
 
 
 def dispatch_table(name, *parameters):
-    """Make a family whose members take ``parameters``, pairs of a name and one of the kinds in ``arguments``.
+    """Make a table of functions that take ``parameters``, pairs of a name and one of the kinds in `packing`.
 
-    Returns the function that compiled code calls, with the id before all else; an id without a member does nothing. It
-    is also the decorator of its members, ``@name.member(id)``: in plain Python they stay what they are.
+    Returns the function that compiled code calls, with the id before all else; an id without a function does nothing.
+    Its attribute ``implementation(id, group=None)`` is the decorator of the functions, which in plain Python stay what
+    they are. ``group`` names the leaves that a function calls beside those that everything may call, see `jit.leaf`.
     """
     names, kinds = [n for n, _ in parameters], [kind for _, kind in parameters]
-    implementations, tables, dispatchers = {}, {}, {}
+    implementations, groups, tables, dispatchers = {}, {}, {}, {}
 
     def call(implementation, *arguments):
         if implementation in implementations:
@@ -35,12 +36,12 @@ def dispatch_table(name, *parameters):
     def symbol(real):
         return f"fastnn_family_{name}_{real}_{fingerprint()}"
 
-    def implementation(ident):
+    def implementation(ident, group=None):
         if not 0 <= ident < MAX_IMPLEMENTATIONS or ident in implementations:
             raise ValueError(f"{name}: id {ident} is taken, or not below {MAX_IMPLEMENTATIONS}.")
 
         def decorate(function):
-            implementations[ident] = function
+            implementations[ident], groups[ident] = function, group
             return function
 
         return decorate
@@ -64,13 +65,8 @@ def dispatch_table(name, *parameters):
     call.__signature__ = inspect.Signature(
         [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("implementation", *names)]
     )
-    call.implementation, call.implementations, call.load, call.load_implementation, call.group = (
-        implementation,
-        implementations,
-        load_table,
-        load_implementation,
-        "dense",
-    )
+    call.implementation, call.implementations, call.groups = implementation, implementations, groups
+    call.load, call.load_implementation, call.group = load_table, load_implementation, "dense"
 
     @type_callable(call)
     def type_call(context):

@@ -138,34 +138,33 @@ def load_leaves(dtype, sparse=False, implementations=frozenset()):
     """Compile, or load from the cache, every leaf for a dtype, those for sparse input and on request others.
 
     To be called before an entry is: entries hold calls to the leaves' symbols. ``implementations`` is a frozenset of
-    (`dispatch_table`, id of its member), and of names of groups.
+    (`dispatch_table`, id), and of names of groups.
     """
     real = numba.from_dtype(np.dtype(dtype))
     if (sparse, implementations, real) in _loaded or config.DISABLE_JIT:
         return
-    groups = [need for need in implementations if isinstance(need, str)]
+    names = [need for need in implementations if isinstance(need, str)]
+    asked = implementations.difference(names)
+    needed = {table.groups.get(ident) for table, ident in asked}.union(names, ["sparse"] if sparse else ())
     steps = []
-    for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
+    for group in ("dense", *sorted(needed - {None, "dense"})):
         if (group, real) not in _loaded:
             steps += [functools.partial(load, real) for load in _leaves[group]]
             steps.append(functools.partial(_loaded.add, (group, real)))
     steps += [
         functools.partial(dispatch_table.load_implementation, implementation, real)
-        for dispatch_table, implementation in implementations.difference(groups)
+        for dispatch_table, implementation in asked
     ]
     one_by_one([*steps, functools.partial(_loaded.add, (sparse, implementations, real))])
 
 
-def all_implementations():
-    """What `load_leaves` can be asked for: (family, id) of every member of every family, and the groups."""
-    return frozenset(
-        {"predict"}
-        | {
-            (dispatch_table, implementation)
-            for dispatch_table in dispatch_tables
-            for implementation in dispatch_table.implementations
-        }
-    )
+def all_implementations(sparse=True):
+    """What `load_leaves` can be asked for: (table, id) of all functions of all dispatch tables, and the groups.
+
+    Without ``sparse`` those are left out that call leaves for sparse input.
+    """
+    every = {(table, ident) for table in dispatch_tables for ident in table.implementations}
+    return frozenset({"predict"} | {(table, i) for table, i in every if sparse or table.groups[i] != "sparse"})
 
 
 def callable_leaf(function, dtype):

@@ -13,8 +13,6 @@ from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, lower_builtin, lower_getattr_generic, register_model, type_callable
 from numba.np.numpy_support import as_dtype
 
-from ..records import Buffers, Examples, Layout, Pass, TrainPlan
-
 
 def OUT(real):
     """A flat array that the leaf writes."""
@@ -62,30 +60,13 @@ def REAL(real):
 
 
 def RECORDS(real):
-    """What `pack` made of records; the leaf takes them out with `unpack`, `unpack_pass` or `unpack_layout`."""
+    """What `pack` made of records; the leaf takes them out with one of the functions that `unpacks` makes."""
     return INTS(real)
 
 
 def RECORD_SETS(real):
     """What `pack_sets` made of several sets of records, each of which is what `RECORDS` stands for."""
     return types.Array(types.int64, 2, "C")
-
-
-_COUNTS = (
-    "n_layers", "n_params", "moment_stride", "batch_size", "max_copied_weights", "n_splits", "n_shards",
-    "shard_stride", "loss", "solver", "nesterov",
-)  # fmt: skip
-_WHOLE_NUMBERS = ("row_offsets", "offsets", "level_rows", "prefetch_lines", "clocks", "stealing", "barrier", "progress")
-_NUMBERS = ("fractions", "step_scalars")
-_FIELDS = {  # the type of a record's field ``name`` for a dtype
-    Layout: lambda name, real: INTS(real),
-    TrainPlan: lambda name, real: INT(real) if name in _COUNTS else real,
-    Pass: lambda name, real: INTS(real) if name in ("columns", "ahead") else INT(real),
-    Buffers: lambda name, real: OUT(
-        types.int64 if name in _WHOLE_NUMBERS else types.float64 if name in _NUMBERS else real
-    ),
-    Examples: lambda name, real: {"labels": LABELS, "sample_weight": IN}.get(name, MATRIX)(real),
-}
 
 
 class View(types.Type):
@@ -113,7 +94,7 @@ class View(types.Type):
     def __init__(self, cls, real, start):
         self.row_offsets, self.end = {}, start
         for name in cls._fields:
-            kind = _FIELDS[cls](name, real)
+            kind = cls.__annotations__[name](real)
             self.row_offsets[name] = (kind, self.end)
             self.end += 1 + kind.ndim if isinstance(kind, types.Array) else 1  # an array: its address and shape
         super().__init__(f"View({cls.__name__}, {real}, {start})")
@@ -230,7 +211,7 @@ def pack(*records):
             found = getattr(value, "dtype", None)
             if dtype is None:  # float32 or float64, the same throughout
                 dtype = real = real or (SINGLE if found == SINGLE else DOUBLE)
-            fits = (found is dtype or found == dtype) and value.ndim == n_axes
+            fits = found is not None and found == dtype and value.ndim == n_axes
             if fits and n_axes:
                 told = value.__array_interface__
                 fits = told["strides"] is None and told["data"][0] % dtype.itemsize == 0
@@ -247,10 +228,10 @@ WHOLE, SINGLE, DOUBLE = map(np.dtype, (np.int64, np.float32, np.float64))
 
 @functools.cache
 def _kinds(cls):
-    """What `_FIELDS` says of each field of a record: axes of its array, 0 of a number; its dtype, None of a real."""
+    """Of each field of a record: axes of its array, 0 of a number; its dtype, None of a real."""
     kinds = []
     for name in cls._fields:
-        single, double = (_FIELDS[cls](name, real) for real in (types.float32, types.float64))
+        single, double = (cls.__annotations__[name](real) for real in (types.float32, types.float64))
         n_axes = single.ndim if isinstance(single, types.Array) else 0
         kinds.append((n_axes, as_dtype(single.dtype if n_axes else single) if single == double else None))
     return kinds
@@ -266,27 +247,7 @@ def pack_sets(sets):
     return packed if config.DISABLE_JIT else np.stack(packed)
 
 
-def unpack(packed, like):
-    """Layout, plan and buffers out of what `pack` made of them; ``like`` is any array of the network's dtype."""
-    return packed[:3]
-
-
-def unpack_all(packed, like):
-    """Layout, plan, buffers and examples out of what `pack` made of them; ``like`` as for `unpack`."""
-    return packed
-
-
-def unpack_pass(packed, like):
-    """Layout and pass out of what `pack` made of them; ``like`` as for `unpack`."""
-    return packed
-
-
-def unpack_layout(packed, like):
-    """Layout alone, which comes first in all that `pack` makes; ``like`` as for `unpack`."""
-    return packed[0]
-
-
-def _unpacks(function, *records):
+def unpacks(function, *records):
     """Compile ``function`` to code that gives a `View` of each of these records."""
 
     @type_callable(function)
@@ -301,9 +262,3 @@ def _unpacks(function, *records):
     def lower_function(context, builder, sig, args):
         words = context.make_array(sig.args[0])(context, builder, args[0]).data
         return context.make_tuple(builder, sig.return_type, [words] * len(records)) if len(records) > 1 else words
-
-
-_unpacks(unpack, Layout, TrainPlan, Buffers)
-_unpacks(unpack_all, Layout, TrainPlan, Buffers, Examples)
-_unpacks(unpack_pass, Layout, Pass)
-_unpacks(unpack_layout, Layout)

@@ -1,17 +1,29 @@
-"""The batches of an epoch: which rows they have, what their losses add up to, what is there before the first one.
+"""The batches of a call: which rows they have, what their losses add up to, what is done between two phases."""
 
-Called by ``epoch``, ``sparse_epoch`` and ``parts``.
-"""
+import math
 
 from ..compile.jit import kernel
-from ..compile.packing import as_flat, unpack
+from ..compile.packing import as_flat
 from ..nn.update import refresh_derived
-from ..parallel.barrier import reset_barrier
-from ..records import BATCH, DERIVED, READY, STEPS
+from ..parallel.barrier import OVER, release, reset_barrier
+from ..parallel.stealing import reset_stealing
+from ..records import (
+    ALIKE,
+    ALPHA,
+    BATCH,
+    DERIVED,
+    RATE,
+    READY,
+    SCALE,
+    SCHEDULED,
+    STEPS,
+    WEIGHT_SUM,
+    unpack,
+    unpack_all,
+)
 from ..simd.target import LINE_BYTES
 from ..simd.transpose import prefetch
-
-NOTHING = 1  # the first phase of an epoch: odd, but without work
+from .programs import GRADIENT_OF_BATCHES, START, STEPS_OF_BATCHES, advance
 
 
 @kernel
@@ -21,28 +33,25 @@ def batch_bounds(plan, n, batch):
 
 
 @kernel
-def begin_epoch(buffers, n_blocks):
-    """Let threads meet at the end of a phase without work, behind which the first batch begins: no batch is yet there.
-
-    Writes: progress, meeting.
-    """
+def begin_call(buffers, n_blocks):
+    """Open START, behind which the first batch begins. Writes: progress, barrier."""
     buffers.progress[BATCH] = -1
     buffers.progress[STEPS] = buffers.progress[READY] = 0
-    reset_barrier(buffers.barrier, n_blocks, NOTHING)
+    reset_barrier(buffers.barrier, n_blocks, START)
 
 
 @kernel
 def find_batch(plan, buffers, examples, rows, losses):
     """Whether there is a next batch whose weights do not sum to zero; those that are skipped have loss 0.
 
-    Writes: losses of those; progress; factors, the sum of the weights.
+    Writes: losses of those; progress; step_scalars, the sum of the weights.
     """
     progress = buffers.progress
     while progress[BATCH] < losses.size:
         lo, hi = batch_bounds(plan, rows.size, progress[BATCH])
         weights = weight_sum(examples.sample_weight, rows[lo:hi])
         if weights != 0.0:
-            buffers.step_scalars[0] = weights
+            buffers.step_scalars[WEIGHT_SUM] = weights
             return True
         losses[progress[BATCH]] = 0.0
         progress[READY] = 0
@@ -89,15 +98,22 @@ def weight_sum(sample_weight, rows):
 
 @kernel
 def set_row_offsets(row_offsets, start, X, batch_rows):
-    """places[start + r] <- how many bytes row members[r] lies behind the first of X. Writes: places. Reads: members."""
+    """row_offsets[start + r] <- how many bytes row batch_rows[r] lies behind the first of X. Writes: row_offsets."""
     row = X.shape[1] * X.itemsize
     for r in range(batch_rows.size):
         row_offsets[start + r] = batch_rows[r] * row
 
 
 @kernel
+def advance_row_offsets(row_offsets, batch_size, n):
+    """The offsets of the next batch's n rows become this one's. Writes: row_offsets."""
+    for r in range(n):
+        row_offsets[r] = row_offsets[batch_size + r]
+
+
+@kernel
 def prefetch_rows(X, rows, first, last):
-    """Ask for columns first .. last of ``rows``."""
+    """Prefetch columns first .. last of ``rows``."""
     flat = as_flat(X)
     line = LINE_BYTES // X.itemsize
     for r in range(rows.size):
@@ -114,3 +130,104 @@ def refresh_all_derived(packed, like):
         for layer in range(plan.n_layers):
             refresh_derived(packed, buffers.params, layer, 0, layout.units[layer])
         buffers.progress[DERIVED] = 1
+
+
+@kernel
+def begin_step(plan, buffers, scalars):
+    """Get the numbers of the next step, for a batch whose loss is known. Writes: step_scalars, progress."""
+    step_scalars, row = buffers.step_scalars, SCHEDULED * buffers.progress[STEPS]
+    step_scalars[SCALE] = 1.0 / step_scalars[WEIGHT_SUM]
+    step_scalars[ALPHA] = plan.alpha
+    for i in range(SCHEDULED):
+        step_scalars[RATE + i] = scalars[row + i]
+    buffers.progress[STEPS] += 1
+
+
+@kernel
+def begin_weights(packed, like, rows, n_blocks):
+    """Get ready for the weights pass: all tiles are free; whether it multiplies the next batch by its weights at once.
+
+    Writes: stealing, progress, row_offsets.
+    """
+    _, plan, buffers, examples = unpack_all(packed, like)
+    progress = buffers.progress
+    reset_stealing(buffers.stealing, n_blocks)
+    lo, hi = batch_bounds(plan, rows.size, progress[BATCH] + 1)
+    # Blocks of whole splits only: a split is published, and may be read, once one block has updated all of it.
+    splits = plan.n_splits > 1 and plan.n_splits % n_blocks == 0
+    progress[READY] = int(splits and lo < hi and progress[ALIKE] != 0)
+    if progress[READY]:
+        set_row_offsets(buffers.row_offsets, plan.batch_size, examples.X, rows[lo:hi])
+
+
+@kernel
+def begin_rows(packed, like, rows):
+    """Get ready for the rows pass. Writes: row_offsets."""
+    _, plan, buffers, examples = unpack_all(packed, like)
+    lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH])
+    if buffers.progress[READY]:
+        advance_row_offsets(buffers.row_offsets, plan.batch_size, hi - lo)
+    else:
+        set_row_offsets(buffers.row_offsets, 0, examples.X, rows[lo:hi])
+
+
+@advance.implementation(STEPS_OF_BATCHES)
+def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
+    """One optimizer step for each batch whose weights do not sum to zero; the end where a loss is not finite.
+
+    Writes: losses, progress, step_scalars, row_offsets, stealing, barrier; before the first batch transposed, squares.
+    """
+    _, plan, buffers, examples = unpack_all(packed, like)
+    progress, phase = buffers.progress, done + 1
+    n_verbs = plan.program.size
+    verb = (done - START - 1) % n_verbs if done > START else n_verbs - 1
+    if done == START:
+        refresh_all_derived(packed, like)
+    if verb == n_verbs - 1:
+        progress[BATCH] += 1
+        if find_batch(plan, buffers, examples, rows, losses):
+            begin_rows(packed, like, rows)
+        else:
+            phase = OVER
+    elif verb == 0:
+        batch = progress[BATCH]
+        lo, hi = batch_bounds(plan, rows.size, batch)
+        loss = rows_loss(buffers, 0, hi - lo) + penalty(buffers, plan.alpha)
+        losses[batch] = loss / buffers.step_scalars[WEIGHT_SUM]
+        if math.isfinite(losses[batch]):
+            begin_step(plan, buffers, scalars)
+            begin_weights(packed, like, rows, n_blocks)
+        else:
+            phase = OVER
+    else:
+        reset_stealing(buffers.stealing, n_blocks)
+    release(buffers.barrier, phase)
+
+
+@advance.implementation(GRADIENT_OF_BATCHES)
+def advance_gradient(packed, like, rows, scalars, losses, n_blocks, done):
+    """The gradients of all batches are added up, and their losses: the last of ``losses`` is the sum of all.
+
+    The L2 term belongs to the first batch, if ALPHA says so.
+
+    Writes: losses, progress, step_scalars, row_offsets, stealing, barrier; transposed, squares.
+    """
+    _, plan, buffers = unpack(packed, like)
+    progress, phase = buffers.progress, done + 1
+    if done == START:
+        refresh_all_derived(packed, like)
+    if (done - START) % 2 == 0:
+        progress[BATCH] += 1
+        if progress[BATCH] > 0:
+            buffers.step_scalars[ALPHA] = 0.0
+        if progress[BATCH] < losses.size:
+            begin_rows(packed, like, rows)
+        else:
+            phase = OVER
+    else:
+        batch = progress[BATCH]
+        lo, hi = batch_bounds(plan, rows.size, batch)
+        before = losses[batch - 1] if batch > 0 else penalty(buffers, like.dtype.type(buffers.step_scalars[ALPHA]))
+        losses[batch] = before + rows_loss(buffers, 0, hi - lo)
+        begin_weights(packed, like, rows, n_blocks)
+    release(buffers.barrier, phase)

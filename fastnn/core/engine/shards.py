@@ -15,19 +15,16 @@ Called by ``epoch``.
 
 import math
 
-from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
-from ..compile.packing import IN, INT, NUMBERS, RECORD_SETS, ROWS, unpack, unpack_all
 from ..nn.network import forward_backward, has_single_output, single_output_sums
 from ..nn.optimizers import step
 from ..nn.update import column_sums, refresh_derived, tile_gradient
-from ..parallel.barrier import LINE, OVER, PHASE, arrive, is_last, load_acquire, next_block, release
+from ..parallel.barrier import LINE, OVER, release
 from ..parallel.partition import boundary
-from ..records import BATCH, STEPS
-from ..simd.scalar import flush_denormals, restore_denormals
+from ..records import BATCH, STEPS, WEIGHT_SUM, unpack, unpack_all
 from .bookkeeping import (
-    NOTHING,
     batch_bounds,
+    begin_step,
     find_batch,
     penalty,
     prefetch_rows,
@@ -35,6 +32,7 @@ from .bookkeeping import (
     rows_loss,
     set_row_offsets,
 )
+from .programs import START, STEP_THEN_SHARDS, STEPS_OF_SHARDS, advance, work
 
 
 @kernel
@@ -44,63 +42,39 @@ def copy(out, a, ia, n):
         out[i] = a[ia + i]
 
 
-# Few networks need it: those that learn a batch in parts.
-train_in_shards = dispatch_table(
-    "train_in_shards",
-    ("packed", RECORD_SETS), ("like", IN), ("rows", ROWS), ("rates", NUMBERS), ("losses", NUMBERS), ("thread", INT),
-    ("n_blocks", INT), ("workspace_size", INT),
-)  # fmt: skip
-STEP_THEN_SHARDS = 0
+@work.implementation(STEP_THEN_SHARDS)
+def step_then_shards(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
+    """The last batch's step on a block's own weights, then its shards of the next batch.
 
-
-@train_in_shards.implementation(STEP_THEN_SHARDS)
-def step_then_shards(packed, like, rows, rates, losses, thread, n_blocks, workspace_size):
-    """What one thread does of an epoch: in each phase the last batch's step, then its parts of the next batch.
-
-    ``packed`` holds a set of records for each block. Writes: as `epoch.train_epoch`.
+    ``packed`` holds a set of records for each block.
     """
-    mode = flush_denormals()
-    first = packed[0]
-    _, _, buffers = unpack(first, like)
-    barrier, progress = buffers.barrier, buffers.progress
-    phase = arrive(barrier, n_blocks)
-    while phase != OVER:
-        block = next_block(barrier, phase, thread, n_blocks)
-        if block < 0:
-            phase = load_acquire(barrier, PHASE)
-            continue
-        if phase != NOTHING:
-            _, _, own = unpack(packed[block], like)
-            workspace = own.scratch[:workspace_size]
-            if progress[STEPS] > 0:
-                make_step(packed[block], progress[STEPS] - 1, workspace)
-            elif block > 0:
-                take_over(packed[block], first, workspace)
-            if progress[BATCH] < losses.size:
-                shards_of_block(packed[block], rows, progress[BATCH], progress[STEPS], block, n_blocks, workspace)
-        if is_last(barrier, n_blocks):
-            phase = begin_next(first, like, rows, rates, losses, phase)
-    restore_denormals(mode)
+    _, _, own = unpack(packed[block], like)
+    workspace, progress = own.scratch[:workspace_size], own.progress
+    if progress[STEPS] > 0:
+        make_step(packed[block], progress[STEPS] - 1, workspace)
+    elif block > 0:
+        take_over(packed[block], packed[0], workspace)
+    if progress[BATCH] < n_batches:
+        shards_of_block(packed[block], rows, progress[BATCH], progress[STEPS], block, n_blocks, workspace)
 
 
-@kernel
-def begin_next(packed, like, rows, rates, losses, done):
+@advance.implementation(STEPS_OF_SHARDS)
+def advance_shards(packed, like, rows, scalars, losses, n_blocks, done):
     """Take in the losses of the batch that is learned, and open the phase of the next one; the last has only its step.
 
-    Writes: losses, progress, factors, meeting; before the first batch transposed, squares. Returns the phase.
+    Writes: losses, progress, step_scalars, barrier; before the first batch transposed, squares.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
-    progress, step_scalars = buffers.progress, buffers.step_scalars
-    phase, batch = done + 1, progress[BATCH]
-    if done == NOTHING:
+    progress, phase, batch = buffers.progress, done + 1, buffers.progress[BATCH]
+    if done == START:
         refresh_all_derived(packed, like)
     elif batch == losses.size:
         phase = OVER
     else:
-        losses[batch] = (shards_loss(plan, buffers) + penalty(buffers, plan.alpha)) / step_scalars[0]
+        loss = shards_loss(plan, buffers) + penalty(buffers, plan.alpha)
+        losses[batch] = loss / buffers.step_scalars[WEIGHT_SUM]
         if math.isfinite(losses[batch]):
-            step_scalars[1], step_scalars[2] = rates[progress[STEPS]], step_scalars[0]
-            progress[STEPS] += 1
+            begin_step(plan, buffers, scalars)
         else:
             phase = OVER
     if phase != OVER:
@@ -108,7 +82,6 @@ def begin_next(packed, like, rows, rates, losses, done):
         if not find_batch(plan, buffers, examples, rows, losses) and progress[STEPS] == 0:
             phase = OVER
     release(buffers.barrier, phase)
-    return phase
 
 
 @kernel
@@ -214,18 +187,16 @@ def make_step(packed, made, workspace):
     Writes: params, moments, transposed, squares. Reads: part_gradients, factors. Scratch: slot.
     """
     layout, plan, buffers = unpack(packed, workspace)
-    params, moments, first_part = buffers.params, buffers.moments, side(plan, made)
-    scale, rate = workspace.dtype.type(1.0 / buffers.step_scalars[2]), workspace.dtype.type(buffers.step_scalars[1])
+    params, first_part = buffers.params, side(plan, made)
     for layer in range(plan.n_layers):
         weight, bias, fan_out = layout.weight[layer], layout.bias[layer], layout.units[layer + 1]
         g = workspace[: bias - weight]
         add_shards(plan, buffers, first_part, weight, g)
-        step(plan.solver, packed, params[weight:bias], g, moments, weight, plan.alpha, scale, rate)
+        step(plan.solver, packed, params[weight:bias], g, weight, 1)
         refresh_derived(packed, params, layer, 0, layout.units[layer])
         g = workspace[:fan_out]
         add_shards(plan, buffers, first_part, bias, g)
-        b = params[bias : bias + fan_out]
-        step(plan.solver, packed, b, g, moments, bias, b.dtype.type(0), scale, rate)
+        step(plan.solver, packed, params[bias : bias + fan_out], g, bias, 0)
 
 
 @kernel

@@ -9,8 +9,9 @@ ldr), where ldr is n rounded up to whole vectors.
 
 from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel, leaf
-from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read, unpack, unpack_layout
+from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, RECORDS, ROWS, as_flat, as_read
 from ..parallel.partition import boundary
+from ..records import unpack, unpack_layout
 from ..simd.gemm import NO_C0, product, product_at
 from ..simd.reduce import dot
 from ..simd.target import LINE_BYTES, VECTOR_BYTES

@@ -1,67 +1,107 @@
 """Optimizer steps on contiguous slices of the parameters, and the table of them.
 
-A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the number of rows,
-``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``weights`` on the
-gradient tile it has just computed, and by ``parts`` on a sum of gradients. The slice's state are the elements from
-``offset`` on of each row of ``moments``, rows ``plan.moment_stride`` apart. Learning rates (and Adam's bias correction)
-are computed in Python, one a step.
+A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the sum of the rows' weights,
+``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``update`` on the gradient
+tile that it has just computed, and by ``shards`` on a sum of gradients. The slice's state are the elements from
+``offset`` on of each row of ``moments``, rows ``plan.moment_stride`` apart. The numbers of one step, such as the rate
+and Adam's corrections, come from Python: see `records` and `schedules`.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..compile.dispatch import dispatch_table
-from ..compile.packing import IN, INT, OUT, REAL, RECORDS, unpack
+from ..compile.jit import kernel
+from ..compile.packing import IN, INT, OUT, RECORDS
+from ..records import ALPHA, FIRST_CORRECTION, RATE, SCALE, SECOND_CORRECTION, unpack
 from ..simd.scalar import fma
 
 
 class Optimizer(NamedTuple):
-    """One row of the table."""
+    """One row of the table. Constants are rounded once, from float64 to the network's dtype."""
 
     id: int  # in compiled code
-    n_moments: int  # arrays of state
-    needs_momentum: bool = False  # whether that state is kept only where ``momentum`` is not zero
+    hyper_parameters: dict  # the estimators' names of them, and what counts where none is given
+    constants: Callable  # (the hyper-parameters) -> what compiled code finds in ``plan.optimizer``
+    n_moments: Callable  # (the constants) -> arrays of state
     scheduled: bool = False  # whether the estimators' ``learning_rate`` changes its rate
-    bias_correction: bool = False  # whether its rate holds Adam's
+    bias_correction: bool = False  # whether its moments are Adam's, which are corrected
 
 
-GRADIENT, SGD, ADAM, RMSPROP = range(4)
+NO_STEP = -1  # in the place of an optimizer's id
+STORE, ADD, SGD, ADAM, RMSPROP = range(5)
+SINKS = STORE, ADD  # what can be done with a gradient but a step
+
+
+def _adam_constants(beta_1, beta_2, epsilon):
+    """1 - beta is subtracted before it is rounded: in float32 1 - 0.999 is 5e-5 off, and Adam's steps with it."""
+    return beta_1, beta_2, 1.0 - beta_1, 1.0 - beta_2, epsilon
+
 
 OPTIMIZERS = {
-    "sgd": Optimizer(SGD, n_moments=1, needs_momentum=True, scheduled=True),
-    "adam": Optimizer(ADAM, n_moments=2, bias_correction=True),
-    "rmsprop": Optimizer(RMSPROP, n_moments=1),
+    "sgd": Optimizer(
+        SGD,
+        {"momentum": 0.0, "nesterovs_momentum": False},
+        lambda momentum, nesterovs_momentum: (momentum, bool(nesterovs_momentum)),
+        lambda constants: int(constants[0] != 0),
+        scheduled=True,
+    ),
+    "adam": Optimizer(
+        ADAM, {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}, _adam_constants, lambda _: 2, bias_correction=True
+    ),
+    "rmsprop": Optimizer(
+        RMSPROP, {"rho": 0.9, "epsilon": 1e-8}, lambda rho, epsilon: (rho, 1.0 - rho, epsilon), lambda _: 1
+    ),
 }
 
 
-# Update one slice of parameters w (n,) by its summed gradient g (n,).
+# Update one slice of parameters w (n,) by its summed gradient g (n,); ``decays`` is 1 for weights, 0 for biases.
 step = dispatch_table(
-    "step",
-    ("packed", RECORDS), ("w", OUT), ("g", IN), ("moments", OUT), ("offset", INT),
-    ("alpha", REAL), ("scale", REAL), ("rate", REAL),
+    "step", ("packed", RECORDS), ("w", OUT), ("g", IN), ("offset", INT), ("decays", INT)
 )  # fmt: skip
 
 
-@step.implementation(GRADIENT)
-def gather_gradient(packed, w, g, moments, offset, alpha, scale, rate):
-    """No step: ``moments`` gathers (g + alpha w) scale. Writes: moments. Reads: w, g."""
+@kernel
+def terms(buffers, like, decays):
+    """Strength of the L2 term for this slice, and what its gradient is multiplied by. Reads: step_scalars."""
+    real, scalars = like.dtype.type, buffers.step_scalars
+    return real(scalars[ALPHA] if decays else 0.0), real(scalars[SCALE])
+
+
+@step.implementation(STORE)
+def store_gradient(packed, w, g, offset, decays):
+    """No step: ``gradient`` holds g. Writes: gradient. Reads: g."""
+    _, _, buffers = unpack(packed, w)
+    stored = buffers.gradient[offset : offset + w.size]
     for i in range(w.size):
-        moments[offset + i] += fma(alpha, w[i], g[i]) * scale
+        stored[i] = g[i]
+
+
+@step.implementation(ADD)
+def add_gradient(packed, w, g, offset, decays):
+    """No step: (g + alpha w) scale is added to ``gradient``. Writes: gradient. Reads: w, g."""
+    _, _, buffers = unpack(packed, w)
+    alpha, scale = terms(buffers, w, decays)
+    total = buffers.gradient[offset : offset + w.size]
+    for i in range(w.size):
+        total[i] += fma(alpha, w[i], g[i]) * scale
 
 
 @step.implementation(SGD)
-def sgd(packed, w, g, moments, offset, alpha, scale, rate):
+def sgd(packed, w, g, offset, decays):
     """v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's momentum.
 
     Without momentum v is not kept (size 0). Writes: w, moments. Reads: g.
     """
-    plan = unpack(packed, w)[1]
-    momentum = plan.momentum
-    v = moments[offset : min(offset + w.size, moments.size)]
+    _, plan, buffers = unpack(packed, w)
+    alpha, scale = terms(buffers, w, decays)
+    rate, momentum, nesterov = w.dtype.type(buffers.step_scalars[RATE]), plan.optimizer[0], plan.optimizer[1]
+    v = buffers.moments[offset : min(offset + w.size, buffers.moments.size)]
     if v.size == 0:
         for i in range(w.size):
             w[i] -= rate * (fma(alpha, w[i], g[i]) * scale)
-    elif plan.nesterov:
+    elif nesterov:
         for i in range(w.size):
             drop = rate * (fma(alpha, w[i], g[i]) * scale)
             v[i] = fma(momentum, v[i], -drop)
@@ -73,22 +113,19 @@ def sgd(packed, w, g, moments, offset, alpha, scale, rate):
 
 
 @step.implementation(ADAM)
-def adam(packed, w, g, moments, offset, alpha, scale, rate):
+def adam(packed, w, g, offset, decays):
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  w <- w - rate m / (sqrt(v) + epsilon).
 
-    ``rate`` is lr sqrt(1 - b2^t) / (1 - b1^t), the "epsilon hat" form of Kingma & Ba, section 2.
+    Here ``rate`` is lr sqrt(1 - b2^t) / (1 - b1^t), the "epsilon hat" form of Kingma & Ba, section 2.
     Writes: w, moments. Reads: g.
     """
-    plan = unpack(packed, w)[1]
-    beta_1, beta_2, one_minus_beta_1, one_minus_beta_2, epsilon = (
-        plan.beta_1,
-        plan.beta_2,
-        plan.one_minus_beta_1,
-        plan.one_minus_beta_2,
-        plan.epsilon,
-    )
-    second = plan.moment_stride + offset
-    m, v = moments[offset : offset + w.size], moments[second : second + w.size]
+    _, plan, buffers = unpack(packed, w)
+    alpha, scale = terms(buffers, w, decays)
+    scalars, constants = buffers.step_scalars, plan.optimizer
+    rate = w.dtype.type(scalars[RATE] * scalars[SECOND_CORRECTION] / scalars[FIRST_CORRECTION])
+    beta_1, beta_2, epsilon = constants[0], constants[1], constants[4]
+    one_minus_beta_1, one_minus_beta_2, second = constants[2], constants[3], plan.moment_stride + offset
+    m, v = buffers.moments[offset : offset + w.size], buffers.moments[second : second + w.size]
     for i in range(w.size):
         gradient = fma(alpha, w[i], g[i]) * scale
         m[i] = fma(beta_1, m[i], one_minus_beta_1 * gradient)
@@ -97,15 +134,17 @@ def adam(packed, w, g, moments, offset, alpha, scale, rate):
 
 
 @step.implementation(RMSPROP)
-def rmsprop(packed, w, g, moments, offset, alpha, scale, rate):
+def rmsprop(packed, w, g, offset, decays):
     """v <- rho v + (1 - rho) g^2;  w <- w - rate g / (sqrt(v) + epsilon).
 
     Tieleman & Hinton 2012; they have no epsilon. It stands outside of the root, as in Keras 2 and PyTorch.
     Writes: w, moments. Reads: g.
     """
-    plan = unpack(packed, w)[1]
-    rho, one_minus_rho, epsilon = plan.rho, plan.one_minus_rho, plan.epsilon
-    v = moments[offset : offset + w.size]
+    _, plan, buffers = unpack(packed, w)
+    alpha, scale = terms(buffers, w, decays)
+    rate, constants = w.dtype.type(buffers.step_scalars[RATE]), plan.optimizer
+    rho, one_minus_rho, epsilon = constants[0], constants[1], constants[2]
+    v = buffers.moments[offset : offset + w.size]
     for i in range(w.size):
         gradient = fma(alpha, w[i], g[i]) * scale
         v[i] = fma(rho, v[i], one_minus_rho * (gradient * gradient))

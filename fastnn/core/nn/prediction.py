@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..compile.jit import kernel, leaf
-from ..compile.packing import IN, INT, INTS, MATRIX, NUMBERS, OUT, RECORDS, ROWS, as_flat, as_read, unpack_pass
+from ..compile.packing import IN, INT, INTS, MATRIX, NUMBERS, OUT, RECORDS, ROWS, as_flat, as_read
+from ..records import unpack_pass
 from ..simd.gemm import product_at
 from ..simd.scalar import by_dtype
 from ..simd.tile import address_of

@@ -8,21 +8,8 @@ transposed block.
 """
 
 from ..compile.jit import kernel, leaf
-from ..compile.packing import (
-    IN,
-    INT,
-    INTS,
-    LABELS,
-    MATRIX,
-    NUMBERS,
-    OUT,
-    REAL,
-    RECORDS,
-    ROWS,
-    as_read,
-    unpack,
-    unpack_pass,
-)
+from ..compile.packing import IN, INT, INTS, NUMBERS, OUT, RECORDS, ROWS, as_read
+from ..records import unpack_all, unpack_pass
 from ..simd.spmm import CSR, find_column, sparse_dots, sparse_gradient, sparse_product
 from ..simd.transpose import transpose
 from ..simd.vector import whole_vectors
@@ -37,7 +24,7 @@ from .network import (
     output_forward,
     padded,
 )
-from .optimizers import GRADIENT, step
+from .optimizers import step
 from .prediction import watch
 from .update import refresh_derived, scratch_size, update_weights
 
@@ -73,15 +60,16 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
         transpose(z, 0, ldr, c, ic, stride, n, n_outputs)
 
 
-@leaf(RECORDS, CSR, LABELS, MATRIX, IN, ROWS, INT, INT, ROWS, OUT, group="sparse")
-def forward_backward_sparse(packed, csr, labels, targets, sample_weight, rows, lo, hi, ahead, workspace):
+@leaf(RECORDS, ROWS, INT, INT, ROWS, OUT, group="sparse")
+def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
     """First half of a step: rows lo .. hi of the batch through the network and back.
 
     ``ahead`` are the next batch's rows: the entries of the first of them are asked for here.
 
     Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
     """
-    layout, plan, buffers = unpack(packed, workspace)
+    layout, plan, buffers, csr = unpack_all(packed, workspace)
+    labels, targets, sample_weight = csr.labels, csr.targets, csr.sample_weight
     params, deltas = buffers.params, buffers.deltas
     for start in range(lo, hi, BLOCK_ROWS):
         block = rows[start : min(start + BLOCK_ROWS, hi)]
@@ -101,8 +89,8 @@ def forward_backward_sparse(packed, csr, labels, targets, sample_weight, rows, l
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
-@leaf(RECORDS, CSR, ROWS, INTS, INT, INT, REAL, REAL, REAL, OUT, group="sparse")
-def update_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate, workspace):
+@leaf(RECORDS, ROWS, INTS, INT, INT, OUT, group="sparse")
+def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
     """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
 
     Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
@@ -113,7 +101,7 @@ def update_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
-    layout, plan, buffers = unpack(packed, workspace)
+    layout, plan, buffers, csr = unpack_all(packed, workspace)
     fan_in, fan_out = layout.units[0], layout.units[1]
     cached = fan_in * fan_out * workspace.itemsize <= SHARED_BYTES
     shared = layout.weight[0] if hi - lo < fan_in and cached else -1
@@ -130,12 +118,11 @@ def update_weights_sparse(packed, csr, rows, cursors, lo, hi, alpha, scale, rate
         )  # fmt: skip
         offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
         w = buffers.params[offset : offset + size]
-        step(plan.solver, packed, w, workspace[:size], buffers.moments, offset, alpha, scale, rate)
-        if plan.solver != GRADIENT:
+        step(plan.sink, packed, w, workspace[:size], offset, 1)
+        if plan.sink == plan.solver:
             refresh_derived(packed, buffers.params, 0, i0, n)
     if hi == fan_in:  # no weight rows are left for it: the bias alone
-        X = csr.values.reshape(1, -1)  # not read
-        update_weights(packed, X, 0, hi, hi, rows.size, alpha, scale, rate, 0, 0, 0, workspace)
+        update_weights(packed, csr.X, 0, hi, hi, rows.size, 0, 0, 0, workspace)
 
 
 @leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="sparse")

@@ -5,7 +5,8 @@ The first half, in ``network``, has left the activations and deltas of the whole
 """
 
 from ..compile.jit import kernel, leaf
-from ..compile.packing import IN, INT, MATRIX, OUT, REAL, RECORDS, as_flat, as_read, unpack
+from ..compile.packing import IN, INT, MATRIX, OUT, RECORDS, as_flat, as_read
+from ..records import unpack
 from ..simd.gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from ..simd.reduce import sum_squares
 from ..simd.scalar import fma
@@ -22,7 +23,7 @@ from .network import (
     output_scratch_size,
     padded,
 )
-from .optimizers import GRADIENT, step
+from .optimizers import step
 
 TILE_ROWS = 24  # weight rows whose gradient is held in scratch before the optimizer's step, 2 x 12, 3 x 8, 4 x 6, ...
 # ... or, of up to so many outputs, a multiple of that with about so many elements: 82 kB of float32. (Epochs of
@@ -181,8 +182,8 @@ def tile_height(fan_out, itemsize):
     return max(1, elements // (TILE_ROWS * whole_vectors(fan_out, itemsize))) * TILE_ROWS
 
 
-@leaf(RECORDS, MATRIX, INT, INT, INT, INT, REAL, REAL, REAL, INT, INT, INT, OUT)
-def update_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared, line, offsets, workspace):
+@leaf(RECORDS, MATRIX, INT, INT, INT, INT, INT, INT, INT, OUT)
+def update_weights(packed, X, layer, lo, hi, n_rows, shared, line, offsets, workspace):
     """Second half of a step: gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
 
     ``shared`` says whether other threads read these weights.
@@ -203,14 +204,13 @@ def update_weights(packed, X, layer, lo, hi, n_rows, alpha, scale, rate, shared,
         offset, size = weight + i0 * fan_out, n * fan_out
         tile_gradient(packed, X, layer, i0, n, 0, n_rows, shared, line, offsets, workspace[:room], ld, workspace[room:])
         w = buffers.params[offset : offset + size]
-        step(plan.solver, packed, w, workspace[:size], buffers.moments, offset, alpha, scale, rate)
-        if plan.solver != GRADIENT:
+        step(plan.sink, packed, w, workspace[:size], offset, 1)
+        if plan.sink == plan.solver:
             refresh_derived(packed, buffers.params, layer, i0, n)
     if hi == fan_in:
         first, above = layout.delta[layer + 1], layout.stride[layer + 1]
         column_sums(workspace, buffers.deltas, buffers.one, first, above, n_rows, fan_out)
-        b = buffers.params[bias : bias + fan_out]
-        step(plan.solver, packed, b, workspace[:fan_out], buffers.moments, bias, b.dtype.type(0), scale, rate)
+        step(plan.sink, packed, buffers.params[bias : bias + fan_out], workspace[:fan_out], bias, 0)
 
 
 def scratch_size(units, strides):
