@@ -18,7 +18,7 @@ from .core.compile.packing import pack
 from .core.engine.entries import forward as forward_dense
 from .core.engine.entries import forward_sparse
 from .core.nn.activations import ACTIVATIONS
-from .core.nn.network import LANES, output_scratch_size
+from .core.nn.layer import LANES, output_scratch_size
 from .core.parallel.partition import COUNTERS, NON_FINITE_FLAG
 from .core.records import Layout, Pass
 from .core.simd.spmm import as_csr

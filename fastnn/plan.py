@@ -28,8 +28,9 @@ from .core.nn.activations import (
     single_output_backward,
 )
 from .core.nn.losses import LOSSES, loss_of_rows
-from .core.nn.network import ALL_COLUMNS, GROUP, gather
+from .core.nn.network import ALL_COLUMNS, gather
 from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, STORE, step
+from .core.nn.update import GROUP
 from .core.records import Layout, TrainPlan
 from .core.simd.target import few_registers
 
@@ -225,6 +226,12 @@ def implementations_of(layout, plan=None):
         needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
+
+
+def keeps_inputs(layout):
+    """Whether one of the hidden activations keeps what it was applied to."""
+    kept = {row.id for row in ACTIVATIONS.values() if row.keeps_input}
+    return not kept.isdisjoint(layout.activation[:-1].tolist())
 
 
 def moment_stride(n):

@@ -7,7 +7,7 @@ apart, they are read here and the shares are cut anew. No result depends on them
 import math
 from itertools import accumulate, pairwise
 
-from .core.nn.network import GROUP
+from .core.nn.update import GROUP
 from .core.parallel.partition import CLOCK, ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS
 from .core.records import ALIKE
 

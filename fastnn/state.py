@@ -7,16 +7,16 @@ The only place that allocates arrays for compiled code. Parameters are one flat 
 import numpy as np
 
 from .core.engine.shards import step_scalars_size
-from .core.nn.network import GROUP
 from .core.nn.optimizers import SINKS
 from .core.nn.sparse_network import sparse_scratch_size
-from .core.nn.update import LARGE_LAYER, scratch_size
+from .core.nn.update import GROUP, scratch_size
 from .core.parallel.barrier import barrier_size
 from .core.parallel.partition import CLOCK
 from .core.parallel.stealing import stealing_size
 from .core.records import ALIKE, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
-from .plan import PADDING, moment_stride, n_moments, n_params
+from .core.tuning import LARGE_LAYER
+from .plan import PADDING, keeps_inputs, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
 
@@ -192,6 +192,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     large = int((layout.units[:-1] * layout.units[1:]).max()) >= LARGE_LAYER
     n_partial = int(plan.n_splits) if plan.n_splits > 1 else 0
     first = int(sparse or len(layout.units) > 2)
+    n_activations = int(strides[first:-1].sum()) * batch
     workspace_size = size([int(n) for n in layout.units], [int(n) for n in strides])
     # On lines, each at its own place in a page, as `with_padding` says. (20-100-1 with 200 rows, Zen 4: an epoch takes
     # 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with all on pages' starts.)
@@ -204,9 +205,10 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     buffers = Buffers(
         params=state.params,
         moments=state.moment_rows.reshape(-1),
-        gradient=with_padding(int(plan.n_params) if plan.sink in SINKS else 0, dtype),
+        gradient=with_padding(int(plan.n_params), dtype) if plan.sink in SINKS else np.empty(0, dtype),
         transposed=with_padding(int((strides[1:-1] * layout.units[2:]).sum()), dtype),
-        activations=with_padding(int(strides[first:-1].sum()) * batch, dtype, phases["activations"]),
+        activations=with_padding(n_activations, dtype, phases["activations"]),
+        inputs=np.empty(0, dtype) if not keeps_inputs(layout) else with_padding(n_activations, dtype, phases["deltas"]),
         deltas=with_padding(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),

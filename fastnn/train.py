@@ -11,7 +11,7 @@ import numpy as np
 
 from .core.compile.packing import pack_sets
 from .core.engine import entries
-from .core.nn.network import GROUP
+from .core.nn.update import GROUP
 from .core.records import ALPHA, DERIVED, SCALE, SCHEDULED, STEPS, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows

@@ -38,7 +38,7 @@ ROAD = """
     core.engine.programs core.parallel.stealing core.nn.sparse_network
     core.nn.prediction core.nn.update
     core.nn.network
-    core.nn.losses
+    core.nn.layer core.nn.losses
     core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers
     core.parallel.barrier
     core.simd.math core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
@@ -47,7 +47,7 @@ ROAD = """
     core.simd.tile
     core.compile.dispatch core.records
     core.compile.jit core.compile.packing
-    core.simd.target
+    core.simd.target core.tuning
     core.compile.cache core.compile.passes
     core.compile.exclusive
     core.engine core.parallel core.nn core.simd core.compile

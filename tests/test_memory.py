@@ -9,7 +9,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.core.nn.network import BLOCK_ROWS
+from fastnn.core.tuning import BLOCK_ROWS
 
 # Wide enough for parameters to weigh more than what Python allocates beside them, narrow enough to be quick.
 N, UNITS, BATCH, N_JOBS = 3000, (300, 500, 400, 3), 100, 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastnn.core.nn.network import GROUP
+from fastnn.core.nn.update import GROUP
 from fastnn.core.parallel import partition
 from fastnn.core.parallel.partition import CLOCK, ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS
 from fastnn.shares import EVEN, INTERVAL, TOLERANCE, LoadBalance, slowest

@@ -9,7 +9,7 @@ from numba import config
 import reference
 import test_engine
 from fastnn import threads, train
-from fastnn.core.nn.update import LARGE_LAYER
+from fastnn.core.tuning import LARGE_LAYER
 from fastnn.plan import make_plan
 from test_engine import ALPHA, BATCHES, N_ROWS, SOLVERS, Problem, outputs_of, relative_error
 

@@ -112,6 +112,7 @@ class Buffers(NamedTuple):
     gradient: OUT  # (n_params,) where the sink stores or adds gradients, else of size 0
     transposed: OUT  # W' of the layers that keep a copy (`network.keeps_transposed`), for the backward pass
     activations: OUT  # levels 0 .. n_layers - 1 of one batch
+    inputs: OUT  # what hidden activations were applied to, where one keeps that, at the same places; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
     row_loss: OUT  # (batch_size,) loss of each row of the batch, weighted
     squares: OUT  # sum of squares of each group of rows of each W

@@ -2,17 +2,17 @@
 
 from ..compile.jit import kernel
 from ..compile.packing import as_flat
-from ..nn.network import first_layer_product, forward_backward, split_bounds
+from ..nn.layer import forward_input, split_bounds
+from ..nn.network import forward_backward
 from ..nn.optimizers import step
 from ..nn.update import refresh_derived, update_weights
 from ..parallel.partition import ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS, begin, record, share
 from ..parallel.stealing import next_rows_of_split, next_tile, publish, weight_bounds
 from ..records import BATCH, READY, unpack, unpack_all
 from ..simd.tile import address_of
+from ..tuning import PREFETCH_BYTES
 from .bookkeeping import batch_bounds, prefetch_rows
 from .programs import ROWS_PASS_DENSE, UPDATE, WEIGHTS_PASS_DENSE, work
-
-PREFETCH_BYTES = 256  # shorter rows are not worth naming one by one
 
 
 @kernel
@@ -80,7 +80,7 @@ def multiply_split(packed, X, split, n, n_blocks):
     done = 0
     start, n_rows = next_rows_of_split(buffers.stealing, n_blocks, split, n)
     while n_rows > 0:
-        first_layer_product(packed, X, split, start, n_rows, plan.batch_size)
+        forward_input(packed, X, split, start, n_rows, plan.batch_size)
         done += n_rows
         start, n_rows = next_rows_of_split(buffers.stealing, n_blocks, split, n)
     return done * (hi - lo) * layout.units[1] // n

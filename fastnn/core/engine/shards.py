@@ -16,9 +16,10 @@ Called by ``epoch``.
 import math
 
 from ..compile.jit import kernel
+from ..nn.layer import Hints, backward_bias, backward_weights
 from ..nn.network import forward_backward, has_single_output, single_output_sums
 from ..nn.optimizers import step
-from ..nn.update import column_sums, refresh_derived, tile_gradient
+from ..nn.update import refresh_derived
 from ..parallel.barrier import LINE, OVER, release
 from ..parallel.partition import boundary
 from ..records import BATCH, STEPS, WEIGHT_SUM, unpack, unpack_all
@@ -170,13 +171,11 @@ def shard_gradient(packed, examples, batch_rows, part, lo, hi, workspace):
         if single and layer == last:
             copy(W, sums, 0, fan_in)
         else:
-            tile_gradient(packed, X, layer, 0, fan_in, lo, n, False, 0, 0, W, fan_out, workspace)
+            backward_weights(packed, X, layer, 0, fan_in, lo, n, Hints(False, 0, 0), W, fan_out, workspace)
         if single and layer == last - 1:
             copy(b, sums, layout.stride[last], fan_out)
         else:
-            above = layout.stride[layer + 1]
-            first = layout.delta[layer + 1] + lo * above
-            column_sums(workspace, buffers.deltas, buffers.one, first, above, n, fan_out)
+            backward_bias(packed, layer, lo, n, workspace)
             copy(b, workspace, 0, fan_out)
 
 

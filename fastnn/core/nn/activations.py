@@ -29,6 +29,7 @@ class Activation(NamedTuple):
     id: int
     hidden: bool
     output: bool
+    keeps_input: bool = False  # whether its derivative is a function of what it was applied to, not of its value
 
 
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
@@ -43,14 +44,15 @@ ACTIVATIONS = {
 }
 
 
-# Apply a hidden activation to z (flat).
-activate = dispatch_table("activate", ("z", OUT))
-# Multiply d (flat) by the derivative at the activation's value a.
-differentiate = dispatch_table("differentiate", ("a", IN), ("d", OUT))
+# Apply a hidden activation to z (flat); one that keeps its input copies z to ``inputs`` before, if that has a size.
+activate = dispatch_table("activate", ("z", OUT), ("inputs", OUT))
+# Multiply d (flat) by the derivative at the activation's value a, or at its input z where it keeps that.
+differentiate = dispatch_table("differentiate", ("a", IN), ("z", IN), ("d", OUT))
 # The whole way back through a single output; see `make_single_output_backward`. Ids are those of hidden activations.
 single_output_backward = dispatch_table(
     "single_output_backward",
-    ("a", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
+    ("a", IN), ("z", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT),
+    ("sums", OUT),
 )  # fmt: skip
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
 activate_output = dispatch_table(
@@ -156,7 +158,7 @@ identity_through_one = make_single_output_backward(identity_derivative)
 
 
 @single_output_backward.implementation(IDENTITY)
-def identity_single_output(a, d, outer, step, weights, n, stride, sums):
+def identity_single_output(a, z, d, outer, step, weights, n, stride, sums):
     """`make_single_output_backward`."""
     identity_through_one(a, d, outer, step, weights, n, stride, sums)
 
@@ -176,7 +178,7 @@ def identity_of_sums(z, out, wide, n_outputs, ldr, n):
 
 
 @activate.implementation(LOGISTIC)
-def logistic_forward(z):
+def logistic_forward(z, inputs):
     """z <- 1 / (1 + exp(-z)). Writes: z."""
     for i in range(z.size):
         z[i] = sigmoid(z[i])
@@ -210,20 +212,20 @@ logistic_through_one = make_single_output_backward(logistic_derivative)
 
 
 @differentiate.implementation(LOGISTIC)
-def logistic_backward(a, d):
+def logistic_backward(a, z, d):
     """d <- d a (1 - a). Writes: d. Reads: a."""
     for i in range(d.size):
         d[i] = logistic_derivative(a[i], d[i])
 
 
 @single_output_backward.implementation(LOGISTIC)
-def logistic_single_output(a, d, outer, step, weights, n, stride, sums):
+def logistic_single_output(a, z, d, outer, step, weights, n, stride, sums):
     """`make_single_output_backward`."""
     logistic_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
 @activate.implementation(TANH)
-def tanh_forward(z):
+def tanh_forward(z, inputs):
     """z <- tanh(z). Writes: z."""
     for i in range(z.size):
         z[i] = tanh(z[i])
@@ -257,20 +259,20 @@ tanh_through_one = make_single_output_backward(tanh_derivative)
 
 
 @differentiate.implementation(TANH)
-def tanh_backward(a, d):
+def tanh_backward(a, z, d):
     """d <- d (1 - a^2). Writes: d. Reads: a."""
     for i in range(d.size):
         d[i] = tanh_derivative(a[i], d[i])
 
 
 @single_output_backward.implementation(TANH)
-def tanh_single_output(a, d, outer, step, weights, n, stride, sums):
+def tanh_single_output(a, z, d, outer, step, weights, n, stride, sums):
     """`make_single_output_backward`."""
     tanh_through_one(a, d, outer, step, weights, n, stride, sums)
 
 
 @activate.implementation(RELU)
-def relu_forward(z):
+def relu_forward(z, inputs):
     """z <- max(z, 0), NaN kept. Writes: z."""
     lanes = VECTOR_BYTES // z.itemsize
     for i in range(0, z.size - lanes + 1, lanes):
@@ -307,7 +309,7 @@ relu_through_one = make_single_output_backward(relu_derivative)
 
 
 @differentiate.implementation(RELU)
-def relu_backward(a, d):
+def relu_backward(a, z, d):
     """d <- 0 where a == 0. Writes: d. Reads: a."""
     lanes = VECTOR_BYTES // d.itemsize
     for i in range(0, d.size - lanes + 1, lanes):
@@ -317,7 +319,7 @@ def relu_backward(a, d):
 
 
 @single_output_backward.implementation(RELU)
-def relu_single_output(a, d, outer, step, weights, n, stride, sums):
+def relu_single_output(a, z, d, outer, step, weights, n, stride, sums):
     """`make_single_output_backward`."""
     relu_through_one(a, d, outer, step, weights, n, stride, sums)
 

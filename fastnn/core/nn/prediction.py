@@ -10,7 +10,8 @@ from ..simd.scalar import by_dtype
 from ..simd.tile import address_of
 from ..simd.transpose import transpose
 from .activations import activate, outputs_of_sums
-from .network import ALL_COLUMNS, gather, hidden_forward, output_forward, padded
+from .layer import forward_output, padded
+from .network import ALL_COLUMNS, gather, hidden_forward
 
 _largest_square = by_dtype(np.float32(2.0**120), np.float64(2.0**1000))
 
@@ -57,11 +58,11 @@ def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect,
             line, lda * a.itemsize, offsets, 0, 0, 0, 0,
         )  # fmt: skip
         watch(levels[top : top + n * stride : stride], suspect)
-        activate(layout.activation[0], levels[top : top + n * stride])
-        hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, 0, n)
+        activate(layout.activation[0], levels[top : top + n * stride], levels[:0])
+        hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, levels[:0], 0, n)
         a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
     else:
         for r in range(n):
             watch(a[ia + r * lda : ia + r * lda + layout.units[0]], suspect)
-    output_forward(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr)
+    forward_output(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr)
     outputs_of_sums(sizes.output, z, out, wide, n_outputs, ldr, n)

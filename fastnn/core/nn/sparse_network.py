@@ -13,36 +13,24 @@ from ..records import unpack_all, unpack_pass
 from ..simd.spmm import CSR, find_column, sparse_dots, sparse_gradient, sparse_product
 from ..simd.transpose import transpose
 from ..simd.vector import whole_vectors
+from ..tuning import BLOCK_ROWS, SHARED_BYTES
+from ..tuning import SPARSE_TILE_ELEMENTS as TILE_ELEMENTS
 from .activations import activate, outputs_of_sums
+from .layer import LANES, forward_output, padded
 from .losses import loss_and_delta
-from .network import (
-    BLOCK_ROWS,
-    GROUP,
-    LANES,
-    forward_backward_from,
-    hidden_forward,
-    output_forward,
-    padded,
-)
-from .optimizers import step
+from .network import forward_backward_from, hidden_forward
 from .prediction import watch
-from .update import refresh_derived, scratch_size, update_weights
-
-# Most elements of a strip of weight rows: half the second cache. Few strips, few turns of the cursors (1 << 14: +30 %).
-TILE_ELEMENTS = 1 << 17
-# Weights up to this size are found in the cores' own caches: those that another core has read are claimed before their
-# update (10000 x 16, 2 cores of Zen 4: gradient and update of a batch 84 us instead of 100). Larger ones are in none.
-SHARED_BYTES = 1 << 21
+from .update import GROUP, scratch_size, step_bias, step_weights
 
 
 @kernel
-def first_activation(layout, params, csr, rows, start, n, following, activations, lo):
+def first_activation(layout, params, csr, rows, start, n, following, activations, inputs, lo):
     """A_1 = f(X W_0 + b_0) of n rows. Writes: activations, rows lo .. lo + n of level 1. Reads: params, csr, rows."""
     stride = layout.stride[1]
     top = layout.level[1] + lo * stride
     weight, bias = layout.weight[0], layout.bias[0]
     sparse_product(activations, top, stride, csr, rows, start, n, following, params, weight, bias, layout.units[1])
-    activate(layout.activation[0], activations[top : top + n * stride])
+    activate(layout.activation[0], activations[top : top + n * stride], inputs[top : top + n * stride])
 
 
 @kernel
@@ -76,7 +64,7 @@ def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
         n = block.size
         if plan.n_layers > 1:
             following = rows[start + n : hi] if start + n < hi else ahead[lo:]
-            first_activation(layout, params, csr, block, 0, n, following, buffers.activations, start)
+            first_activation(layout, params, csr, block, 0, n, following, buffers.activations, buffers.inputs, start)
             forward_backward_from(packed, labels, targets, sample_weight, block, 1, start, 0, workspace)
             continue
         n_outputs, stride, ldr = layout.units[1], layout.stride[1], padded(n)
@@ -101,7 +89,7 @@ def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
 
     Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
     """
-    layout, plan, buffers, csr = unpack_all(packed, workspace)
+    layout, _, buffers, csr = unpack_all(packed, workspace)
     fan_in, fan_out = layout.units[0], layout.units[1]
     cached = fan_in * fan_out * workspace.itemsize <= SHARED_BYTES
     shared = layout.weight[0] if hi - lo < fan_in and cached else -1
@@ -116,13 +104,9 @@ def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
             workspace, i0, i0 + n, csr, rows, cursors, buffers.deltas, layout.delta[1], layout.stride[1], fan_out,
             buffers.params, shared,
         )  # fmt: skip
-        offset, size = layout.weight[0] + i0 * fan_out, n * fan_out
-        w = buffers.params[offset : offset + size]
-        step(plan.sink, packed, w, workspace[:size], offset, 1)
-        if plan.sink == plan.solver:
-            refresh_derived(packed, buffers.params, 0, i0, n)
-    if hi == fan_in:  # no weight rows are left for it: the bias alone
-        update_weights(packed, csr.X, 0, hi, hi, rows.size, 0, 0, 0, workspace)
+        step_weights(packed, 0, i0, n, workspace)
+    if hi == fan_in:
+        step_bias(packed, 0, rows.size, workspace)
 
 
 @leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="sparse")
@@ -141,10 +125,11 @@ def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, workspace,
         watch(csr.values[csr.indptr[start] : csr.indptr[start + n]], suspect)
     z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
     if n_layers > 1:
-        first_activation(layout, params, csr, rows, start, n, rows[:0], levels, 0)
-        hidden_forward(packed, 1, n_layers, params, as_read(levels), layout.level[1], layout.stride[1], levels, 0, n)
+        first_activation(layout, params, csr, rows, start, n, rows[:0], levels, levels[:0], 0)
+        top, stride = layout.level[1], layout.stride[1]
+        hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, levels[:0], 0, n)
         top, stride = layout.level[n_layers - 1], layout.stride[n_layers - 1]
-        output_forward(packed, n_layers, params, levels, top, stride, z, scratch, n, ldr)
+        forward_output(packed, n_layers, params, levels, top, stride, z, scratch, n, ldr)
     else:
         only_layer(layout, params, csr, rows, start, n, scratch, 2 * ldr, z, scratch, ldr)
     outputs_of_sums(sizes.output, z, out, wide, n_outputs, ldr, n)

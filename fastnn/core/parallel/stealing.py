@@ -10,8 +10,7 @@ took 145, 527 and 2812 us where both took 134, 479 and 2573 on average.)
 """
 
 from ..compile.jit import kernel
-from ..nn.network import GROUP
-from ..nn.update import TILE_ROWS, tile_height
+from ..nn.update import GROUP, TILE_ROWS, tile_height
 from .barrier import LINE, load_acquire, store_release
 from .partition import WEIGHTS_PASS, fetch_add, share
 
