@@ -45,7 +45,8 @@ kernel = njit(**KERNEL_OPTIONS)
 
 def _cached(source, suffix, **options):
     """A dispatcher for a copy of ``source`` whose cache files are named after ``suffix`` and the fingerprint."""
-    twin = python_types.FunctionType(source.__code__, source.__globals__, source.__name__, source.__defaults__)
+    parts = source.__code__, source.__globals__, source.__name__, source.__defaults__, source.__closure__
+    twin = python_types.FunctionType(*parts)
     twin.__module__ = source.__module__
     twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
     dispatcher = njit(**options)(twin)

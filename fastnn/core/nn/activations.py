@@ -1,11 +1,11 @@
-"""Activation functions, forward and derivative side by side, and the table of them.
+"""Activation functions, and the table of them.
 
-Hidden activations work in place on flat slices of row-major activations. Derivatives are functions of the activation's
-value, so the pre-activation is not kept; each is one function, of floats or of units. Output activations work in place
-on a transposed block (n_outputs, ldr): lanes run over rows, so that one column wastes nothing and every sum over the
-outputs of a row is one chain in order. Training computes them in the network's dtype, prediction in float64 from the
-network's last sums: probabilities add up to 1 as closely as float64 can say.
-Called by ``network``, ``losses`` and ``prediction``.
+An activation is a value and a slope: two small kernels of floats or of vectors, from which all that the network needs
+is made. ``slope(a, z, d)`` is d times the derivative, at the value a and, where the activation keeps its input, at the
+input z. Hidden activations work in place on flat slices of row-major activations. Output activations work in place on a
+transposed block (n_outputs, ldr): lanes run over rows, so that one column wastes nothing and every sum over the outputs
+of a row is one chain in order. Training computes them in the network's dtype, prediction in float64 from the network's
+last sums: probabilities add up to 1 as closely as float64 can say.
 """
 
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Activation(NamedTuple):
     id: int
     hidden: bool
     output: bool
-    keeps_input: bool = False  # whether its derivative is a function of what it was applied to, not of its value
+    keeps_input: bool = False  # whether its slope is a function of what it was applied to, not of its value alone
 
 
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
@@ -48,7 +48,7 @@ ACTIVATIONS = {
 activate = dispatch_table("activate", ("z", OUT), ("inputs", OUT))
 # Multiply d (flat) by the derivative at the activation's value a, or at its input z where it keeps that.
 differentiate = dispatch_table("differentiate", ("a", IN), ("z", IN), ("d", OUT))
-# The whole way back through a single output; see `make_single_output_backward`. Ids are those of hidden activations.
+# The whole way back through a single output, see `_through_one`. Ids are those of hidden activations.
 single_output_backward = dispatch_table(
     "single_output_backward",
     ("a", IN), ("z", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT),
@@ -58,295 +58,218 @@ single_output_backward = dispatch_table(
 activate_output = dispatch_table(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
-# Outputs in float64, out (n, n_outputs), of a transposed block z (n_outputs, ldr) of sums; see `outputs_in_float64`.
+# Outputs in float64, out (n, n_outputs), of a transposed block z (n_outputs, ldr) of sums; see `_in_float64`.
 outputs_of_sums = dispatch_table(
     "outputs_of_sums", ("z", IN), ("out", NUMBERS), ("wide", NUMBERS), ("n_outputs", INT), ("ldr", INT), ("n", INT)
 )
 
 
-def elementwise(function):
-    """Make the kernel of an output activation that applies ``function`` to each element of z."""
+# ------------------------------------------------------------------------------- what is made of a value and a slope
 
-    @kernel
-    def kernel_of_function(z, n_outputs, ldr, largest, total):
+
+def define(name, value=None, slope=None, *, on_vectors=False):
+    """Register what the network needs of the activation of a row of the table.
+
+    Parameters
+    ----------
+    name : str
+        In ``ACTIVATIONS``.
+    value, slope : kernel, optional
+        See the module; None for the identity's value, and for the slope of what is no hidden activation.
+    on_vectors : bool
+        Whether they are applied to vectors, for functions of which LLVM makes no vector code by itself.
+    """
+    row = ACTIVATIONS[name]
+    if value is not None:
+        _named(activate_output, row.id, name, _on_block(value))
+    _named(outputs_of_sums, row.id, name, _in_float64(_unchanged if value is None else _on_block(value)))
+    if row.hidden:
+        _named(single_output_backward, row.id, name, _through_one(slope))
+        if value is not None:
+            _named(
+                activate, row.id, name, _forward_by_vectors(value) if on_vectors else _forward(value, row.keeps_input)
+            )
+            _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
+
+
+def _named(table, ident, name, function):
+    """Register a function that was made here, under a name of its own: machine code is kept by names."""
+    function.__name__ = function.__qualname__ = f"{name}_{table.__name__}"
+    table.implementation(ident)(function)
+
+
+def _forward(value, keeps_input):
+    """The function z <- f(z). Writes: z; inputs, the old z, where the activation keeps its input."""
+
+    def forward(z, inputs):
+        if keeps_input and inputs.size > 0:
+            for i in range(z.size):
+                inputs[i] = z[i]
         for i in range(z.size):
-            z[i] = function(z[i])
+            z[i] = value(z[i])
 
-    return kernel_of_function
-
-
-def outputs_in_float64(activation):
-    """Make the kernel that computes an output activation in float64, whatever the dtype of the sums.
-
-    The kernel: out[r, c] <- f(z[c, r]) for r < n.
-
-    Writes: out (n, n_outputs) flat. Reads: z (n_outputs, ldr). Scratch: wide ((n_outputs + 2) * ldr,).
-    """
-
-    @kernel
-    def kernel_of_activation(z, out, wide, n_outputs, ldr, n):
-        size = n_outputs * ldr
-        sums = wide[:size]
-        for i in range(size):
-            sums[i] = z[i]
-        activation(sums, n_outputs, ldr, wide[size : size + ldr], wide[size + ldr : size + 2 * ldr])
-        if n_outputs == 1:
-            for r in range(n):
-                out[r] = sums[r]
-        else:
-            transpose_here(out, 0, n_outputs, sums, 0, ldr, n_outputs, n)
-
-    return kernel_of_activation
+    return forward
 
 
-def make_single_output_backward(derivative):
-    """Make the kernel of a derivative that goes back through a single output: the derivative and all sums in one pass.
+def _forward_by_vectors(value):
+    """The same for an activation that keeps no input. Writes: z."""
 
-    The kernel: D = f'(A) * (delta w'), and to the sums are added A' delta and the columns of D, four rows at a time.
-    All that is read and written of a row goes through registers once: beyond the first cache a pass over the rows takes
-    longer than what it computes. (100 rows of 100 units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two
-    sums one after the other.)
+    def forward(z, inputs):
+        lanes = VECTOR_BYTES // z.itemsize
+        for i in range(0, z.size - lanes + 1, lanes):
+            store_vector(z, i, value(load_vector(z, i)))
+        for i in range(z.size - z.size % lanes, z.size):
+            z[i] = value(z[i])
 
-    Writes: d (n, stride), sums (2, stride). Reads: a (n, stride), outer[r * step] (delta of row r), weights (stride,).
-    """
+    return forward
 
-    @kernel
-    def kernel_of_derivative(a, d, outer, step, weights, n, stride, sums):
+
+def _backward(slope):
+    """The function d <- d f'. Writes: d. Reads: a; z, where its size is not 0."""
+
+    def backward(a, z, d):
+        x = a if z.size == 0 else z
+        for i in range(d.size):
+            d[i] = slope(a[i], x[i], d[i])
+
+    return backward
+
+
+def _backward_by_vectors(slope):
+    """The same for an activation that keeps no input. Writes: d. Reads: a."""
+
+    def backward(a, z, d):
         lanes = VECTOR_BYTES // d.itemsize
+        for i in range(0, d.size - lanes + 1, lanes):
+            store_vector(d, i, slope(load_vector(a, i), load_vector(a, i), load_vector(d, i)))
+        for i in range(d.size - d.size % lanes, d.size):
+            d[i] = slope(a[i], a[i], d[i])
+
+    return backward
+
+
+def _through_one(slope):
+    """The function that goes back through a single output: the derivative and all sums in one pass.
+
+    D = f' * (delta w'), and to the sums are added A' delta and the columns of D, four rows at a time. All that is read
+    and written of a row goes through registers once: beyond L1 a pass over the rows takes longer than what it computes.
+    (100 rows of 100 units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two sums one after the other.)
+
+    Writes: d (n, stride), sums (2, stride). Reads: a and z (n, stride), outer[r * step] (delta of row r), weights
+    (stride,).
+    """
+
+    def through_one(a, z, d, outer, step, weights, n, stride, sums):
+        x, lanes = a if z.size == 0 else z, VECTOR_BYTES // d.itemsize
         for r in range(0, n - 3, 4):
             delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
             delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
             for j in range(0, stride, lanes):
-                at_0 = r * stride + j
-                at_1, at_2, at_3 = at_0 + stride, at_0 + 2 * stride, at_0 + 3 * stride
+                i_0 = r * stride + j
+                i_1, i_2, i_3 = i_0 + stride, i_0 + 2 * stride, i_0 + 3 * stride
                 w = load_vector(weights, j)
-                a_0, a_1, a_2, a_3 = (
-                    load_vector(a, at_0),
-                    load_vector(a, at_1),
-                    load_vector(a, at_2),
-                    load_vector(a, at_3),
-                )
-                d_0, d_1 = derivative(a_0, delta_0 * w), derivative(a_1, delta_1 * w)
-                d_2, d_3 = derivative(a_2, delta_2 * w), derivative(a_3, delta_3 * w)
-                store_vector(d, at_0, d_0)
-                store_vector(d, at_1, d_1)
-                store_vector(d, at_2, d_2)
-                store_vector(d, at_3, d_3)
+                a_0, a_1, a_2, a_3 = load_vector(a, i_0), load_vector(a, i_1), load_vector(a, i_2), load_vector(a, i_3)
+                d_0 = slope(a_0, load_vector(x, i_0), delta_0 * w)
+                d_1 = slope(a_1, load_vector(x, i_1), delta_1 * w)
+                d_2 = slope(a_2, load_vector(x, i_2), delta_2 * w)
+                d_3 = slope(a_3, load_vector(x, i_3), delta_3 * w)
+                store_vector(d, i_0, d_0)
+                store_vector(d, i_1, d_1)
+                store_vector(d, i_2, d_2)
+                store_vector(d, i_3, d_3)
                 total = fma(delta_1, a_1, fma(delta_0, a_0, load_vector(sums, j)))
                 store_vector(sums, j, fma(delta_3, a_3, fma(delta_2, a_2, total)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + ((d_0 + d_1) + (d_2 + d_3)))
         for r in range(n - n % 4, n):
             delta = broadcast(outer[r * step])
             for j in range(0, stride, lanes):
-                at = r * stride + j
-                a_0 = load_vector(a, at)
-                d_0 = derivative(a_0, delta * load_vector(weights, j))
-                store_vector(d, at, d_0)
+                i = r * stride + j
+                a_0 = load_vector(a, i)
+                d_0 = slope(a_0, load_vector(x, i), delta * load_vector(weights, j))
+                store_vector(d, i, d_0)
                 store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)
 
-    return kernel_of_derivative
+    return through_one
+
+
+def _on_block(value):
+    """The function z <- f(z) of a transposed block, element by element. Writes: z."""
+
+    def on_block(z, n_outputs, ldr, largest, total):
+        for i in range(z.size):
+            z[i] = value(z[i])
+
+    return on_block
+
+
+def _unchanged(z, n_outputs, ldr, largest, total):
+    """z."""
+
+
+def _in_float64(on_block):
+    """The function that computes an output activation in float64, whatever the dtype of the sums.
+
+    out[r, c] <- f(z[c, r]) for r < n.
+
+    Writes: out (n, n_outputs) flat. Reads: z (n_outputs, ldr). Scratch: wide ((n_outputs + 2) * ldr,).
+    """
+    compiled = kernel(on_block)
+
+    def in_float64(z, out, wide, n_outputs, ldr, n):
+        size = n_outputs * ldr
+        sums = wide[:size]
+        for i in range(size):
+            sums[i] = z[i]
+        compiled(sums, n_outputs, ldr, wide[size : size + ldr], wide[size + ldr : size + 2 * ldr])
+        if n_outputs == 1:
+            for r in range(n):
+                out[r] = sums[r]
+        else:
+            transpose_here(out, 0, n_outputs, sums, 0, ldr, n_outputs, n)
+
+    return in_float64
+
+
+# ---------------------------------------------------------------------------------------------------- the activations
 
 
 @kernel
-def identity_derivative(a, d):
+def identity_slope(a, z, d):
     """d."""
     return d
 
 
-identity_through_one = make_single_output_backward(identity_derivative)
-
-
-@single_output_backward.implementation(IDENTITY)
-def identity_single_output(a, z, d, outer, step, weights, n, stride, sums):
-    """`make_single_output_backward`."""
-    identity_through_one(a, d, outer, step, weights, n, stride, sums)
-
-
 @kernel
-def identity_output(z, n_outputs, ldr, largest, total):
-    """z."""
-
-
-identity_in_float64 = outputs_in_float64(identity_output)
-
-
-@outputs_of_sums.implementation(IDENTITY)
-def identity_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    identity_in_float64(z, out, wide, n_outputs, ldr, n)
-
-
-@activate.implementation(LOGISTIC)
-def logistic_forward(z, inputs):
-    """z <- 1 / (1 + exp(-z)). Writes: z."""
-    for i in range(z.size):
-        z[i] = sigmoid(z[i])
-
-
-squash = elementwise(sigmoid)
-
-
-@activate_output.implementation(LOGISTIC)
-def logistic_output(z, n_outputs, ldr, largest, total):
-    """z <- 1 / (1 + exp(-z)). Writes: z."""
-    squash(z, n_outputs, ldr, largest, total)
-
-
-logistic_in_float64 = outputs_in_float64(squash)
-
-
-@outputs_of_sums.implementation(LOGISTIC)
-def logistic_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    logistic_in_float64(z, out, wide, n_outputs, ldr, n)
-
-
-@kernel
-def logistic_derivative(a, d):
+def logistic_slope(a, z, d):
     """d a (1 - a)."""
     return d * (a * (like(a, 1) - a))
 
 
-logistic_through_one = make_single_output_backward(logistic_derivative)
-
-
-@differentiate.implementation(LOGISTIC)
-def logistic_backward(a, z, d):
-    """d <- d a (1 - a). Writes: d. Reads: a."""
-    for i in range(d.size):
-        d[i] = logistic_derivative(a[i], d[i])
-
-
-@single_output_backward.implementation(LOGISTIC)
-def logistic_single_output(a, z, d, outer, step, weights, n, stride, sums):
-    """`make_single_output_backward`."""
-    logistic_through_one(a, d, outer, step, weights, n, stride, sums)
-
-
-@activate.implementation(TANH)
-def tanh_forward(z, inputs):
-    """z <- tanh(z). Writes: z."""
-    for i in range(z.size):
-        z[i] = tanh(z[i])
-
-
-tanh_each = elementwise(tanh)
-
-
-@activate_output.implementation(TANH)
-def tanh_output(z, n_outputs, ldr, largest, total):
-    """z <- tanh(z). Writes: z."""
-    tanh_each(z, n_outputs, ldr, largest, total)
-
-
-tanh_in_float64 = outputs_in_float64(tanh_each)
-
-
-@outputs_of_sums.implementation(TANH)
-def tanh_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    tanh_in_float64(z, out, wide, n_outputs, ldr, n)
-
-
 @kernel
-def tanh_derivative(a, d):
+def tanh_slope(a, z, d):
     """d (1 - a^2)."""
     return d * (like(a, 1) - a * a)
 
 
-tanh_through_one = make_single_output_backward(tanh_derivative)
-
-
-@differentiate.implementation(TANH)
-def tanh_backward(a, z, d):
-    """d <- d (1 - a^2). Writes: d. Reads: a."""
-    for i in range(d.size):
-        d[i] = tanh_derivative(a[i], d[i])
-
-
-@single_output_backward.implementation(TANH)
-def tanh_single_output(a, z, d, outer, step, weights, n, stride, sums):
-    """`make_single_output_backward`."""
-    tanh_through_one(a, d, outer, step, weights, n, stride, sums)
-
-
-@activate.implementation(RELU)
-def relu_forward(z, inputs):
-    """z <- max(z, 0), NaN kept. Writes: z."""
-    lanes = VECTOR_BYTES // z.itemsize
-    for i in range(0, z.size - lanes + 1, lanes):
-        store_vector(z, i, zero_if_negative(load_vector(z, i)))
-    for i in range(z.size - z.size % lanes, z.size):
-        z[i] = zero_if_negative(z[i])
-
-
-rectify = elementwise(zero_if_negative)
-
-
-@activate_output.implementation(RELU)
-def relu_output(z, n_outputs, ldr, largest, total):
-    """z <- max(z, 0), NaN kept. Writes: z."""
-    rectify(z, n_outputs, ldr, largest, total)
-
-
-relu_in_float64 = outputs_in_float64(rectify)
-
-
-@outputs_of_sums.implementation(RELU)
-def relu_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    relu_in_float64(z, out, wide, n_outputs, ldr, n)
-
-
 @kernel
-def relu_derivative(a, d):
-    """d, or 0 where a == 0."""
+def relu_slope(a, z, d):
+    """d, or 0 where a == 0; the value keeps NaN."""
     return where_nonzero(a, d)
 
 
-relu_through_one = make_single_output_backward(relu_derivative)
+define("identity", slope=identity_slope)
+define("logistic", sigmoid, logistic_slope)
+define("tanh", tanh, tanh_slope)
+define("relu", zero_if_negative, relu_slope, on_vectors=True)
+define("exp", exp)
 
 
-@differentiate.implementation(RELU)
-def relu_backward(a, z, d):
-    """d <- 0 where a == 0. Writes: d. Reads: a."""
-    lanes = VECTOR_BYTES // d.itemsize
-    for i in range(0, d.size - lanes + 1, lanes):
-        store_vector(d, i, relu_derivative(load_vector(a, i), load_vector(d, i)))
-    for i in range(d.size - d.size % lanes, d.size):
-        d[i] = relu_derivative(a[i], d[i])
-
-
-@single_output_backward.implementation(RELU)
-def relu_single_output(a, z, d, outer, step, weights, n, stride, sums):
-    """`make_single_output_backward`."""
-    relu_through_one(a, d, outer, step, weights, n, stride, sums)
-
-
-exp_each = elementwise(exp)
-
-
-@activate_output.implementation(EXP)
-def exp_output(z, n_outputs, ldr, largest, total):
-    """z <- exp(z). Writes: z."""
-    exp_each(z, n_outputs, ldr, largest, total)
-
-
-exp_in_float64 = outputs_in_float64(exp_each)
-
-
-@outputs_of_sums.implementation(EXP)
-def exp_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    exp_in_float64(z, out, wide, n_outputs, ldr, n)
-
-
-@kernel
+@activate_output.implementation(SOFTMAX)
 def softmax(z, n_outputs, ldr, largest, total):
     """z[c, r] <- exp(z[c, r] - max_c z[c, r]) / sum_c exp(...), each column r by itself.
 
-    Writes: z (n_outputs, ldr), ldr whole units. Scratch: largest (ldr,), total (ldr,).
+    Writes: z (n_outputs, ldr), ldr whole vectors. Scratch: largest (ldr,), total (ldr,).
     """
     for r in range(0, ldr, VECTOR_BYTES // z.itemsize):
         most = load_vector(z, r)
@@ -367,16 +290,4 @@ def softmax(z, n_outputs, ldr, largest, total):
             row[r] /= total[r]
 
 
-@activate_output.implementation(SOFTMAX)
-def softmax_output(z, n_outputs, ldr, largest, total):
-    """`softmax`. Writes: z. Scratch: largest, total (ldr,)."""
-    softmax(z, n_outputs, ldr, largest, total)
-
-
-softmax_in_float64 = outputs_in_float64(softmax)
-
-
-@outputs_of_sums.implementation(SOFTMAX)
-def softmax_of_sums(z, out, wide, n_outputs, ldr, n):
-    """`outputs_in_float64`."""
-    softmax_in_float64(z, out, wide, n_outputs, ldr, n)
+_named(outputs_of_sums, SOFTMAX, "softmax", _in_float64(softmax))
