@@ -29,7 +29,7 @@ from .core.nn.activations import (
 )
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, gather
-from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, STORE, step
+from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, SINKS, STORE, step
 from .core.nn.update import GROUP
 from .core.records import Layout, TrainPlan
 from .core.simd.target import few_registers
@@ -197,7 +197,7 @@ def make_plan(
 
 def programmed(plan, *, sparse):
     """The plan with the program of its steps, for dense or sparse X."""
-    if sparse:  # its passes know neither splits nor shards
+    if sparse or plan.sink in SINKS:  # those passes know neither splits nor shards
         plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
     verbs, behind = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
     if sparse:

@@ -11,8 +11,9 @@ import numpy as np
 
 from .core.compile.packing import pack_sets
 from .core.engine import entries
+from .core.nn.optimizers import STORE
 from .core.nn.update import GROUP
-from .core.records import ALPHA, DERIVED, SCALE, SCHEDULED, STEPS, Examples
+from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
@@ -27,6 +28,7 @@ CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python s
 ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
 EXACT = 32  # losses that are added exactly, which takes a list
 NO_INDICES, NO_ROWS, NOTHING_SCHEDULED = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0)
+ONE_ROW = np.zeros(1, np.int64)
 UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
@@ -222,6 +224,57 @@ def epoch_orders(rows, rng, quick):
         if rng is not None:
             rng.shuffle(rows)
         yield rows
+
+
+class Steps:
+    """A training step in two: the gradient of a batch, and the step by a gradient. Its bits are those of `train`.
+
+    Parameters
+    ----------
+    layout, plan : Layout, TrainPlan
+    state : State
+        Changed in place.
+    data : EncodedData
+    n_threads : int
+
+    Attributes
+    ----------
+    gradient : ndarray of shape (n_params,)
+        Sums over the rows, without the L2 term; not divided by the sum of their weights.
+    weight_sum : float
+        What the step will divide the gradient by. Who adds up gradients of several machines adds these up too.
+    """
+
+    def __init__(self, layout, plan, state, data, *, n_threads):
+        refuse_misfits(layout, data)
+        source = TrainingData(data)
+        sparse, batch = source.csr is not None, int(plan.batch_size)
+        plan = programmed(plan._replace(sink=np.int64(STORE)), sparse=sparse)
+        n_threads = threads_for(step_flops(layout, batch, source.csr), n_threads, 1)
+        layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
+        buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
+        buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
+        self.gradient, self._scalars, self._params = buffers.gradient, buffers.step_scalars, state.params
+        plans = [plan._replace(program=verbs.copy()) for verbs in np.split(plan.program, [-1])]
+        self._records = [[(layout, each, buffers, source.examples)] for each in plans]  # ``packed`` holds addresses
+        self._packed = [pack_sets(each) for each in self._records]
+        needed = implementations_of(layout, plan)
+        self._run = runner(entries.train, state.params.dtype, n_threads, sparse, needed)
+        self._sizes, self._state, self.weight_sum = (n_threads, workspace_size), state, 0.0
+
+    def loss(self, rows):
+        """Compute the loss of these rows, at most a batch of them, and their gradient."""
+        losses = np.zeros(1)
+        self._run(self._packed[0], self._params, rows, np.zeros(SCHEDULED), losses, *self._sizes)
+        self.weight_sum = float(self._scalars[WEIGHT_SUM])
+        return losses.item()
+
+    def step(self, scalars):
+        """Make the step by what ``gradient`` and ``weight_sum`` hold, with these numbers of a schedule."""
+        self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self.weight_sum, self._records[0][0][1].alpha
+        self._scalars[RATE : RATE + SCHEDULED] = scalars
+        self._run(self._packed[1], self._params, ONE_ROW, NOTHING_SCHEDULED, np.zeros(1), *self._sizes)
+        self._state.step += 1
 
 
 class FullBatch:

@@ -145,13 +145,12 @@ def begin_step(plan, buffers, scalars):
 
 @kernel
 def begin_weights(packed, like, rows, n_blocks):
-    """Get ready for the weights pass: all tiles are free; whether it multiplies the next batch by its weights at once.
+    """Get ready for the weights pass: say whether it multiplies the next batch by its weights at once.
 
-    Writes: stealing, progress, row_offsets.
+    Writes: progress, row_offsets.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
     progress = buffers.progress
-    reset_stealing(buffers.stealing, n_blocks)
     lo, hi = batch_bounds(plan, rows.size, progress[BATCH] + 1)
     # Blocks of whole splits only: a split is published, and may be read, once one block has updated all of it.
     splits = plan.n_splits > 1 and plan.n_splits % n_blocks == 0
@@ -183,6 +182,7 @@ def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
     verb = (done - START - 1) % n_verbs if done > START else n_verbs - 1
     if done == START:
         refresh_all_derived(packed, like)
+    reset_stealing(buffers.stealing, n_blocks)
     if verb == n_verbs - 1:
         progress[BATCH] += 1
         if find_batch(plan, buffers, examples, rows, losses):
@@ -199,8 +199,6 @@ def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
             begin_weights(packed, like, rows, n_blocks)
         else:
             phase = OVER
-    else:
-        reset_stealing(buffers.stealing, n_blocks)
     release(buffers.barrier, phase)
 
 
@@ -229,5 +227,6 @@ def advance_gradient(packed, like, rows, scalars, losses, n_blocks, done):
         lo, hi = batch_bounds(plan, rows.size, batch)
         before = losses[batch - 1] if batch > 0 else penalty(buffers, like.dtype.type(buffers.step_scalars[ALPHA]))
         losses[batch] = before + rows_loss(buffers, 0, hi - lo)
+        reset_stealing(buffers.stealing, n_blocks)
         begin_weights(packed, like, rows, n_blocks)
     release(buffers.barrier, phase)

@@ -86,9 +86,8 @@ def define(name, value=None, slope=None, *, on_vectors=False):
     if row.hidden:
         _named(single_output_backward, row.id, name, _through_one(slope))
         if value is not None:
-            _named(
-                activate, row.id, name, _forward_by_vectors(value) if on_vectors else _forward(value, row.keeps_input)
-            )
+            forward = _forward_by_vectors(value) if on_vectors else _forward(value, row.keeps_input)
+            _named(activate, row.id, name, forward)
             _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
 
 
