@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
 from .core.nn.activations import ACTIVATIONS
+from .core.nn.losses import LOSSES
 from .encode import scaled_alpha
 from .evaluation import check_given, evaluation, find_scorers, hold_out
 from .history import extended_history, validation_losses
@@ -341,6 +342,7 @@ class BaseMLP(
             batch_size=batch_size,
             dtype=network.dtype,
             **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
+            **{name: getattr(self, name) for name in LOSSES[network.loss].hyper_parameters},
         )
 
     def _mlp_settings(self):

@@ -286,7 +286,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
-        return None, encode_values(y, dtype, non_negative=self.loss == "poisson")
+        return None, encode_values(y, dtype, loss=self.loss, least=LOSSES[self.loss].least)
 
     def _mlp_encode_y_val(self, y, dtype):
         return self._mlp_encode_y(y, dtype, incremental=False)

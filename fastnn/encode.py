@@ -137,14 +137,15 @@ def scaled_alpha(alpha, divisor, dtype):
     return scaled
 
 
-def encode_values(y, dtype, *, non_negative):
-    """Regression targets (n, n_outputs)."""
+def encode_values(y, dtype, *, loss, least):
+    """Regression targets (n, n_outputs), for a loss that is defined from ``least`` on."""
     if sp.issparse(y):
         raise ValueError("Sparse y is not supported: use a dense array of regression targets.")
     if y.dtype.kind not in "biuf":
         raise ValueError(f"y must hold numbers for regression, got dtype {y.dtype}.")
-    if non_negative and y.min() < 0:
-        raise ValueError("Some values of y are negative: loss='poisson' needs y >= 0.")
+    if y.min() < least:
+        below = "negative" if least == 0 else f"below {least:g}"
+        raise ValueError(f"Some values of y are {below}: loss={loss!r} needs y >= {least:g}.")
     return cast(y.reshape(len(y), -1), dtype, "y")
 
 

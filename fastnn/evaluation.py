@@ -176,7 +176,9 @@ class Evaluation:
             finite = np.isfinite(outputs).all()
             if prefix:
                 place = (outputs, sample.data, sample.index)
-                measured["val_loss"] = mean_loss(self._loss, *place) if finite else np.nan
+                measured["val_loss"] = (
+                    mean_loss(self._loss, *place, self._network[1].loss_constants) if finite else np.nan
+                )
                 measured["val_score"] = self._estimator._mlp_validation_score(*place) if finite else np.nan
             weight = sample.data.sample_weight
             weight = weight[sample.index] if weight.size else None

@@ -158,7 +158,7 @@ def make_plan(
     dtype : dtype-like
         float32 or float64.
     **hyper_parameters : float
-        As in the estimators; those that the solver's row in ``OPTIMIZERS`` names count.
+        As in the estimators; those that the rows of solver and loss name count.
 
     Returns
     -------
@@ -190,9 +190,16 @@ def make_plan(
         program=np.empty(0, np.int64),
         advance=np.int64(0),
         alpha=dtype.type(alpha),
+        loss_constants=np.array(constants_of_loss(loss, hyper_parameters), dtype=dtype),
         optimizer=np.array(constants, dtype=dtype),
     )
     return layout, programmed(plan, sparse=False)
+
+
+def constants_of_loss(loss, hyper_parameters):
+    """The constants of a loss, a name in ``LOSSES``, by the estimators' names of its hyper-parameters."""
+    row = LOSSES[loss]
+    return row.constants(*(hyper_parameters[name] for name in row.hyper_parameters)) if row.hyper_parameters else ()
 
 
 def programmed(plan, *, sparse):

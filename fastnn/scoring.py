@@ -9,11 +9,11 @@ import numpy as np
 from .core.nn.losses import LOSSES
 
 
-def mean_loss(loss, outputs, data, rows):
+def mean_loss(loss, outputs, data, rows, constants=()):
     """Weighted mean of the loss over rows, a name in ``LOSSES``, in float64 and without any penalty."""
     labels = data.labels[rows] if data.labels.size else data.labels
     targets = data.targets[rows] if data.targets.size else data.targets
-    values = LOSSES[loss].rows_of(outputs, labels, targets)
+    values = LOSSES[loss].rows_of(outputs, labels, targets, *constants)
     return float(np.average(values, weights=data.sample_weight[rows] if data.sample_weight.size else None))
 
 

@@ -82,5 +82,5 @@ def call_loss(loss, z, row_loss, labels, targets, weights, rows, n_outputs, ldr,
     data = [read_only(x) for x in (labels, targets, weights, rows)]
     output = activations.ACTIVATIONS[output or losses.LOSSES[loss].output].id
     compiled(losses.loss_and_delta, z.dtype)(
-        losses.LOSSES[loss].id, output, z, row_loss, *data, n_outputs, ldr, scratch
+        losses.LOSSES[loss].id, read_only(np.empty(0, z.dtype)), output, z, row_loss, *data, n_outputs, ldr, scratch
     )

@@ -76,6 +76,7 @@ class TrainPlan(NamedTuple):
     program: INTS  # verbs of a step, see `programs`
     advance: INT  # id of what is serial between two phases
     alpha: REAL  # strength of the L2 term
+    loss_constants: IN  # the constants of the loss, those of its row in ``LOSSES``
     optimizer: IN  # the constants of the optimizer, those of its row in ``OPTIMIZERS``
 
 

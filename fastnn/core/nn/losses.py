@@ -11,6 +11,7 @@ Each loss has its ``*_of`` beside it: the same value for rows of activated outpu
 float64, for data that are only looked at; called by ``scoring``. Labels (n_rows,) are empty where there are targets.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,7 +33,10 @@ class Loss(NamedTuple):
     output: str
     classifier: bool
     users_name: str
-    rows_of: Callable  # (p, labels, targets) -> float64 (n_rows,)
+    rows_of: Callable  # (p, labels, targets, *constants) -> float64 (n_rows,)
+    hyper_parameters: tuple = ()  # the estimators' names of its constants
+    constants: Callable = tuple  # (the hyper-parameters) -> what compiled code finds in ``plan.loss_constants``
+    least: float = -math.inf  # smallest target for which it is defined
 
 
 LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
@@ -48,8 +52,8 @@ _is_float64 = by_dtype(False, True)
 # activation, there for BINARY_LOG_LOSS alone. Scratch: scratch (2 ldr,).
 loss_of_rows = dispatch_table(
     "loss_of_rows",
-    ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX), ("rows", ROWS),
-    ("n_outputs", INT), ("ldr", INT), ("scratch", OUT),
+    ("constants", IN), ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX),
+    ("rows", ROWS), ("n_outputs", INT), ("ldr", INT), ("scratch", OUT),
 )  # fmt: skip
 
 
@@ -116,7 +120,7 @@ def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
 
 
 @loss_of_rows.implementation(LOG_LOSS)
-def log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p, delta = p - y; with labels y is one-hot. Writes: z, row_loss. Scratch: scratch."""
     if labels.size > 0:
         label_log_loss(z, row_loss, labels, rows, ldr, scratch[:ldr])
@@ -150,7 +154,7 @@ def softplus(s):
 
 
 @loss_of_rows.implementation(BINARY_LOG_LOSS)
-def binary_log_loss(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def binary_log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
 
     In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn, whose roundings L-BFGS follows: on raw features its
@@ -185,7 +189,7 @@ def binary_log_loss_of(p, labels, targets):
 
 
 @loss_of_rows.implementation(SQUARED_ERROR)
-def squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def squared_error(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / (2 n_outputs), delta = p - y.
 
     The loss averages over outputs and the delta does not: scikit-learn's convention (its #8349).
@@ -213,7 +217,7 @@ def summed_squared_error_of(p, labels, targets):
 
 
 @loss_of_rows.implementation(LOGISTIC_SQUARED_ERROR)
-def logistic_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def logistic_squared_error(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / 2, delta = (p - y) p (1 - p). Writes: z, row_loss. Scratch: scratch."""
     y = scratch[:ldr]
     one, half = z.dtype.type(1), z.dtype.type(0.5)
@@ -228,7 +232,7 @@ def logistic_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, 
 
 
 @loss_of_rows.implementation(SOFTMAX_SQUARED_ERROR)
-def softmax_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def softmax_squared_error(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c e_c^2 / 2 with e = p - y, delta_c = p_c (e_c - sum_k p_k e_k): the Jacobian of softmax times e.
 
     Writes: z, row_loss. Scratch: scratch.
@@ -252,7 +256,7 @@ def softmax_squared_error(z, sums, row_loss, labels, targets, rows, n_outputs, l
 
 
 @loss_of_rows.implementation(POISSON)
-def poisson(z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
+def poisson(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c y log(y / p) - y + p (half the deviance), delta = p - y.
 
     Writes: z, row_loss. Scratch: scratch.
@@ -281,7 +285,7 @@ LOSSES = {
     "log_loss": Loss(LOG_LOSS, "softmax", True, "log_loss", log_loss_of),
     "binary_log_loss": Loss(BINARY_LOG_LOSS, "logistic", True, "log_loss", binary_log_loss_of),
     "squared_error": Loss(SQUARED_ERROR, "identity", False, "squared_error", squared_error_of),
-    "poisson": Loss(POISSON, "exp", False, "poisson", poisson_of),
+    "poisson": Loss(POISSON, "exp", False, "poisson", poisson_of, least=0.0),
     "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", True, "squared_error", summed_squared_error_of),
     "softmax_squared_error": Loss(SOFTMAX_SQUARED_ERROR, "softmax", True, "squared_error", summed_squared_error_of),
 }
@@ -299,8 +303,8 @@ def weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, w):
             d[r] *= w[r]
 
 
-@leaf(INT, INT, OUT, OUT, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
-def loss_and_delta(loss, output, z, row_loss, labels, targets, sample_weight, rows, n_outputs, ldr, scratch):
+@leaf(INT, IN, INT, OUT, OUT, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
+def loss_and_delta(loss, constants, output, z, row_loss, labels, targets, sample_weight, rows, n_outputs, ldr, scratch):
     """Loss of each row, and z turned from the last layer's sums into deltas; ``output`` is the id of its activation.
 
     Writes: z (n_outputs, ldr), row_loss (n_rows,).
@@ -312,6 +316,6 @@ def loss_and_delta(loss, output, z, row_loss, labels, targets, sample_weight, ro
         for i in range(size):
             sums[i] = z[i]
     activate_output(output, z[:size], n_outputs, ldr, scratch[:ldr], scratch[ldr : 2 * ldr])
-    loss_of_rows(loss, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch)
+    loss_of_rows(loss, constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch)
     if sample_weight.size > 0:
         weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, scratch[:ldr])

@@ -128,7 +128,10 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
     )
     row_loss = buffers.row_loss[start : start + n]
     output = layout.activation[n_layers - 1]
-    loss_and_delta(plan.loss, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+    loss_and_delta(
+        plan.loss, plan.loss_constants, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr,
+        scratch,
+    )  # fmt: skip
     transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
     sums = workspace  # without shards nobody takes these sums: the weights pass adds up in another order
     if plan.n_shards > 1:

@@ -73,7 +73,10 @@ def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
         only_layer(layout, params, csr, block, 0, n, deltas, delta, z, scratch, ldr)
         row_loss = buffers.row_loss[start : start + n]
         output = layout.activation[0]
-        loss_and_delta(plan.loss, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr, scratch)
+        loss_and_delta(
+            plan.loss, plan.loss_constants, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr,
+            scratch,
+        )  # fmt: skip
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
