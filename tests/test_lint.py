@@ -25,7 +25,7 @@ ROAD = """
     encode
     lbfgs evaluation
     train infer
-    state shares
+    state load_balance
     plan
     stopping scoring schedules initial
     threads history overrides csr transaction blas remarks
