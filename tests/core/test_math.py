@@ -51,20 +51,10 @@ def bits(x):
 def edges(dtype):
     """Zeros, infinities, the ends of the normal and subnormal ranges, and both sides of where exp saturates."""
     info = np.finfo(dtype)
-    nonnegative = [
-        0,
-        1,
-        info.smallest_subnormal,
-        info.smallest_normal,
-        info.max,
-        np.inf,
-        np.log(2) / 2,
-        0.5**0.5,
-        2**0.5,
-    ]
+    points = [0, 1, info.smallest_subnormal, info.smallest_normal, info.max, np.inf, np.log(2) / 2, 0.5**0.5, 2**0.5]
     ends = np.array([np.log(np.longdouble(info.smallest_normal)), np.log(np.longdouble(info.max))]).astype(dtype)
     around = np.concatenate([np.nextafter(ends, -np.inf), ends, np.nextafter(ends, np.inf)])
-    values = np.concatenate([np.array(nonnegative, dtype), around])
+    values = np.concatenate([np.array(points, dtype), around])
     return np.concatenate([values, -values]).astype(dtype)
 
 

@@ -35,9 +35,8 @@ from .vector import whole_vectors
 # product takes 1.8 to 2.9 ns instead of 1.5 (Zen 4, 25000 shuffled rows of 100 entries, 16 units).
 AHEAD_ROWS = 4
 AHEAD_ENTRIES = 128  # entries prefetched of a row, at most: the hardware prefetcher loads the rest of a long row
-MAX_VECTORS = (
-    8  # of a panel: four 64-byte accumulators hide the latency of one chain, eight 32-byte ones fit 16 registers
-)
+# Vectors of a panel: four 64-byte accumulators hide the latency of one chain, eight 32-byte ones fit 16 registers.
+MAX_VECTORS = 8
 
 
 def CSR(real):
