@@ -178,7 +178,7 @@ def run_as_script(tmp_path, **environment):
 
 
 @compiled_only
-@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the host has no AVX2")
+@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the target has no AVX2")
 def test_avx2_gives_the_same_bits(tmp_path):
     other = run_as_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
     assert not other["zmm"]
@@ -190,7 +190,7 @@ def test_avx2_gives_the_same_bits(tmp_path):
 
 @compiled_only
 def test_plain_python_twin_agrees(tmp_path):
-    """The twin's fma rounds a second time: 1 ulp. Where the host has none, both are within their own bound."""
+    """The twin's fma rounds a second time: 1 ulp. Where the target has none, both are within their own bound."""
     twin = run_as_script(tmp_path, NUMBA_DISABLE_JIT="1")
     for name in NAMES:
         for dtype in DTYPES:

@@ -56,7 +56,7 @@ def test_compiled_and_python_give_the_definition(call, dtype):
 
 
 @compiled_only
-@pytest.mark.skipif(not has_fma(), reason="the host rounds twice")
+@pytest.mark.skipif(not has_fma(), reason="the target rounds twice")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fma_rounds_once(dtype):
     tiny = dtype(np.finfo(dtype).eps)

@@ -339,7 +339,7 @@ def sparse_gradient(g, i0, i1, csr, rows, cursors, d, i_d, ldd, fan_out, params,
     Rows of G are padded to whole vectors during the sums: a store that overlaps the next row would delay that row's
     load (fan_out 1: 4 ns an entry instead of 1.2). At the end they are moved together.
 
-    Writes: g (i1 - i0, fan_out), and (i1 - i0, fan_out rounded up to whole units) as scratch; cursors (n_rows,).
+    Writes: g (i1 - i0, fan_out), and (i1 - i0, fan_out rounded up to whole vectors) as scratch; cursors (n_rows,).
     Reads: csr at ``rows`` (n_rows,), d (n_rows, ldd).
     """
     ld = whole_vectors(fan_out, g.itemsize)
