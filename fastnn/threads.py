@@ -1,10 +1,10 @@
-"""How many threads, and which twin of an entry may run now.
+"""The number of threads, and the choice between the parallel and the serial twin of an entry.
 
-Numba's threads are the process's, and its layers do not forgive: workqueue aborts the process when two Python threads
-enter parallel code, and GNU OpenMP ends a forked child of a process whose threads have run, for fastnn or for others,
-and every process that may not start as many as it wants.
-Results do not depend on the number of threads, so the serial twin can stand in at any call: in forked children, while
-another Python thread is inside a parallel call, and where threads cannot be had.
+All users of Numba in a process share its threads, and two threading layers end the process: workqueue when two Python
+threads enter parallel code; GNU OpenMP in a forked child of a process whose threads have run, for fastnn or for others,
+and where it cannot start as many threads as it wants. Results do not depend on the number of threads, so the serial
+twin can stand in at any call: in forked children, while another Python thread is inside a parallel call, and where
+threads cannot be started.
 """
 
 import collections
@@ -26,25 +26,25 @@ from numba.np.ufunc import parallel as numba_threads
 from .core.compile.exclusive import exclusively, torn, undisturbed
 from .core.compile.jit import load_leaves
 
-# Work of a parallel call below which a second thread brings nothing, and so a third below half as much again: entering
-# the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a
+# Work of a parallel call below which a second thread gains nothing; for a third thread it is half as much again. Entry
+# of the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a
 # thread reads was written by the other. (Predictions of 1.75e6 operations take 1.04 to 1.17 of the time on two.)
 CROSSOVER_FLOPS = 2e6
-# The same, as a share of it, for the steps of an epoch, whose threads stay in one loop and meet in .1 to .3 us.
+# Ratio of the same limit for a step of an epoch, whose threads stay in one loop with barriers of .1 to .3 us.
 # (128-96-10 with batches of 32, 1.8e6 operations, .89 of the time on two; 784-30-10 with batches of 10, 1e6, 1.02.)
 STEP = 0.75
-SHARDS_CROSSOVER_FLOPS = 1e6  # the same where threads take parts of the batch and exchange no more than gradients
-# Work of a step up to which it depends on the day: see `ThreadCountTuner`. (Two cores of Zen 5 far apart take of one's
-# time, for 100-128-10, 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; .90 for 100-128-128-10 with
-# 200, 31e6.)
+SHARDS_CROSSOVER_FLOPS = 1e6  # the same with gradient shards, where threads exchange gradients alone
+# Work of a step up to which `ThreadCountTuner` measures whether several threads are faster. (Time on two distant cores
+# of Zen 5 over time on one: for 100-128-10 1.18 with batches of 128, 8e6 operations, and 1.06 with 256, 15e6; for
+# 100-128-128-10 with 200, 31e6, .90.)
 TUNED_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 
-_inside = {}  # "call": a token of the call that is inside parallel code, if there is one
+_inside = {}  # "call": the token of the call that is inside parallel code, if there is one
 _forked = False
-_launched = False  # whether Numba's threads were seen to run
-_refused = False  # ... or could not be had
-_own = threading.local()  # ``at_hand``: how many of them this Python thread may use
+_launched = False  # whether Numba's threads have been started
+_refused = False  # whether they could not be started
+_own = threading.local()  # ``at_hand``: the number of them that this Python thread may use
 _warned = set()
 
 
@@ -54,7 +54,7 @@ def _after_fork_in_child():
     _forked = torn()
     try:
         numba.threading_layer()
-    except ValueError:  # Numba's threads did not run in the parent: they may in the child
+    except ValueError:  # Numba's threads did not run in the parent, so they may run in the child
         return
     _forked = True
 
@@ -64,17 +64,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def processors():
-    """Processors that this process is allowed to run on."""
+    """Number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_threads():
-    """Threads this process may use: Numba's pool, bounded by the processors it is allowed to run on."""
+    """Number of threads this process may use: the size of Numba's pool, bounded by `processors`."""
     return max(1, min(config.NUMBA_NUM_THREADS, processors()))
 
 
 def resolve_n_jobs(n_jobs):
-    """Number of threads that ``n_jobs`` asks for.
+    """Number of threads for a value of ``n_jobs``.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def resolve_n_jobs(n_jobs):
     Raises
     ------
     ValueError
-        For 0 and for what is no integer.
+        If ``n_jobs`` is 0 or no integer.
     """
     if n_jobs is None:
         return available_threads()
@@ -102,10 +102,10 @@ def resolve_n_jobs(n_jobs):
 
 
 def threads_for(flops, limit, parts=0):
-    """Threads worth using, at most ``limit``, for parallel calls of ``flops`` floating-point operations each.
+    """Number of threads that pay, at most ``limit``, for ``flops`` floating-point operations a call or step.
 
-    ``parts`` is that of the batch, if they are the steps of an epoch: more than one are what threads can share. It is 0
-    for calls that each enter a parallel loop.
+    ``parts`` is the number of gradient shards for the steps of an epoch, where more than one are divided among the
+    threads; it is 0 for calls that each enter a parallel loop.
     """
     if parts > 1:
         return min(parts, limit) if flops >= SHARDS_CROSSOVER_FLOPS else 1
@@ -114,10 +114,9 @@ def threads_for(flops, limit, parts=0):
 
 
 def runner(entry, dtype, n_threads, sparse=False, implementations=frozenset()):
-    """A function that calls an entry on ``n_threads`` threads, with everything it needs compiled or loaded.
+    """A function that calls an entry on ``n_threads`` threads; all code that it needs is compiled or loaded.
 
-    ``sparse`` says whether the entry is one of those for sparse input; ``implementations`` what else
-    `load_leaves` loads.
+    ``sparse`` says whether the entry is for sparse input; ``implementations`` is what else `load_leaves` loads.
     """
     if config.DISABLE_JIT:
         _warn_once("plain Python", "NUMBA_DISABLE_JIT is set: fastnn runs as plain Python, thousands of times slower.")
@@ -130,7 +129,7 @@ def runner(entry, dtype, n_threads, sparse=False, implementations=frozenset()):
 
 
 def _in_python(function, *args):
-    """Call what is not compiled; as in compiled code numbers overflow without a word."""
+    """Call a function that is not compiled, without NumPy's warnings: compiled code gives none either."""
     with np.errstate(all="ignore"):
         return function(*args)
 
@@ -143,7 +142,7 @@ def _warn_once(what, message):
 
 
 def _at_hand(n_threads):
-    """Whether Numba's threads can be had, ``n_threads`` of them. Warns once if not."""
+    """Whether ``n_threads`` of Numba's threads can be used. Warns once if not."""
     global _launched, _refused
     if _forked or _refused:
         return False
@@ -159,22 +158,22 @@ def _at_hand(n_threads):
 
 
 def _launch():
-    """Launch Numba's threads. Returns why that cannot be, or None."""
+    """Start Numba's threads. Returns the reason if that is impossible, or None."""
     reason = _why_not(config.NUMBA_NUM_THREADS)
     if reason is not None:
         return reason
     try:
         numba.get_num_threads()
-    except Exception as error:  # NUMBA_THREADING_LAYER names a layer that is not there
+    except Exception as error:  # NUMBA_THREADING_LAYER is a layer that is not installed
         return " ".join(str(error).split())
     return None
 
 
 def _why_not(n_threads):
-    """Why the layer could not start its share of ``n_threads`` threads now, or None: as many of Python's are started.
+    """Why the layer could not start ``n_threads`` - 1 threads, or None. A trial starts as many Python threads.
 
-    (That takes 50 us each.) GNU OpenMP ends the process where it cannot, and workqueue waits for ever. Others than GNU
-    OpenMP, which has threads of its own for each of Python's, start none once they are launched.
+    (50 us each.) Where threads cannot start, GNU OpenMP ends the process and workqueue waits for ever. GNU OpenMP has
+    threads of its own for each Python thread; other layers start none after the first time.
     """
     if _launched and numba.threading_layer() != "omp":
         return None
@@ -196,15 +195,15 @@ def _why_not(n_threads):
 def _run(serial, parallel, n_threads, *args):
     """Call an entry on ``n_threads`` threads, or its serial twin where parallel code must not run."""
     token = object()
-    # A signal's handler may raise after any call and where a function of Python's begins. What follows `finally` undoes
-    # what has been done by then, before a handler can run again.
+    # A signal handler may raise after any call and at the start of any Python function. The statements after `finally`
+    # undo what has been done by then, before a handler can run again.
     try:
         if _forked or not _enter(token):
             return serial(*args)
         before = numba.get_num_threads()
         if before == n_threads:
             return parallel(*args)
-        # Of C, and without Python around it, in which a handler could raise before the threads are set.
+        # The function in C, since in a Python function a handler could raise before the number is set.
         set_num_threads = getattr(numba_threads, "_set_num_threads", numba.set_num_threads)
         try:
             set_num_threads(n_threads)
@@ -217,17 +216,17 @@ def _run(serial, parallel, n_threads, *args):
 
 
 def _enter(token):
-    """Enter parallel code unless somebody is inside. Says whether ``token`` is; its owner takes it out again."""
+    """Enter parallel code unless another call is inside. Returns whether ``token`` is; its owner removes it again."""
     return _inside.setdefault("call", token) is token
 
 
 class ThreadCountTuner:
     """Calls an entry on several threads, or on one where that has been faster lately.
 
-    How long two cores take to exchange what one has written and the other reads varies by three on one machine, with
-    what else runs there and where: steps of 64-100-10 with 200 rows took 60 us on two threads at one time and 146 at
-    another, and 80 to 85 on one thread at both (Zen 4, 2 cores). So every PERIOD calls begin with trials, which may be
-    shorter than the others: of each way the fastest call counts. Results do not depend on the way.
+    The time in which two cores exchange data varies by a factor of three on one machine, with its other load: steps of
+    64-100-10 with 200 rows took 60 us on two threads at one time and 146 at another, and 80 to 85 on one thread at both
+    (Zen 4, 2 cores). So every PERIOD calls begin with trials, which may be shorter than other calls; the fastest trial
+    of each alternative counts. Results do not depend on the choice.
 
     Parameters
     ----------
@@ -235,7 +234,7 @@ class ThreadCountTuner:
         The entry on several threads and on one.
     """
 
-    PERIOD, SEVERAL, TRIALS = 64, 3, 5  # of so many calls the first go to several threads, then some to one
+    PERIOD, SEVERAL, TRIALS = 64, 3, 5  # of each PERIOD calls, SEVERAL run on several threads, then trials run on one
 
     def __init__(self, several, one):
         self.several, self.one = several, one
@@ -248,7 +247,7 @@ class ThreadCountTuner:
         return self._calls % self.PERIOD < self.TRIALS
 
     def __call__(self, n_batches, *args):
-        """Call the entry, which is to do ``n_batches``."""
+        """Call the entry with ``args``; it does ``n_batches`` steps."""
         turn = self._calls % self.PERIOD
         self._calls += 1
         if turn == 0:
@@ -263,10 +262,10 @@ class ThreadCountTuner:
 
 
 def share(make_worker, items, n_threads):
-    """Do ``make_worker()(item)`` for every item, on ``n_threads`` Python threads that each make a worker of their own.
+    """Call ``make_worker()(item)`` for every item, on ``n_threads`` Python threads, each with a worker of its own.
 
-    For work that releases the interpreter's lock. This thread is one of them, and the only one while another Python
-    thread is inside a parallel call. After an error no further item is begun; the error is raised.
+    For work that releases the interpreter's lock. The calling thread is one of them, and the only one while another
+    Python thread is inside a parallel call. After an error no further item is begun; the error is raised.
     """
     waiting, end = collections.deque(items), object()
     waiting.extend([end] * n_threads)
@@ -277,7 +276,7 @@ def share(make_worker, items, n_threads):
             work(item)
 
     def begin(pool, others):
-        with contextlib.suppress(RuntimeError):  # no more threads can be started: those that run do all
+        with contextlib.suppress(RuntimeError):  # no more threads can be started: the running ones do all
             for _ in range(n_threads - 1):
                 others.append(pool.submit(walk))
 
@@ -289,7 +288,7 @@ def share(make_worker, items, n_threads):
         others = []
         with ThreadPoolExecutor(n_threads - 1) as pool:
             try:
-                undisturbed(begin, pool, others)  # Python takes a handler's exception there for a failure of its own
+                undisturbed(begin, pool, others)  # Python would take a handler's exception there for its own failure
                 walk()
             except BaseException:
                 waiting.clear()

@@ -17,8 +17,8 @@ from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
+from .load_balance import LoadBalance
 from .plan import implementations_of, make_layout, max_copied_weights, programmed, without_input
-from .shares import LoadBalance
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 

@@ -1,11 +1,13 @@
-"""House rules that no linter knows: the one-way road of imports, no path of anybody's machine, short files.
+"""House rules that no linter knows: the one-way road of imports, no machine's paths, short files, the field's words.
 
 A module may import only modules of a strictly later line of ROAD, wherever the import stands (inside a function too).
 """
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ ROAD = """
     encode
     lbfgs evaluation
     train infer
-    state shares
+    state load_balance
     plan
     stopping scoring schedules initial
     threads history overrides csr transaction blas remarks
@@ -65,6 +67,61 @@ TEXT = {".py", ".md", ".cfg", ".toml", ".sh", ".txt", ".yml", ".yaml", ".ini", "
 # Spelt in pieces, so that this file obeys its own rules.
 MACHINE_PATH = re.compile(r"(?<![\w.$})-])/(?:" + "|".join(("work", "tmp", "root")) + r")(?![\w-])")
 DATA_FOLDER = "/".join(("..", "shared", "data"))
+
+# Identifiers that `fastnn/` does not use, one line for each field's word: left of the colon what is refused.
+WORDS = """
+    meeting: barrier
+    come: arrive
+    all_done: is_last
+    open_phase: release
+    look: load_acquire
+    ticket: fetch_add
+    claim claims unclaim: stealing, or prefetch_for_write
+    offer: publish
+    next_strip: next_tile
+    strip strips: tile
+    quantum quanta: granularity
+    Shares: LoadBalance
+    family member: dispatch table, implementation
+    ingredients: passes
+    Remembering: MemoizedTyping
+    load_unit: load_vector
+    store_unit: store_vector
+    whole_units: whole_vectors
+    UNIT_BYTES: VECTOR_BYTES
+    spread: broadcast
+    positive: zero_if_negative
+    larger: maximum
+    k_splits: n_splits
+    row_splits: n_shards
+    places locate: row_offsets
+    learn_rows: forward_backward
+    learn_weights: update_weights
+    follow_weights: refresh_derived
+    turned_weights: transposed
+    from_one way_back: single_output_backward
+    one_output_sums: single_output_sums
+    factors: step_scalars
+    rest_1: one_minus_beta_1
+    rest_2: one_minus_beta_2
+    slot: workspace
+    ROOM: padding
+    marks: counters
+    walk_wide: gemm_direct
+    walk_narrow: gemm_packed
+    crowded: register_limit
+    halved: half_vector_tails
+    Faster: ThreadCountTuner
+    DOUBTFUL_FLOPS: TUNED_FLOPS
+    grown: extended_history
+"""
+REFUSED = {
+    old: new.strip()
+    for old_words, new in (line.split(":") for line in WORDS.strip().splitlines())
+    for old in old_words.split()
+}
+METHODS = {"strip"}  # of Python's strings
+KEPT = {("fastnn/train.py", "_places")}
 
 
 # ---- what the rules read --------------------------------------------------------------------------------------------
@@ -134,6 +191,18 @@ def text_violations(name, text):
     return problems
 
 
+def word_violations(name, source):
+    """Identifiers of WORDS, with or without an underscore before them; methods of strings and KEPT are allowed."""
+    problems, before = [], ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        word = token.string.lstrip("_")
+        allowed = (before == "." and word in METHODS) or (name, token.string) in KEPT
+        if token.type == tokenize.NAME and word in REFUSED and not allowed:
+            problems.append(f"{name}:{token.start[0]} says {token.string}: the field says {REFUSED[word]}")
+        before = token.string
+    return problems
+
+
 # ---- the rules on this repository -----------------------------------------------------------------------------------
 def test_imports_follow_the_road():
     sources = {module_name(p): p for p in sorted((ROOT / "fastnn").rglob("*.py"))}
@@ -159,6 +228,16 @@ def test_texts_name_no_machine_and_files_are_short():
     assert {"tests/test_lint.py", "tests/reference.py"} <= set(files)
     problems = [problem for name, text in files.items() for problem in text_violations(name, text)]
     assert not problems, "\n".join(problems)
+
+
+def test_identifiers_are_the_fields_words():
+    paths = sorted((ROOT / "fastnn").rglob("*.py"))
+    problems = [
+        problem
+        for path in paths
+        for problem in word_violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+    assert paths and not problems, "\n".join(problems)
 
 
 # ---- the rules on made-up sources: (module, source, is it refused?) -------------------------------------------------
@@ -213,3 +292,27 @@ TEXT_CASES = {
 def test_text_rules_on_made_up_files(case):
     name, text, refused = TEXT_CASES[case]
     assert len(text_violations(name, text)) == refused
+
+
+WORD_CASES = {
+    "the field's words": ("barrier, tile, lanes = arrive(n), next_tile(n), broadcast(x)", False),
+    "in a comment, a docstring and a text": ('"""A meeting."""\nx = "strip"  # a slot', False),
+    "part of a longer name": ("claims_made, spread_out, slots, Places = 1, 2, 3, 4", False),
+    "a method of str": ("line = text.strip()", False),
+    "a name": ("meeting = 0", True),
+    "a private name": ("_ends, _marks = 0, 1", True),
+    "a function": ("def learn_rows(x):\n    return x", True),
+    "a call": ("y = spread(x)", True),
+    "an argument": ("def f(x, slot):\n    return x", True),
+    "a keyword": ("f(x, factors=1)", True),
+    "an attribute": ("y = buffers.claims", True),
+    "a class": ("class Shares:\n    pass", True),
+    "an import": ("from .vector import load_unit", True),
+    "strip that is no method": ("strip = 3", True),
+}
+
+
+@pytest.mark.parametrize("case", WORD_CASES)
+def test_word_rule_on_made_up_sources(case):
+    source, refused = WORD_CASES[case]
+    assert len(word_violations("fastnn/a.py", source)) == refused

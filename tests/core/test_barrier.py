@@ -1,4 +1,4 @@
-"""Meetings: every piece of every phase is done once, in order, by any number of threads, early, late or absent ones."""
+"""The barrier: every block of every phase is done once, in order, by any number of threads, early, late or absent."""
 
 import threading
 import time
@@ -32,20 +32,20 @@ def next_block(words, phase, block, n_blocks):
 
 
 @njit(nogil=True)
-def attend(words, block, n_blocks, done, order):
-    """One thread's part in a meeting of len(done) phases: marks each piece, and each phase that begins too early."""
+def run_phases(words, block, n_blocks, done, order):
+    """The loop of one thread over len(done) phases: counts each block, and adds 100 where a phase begins too early."""
     phase = barrier.arrive(words, n_blocks)
     n = 0
     while phase != OVER:
-        piece = barrier.next_block(words, phase, block, n_blocks)
-        if piece < 0:
+        taken = barrier.next_block(words, phase, block, n_blocks)
+        if taken < 0:
             phase = barrier.load_acquire(words, PHASE)
             continue
         for other in range(n_blocks):
             if phase > 0 and done[phase - 1, other] != 1:
-                done[phase, piece] += 100
-        done[phase, piece] += 1
-        order[n] = phase * n_blocks + piece
+                done[phase, taken] += 100
+        done[phase, taken] += 1
+        order[n] = phase * n_blocks + taken
         n += 1
         if barrier.is_last(words, n_blocks):
             phase = phase + 1 if phase + 1 < len(done) else OVER
@@ -54,42 +54,42 @@ def attend(words, block, n_blocks, done, order):
 
 
 @njit(nogil=True)
-def grab(words, taken):
-    """Ask for every word once; those that were given are marked."""
+def take_all(words, taken):
+    """Try to take every word once; ``taken`` says which ones were given."""
     for i in range(taken.size):
         taken[i] = barrier.compare_exchange(words, i, 7)
 
 
-def held(n_blocks, n_phases, blocks, late=()):
-    """What is done by the threads of some blocks, each on a Python thread of its own, and in which order by each."""
+def run_threads(n_blocks, n_phases, blocks, late=()):
+    """Run the loop on a Python thread for each of ``blocks``: counts of the blocks, and the order of each thread."""
     words = np.zeros(barrier_size(n_blocks), np.int64)
     reset_barrier(words, n_blocks, 0)
     done = np.zeros((n_phases, n_blocks), np.int64)
-    epoch_orders = [np.full(done.size, -1) for _ in blocks]
+    orders = [np.full(done.size, -1) for _ in blocks]
 
-    def part(block, order):
+    def run(block, order):
         if block in late:
             time.sleep(0.02)
-        attend(words, block, n_blocks, done, order)
+        run_phases(words, block, n_blocks, done, order)
 
-    attend(np.full(barrier_size(1), OVER), 0, 1, done, epoch_orders[0])  # compiles
-    threads = [threading.Thread(target=part, args=pair) for pair in zip(blocks, epoch_orders, strict=True)]
+    run_phases(np.full(barrier_size(1), OVER), 0, 1, done, orders[0])  # compiles
+    threads = [threading.Thread(target=run, args=pair) for pair in zip(blocks, orders, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive(), "it waits for ever"
     assert words[PHASE] == OVER
-    return done, [order[order >= 0] for order in epoch_orders]
+    return done, [order[order >= 0] for order in orders]
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 8])
 def test_one_thread_does_everything(n_blocks):
     for block in range(n_blocks):
-        done, (order,) = held(n_blocks, 5, [block])
+        done, (order,) = run_threads(n_blocks, 5, [block])
         assert (done == 1).all()
         np.testing.assert_array_equal(order // n_blocks, np.repeat(np.arange(5), n_blocks))
-        assert (order[::n_blocks] % n_blocks == block).all()  # its own piece first
+        assert (order[::n_blocks] % n_blocks == block).all()  # its own block first
 
 
 @needs_compiler
@@ -97,18 +97,18 @@ def test_one_thread_does_everything(n_blocks):
 @pytest.mark.parametrize("n_blocks", [2, 3, 4])
 @pytest.mark.parametrize("absent", [0, 1])
 def test_threads_share_every_phase(n_blocks, absent, late):
-    done, epoch_orders = held(n_blocks, 2000, range(n_blocks - absent), late)
+    done, orders = run_threads(n_blocks, 2000, range(n_blocks - absent), late)
     assert (done == 1).all()
-    everything = np.sort(np.concatenate(epoch_orders))
+    everything = np.sort(np.concatenate(orders))
     np.testing.assert_array_equal(everything, np.arange(2000 * n_blocks))
-    for order in epoch_orders:
+    for order in orders:
         assert (np.diff(order // n_blocks) >= 0).all()
 
 
 @needs_compiler
 @pytest.mark.parametrize("stuck", [0, 1])
-def test_a_piece_that_nobody_begins_is_taken(stuck):
-    """Both threads have come, and one of them is put to sleep before its piece."""
+def test_a_block_that_no_thread_begins_is_taken(stuck):
+    """Both threads have arrived, and one of them is put to sleep before its block."""
     words = np.zeros(barrier_size(2), np.int64)
     reset_barrier(words, 2, 0)
     assert arrive(words, 2) == arrive(words, 2) == 0
@@ -118,7 +118,7 @@ def test_a_piece_that_nobody_begins_is_taken(stuck):
 
 
 @needs_compiler
-def test_a_thread_that_comes_to_an_old_phase_is_given_nothing():
+def test_a_thread_that_arrives_in_an_old_phase_is_given_nothing():
     words = np.zeros(barrier_size(2), np.int64)
     reset_barrier(words, 2, 0)
     words[PHASE] = 3
@@ -131,8 +131,8 @@ def test_a_thread_that_comes_to_an_old_phase_is_given_nothing():
 def test_no_word_is_given_twice():
     words = np.full(200_000, 7)
     taken = [np.zeros(words.size, np.bool_) for _ in range(4)]
-    grab(words[:0], taken[0][:0])
-    threads = [threading.Thread(target=grab, args=(words, own)) for own in taken]
+    take_all(words[:0], taken[0][:0])
+    threads = [threading.Thread(target=take_all, args=(words, own)) for own in taken]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -140,14 +140,14 @@ def test_no_word_is_given_twice():
     assert (np.sum(taken, axis=0) == 1).all() and (words == 8).all()
 
 
-def test_a_meeting_can_be_over_before_it_begins():
+def test_a_barrier_can_be_over_before_it_begins():
     words = np.ones(barrier_size(2), np.int64)
     reset_barrier(words, 2, OVER)
     assert arrive(words, 2) == OVER and words[DONE] == 0
 
 
 @pytest.mark.parametrize(("processor", "instruction"), [("x86_64", "pause"), ("aarch64", "yield"), ("riscv64", None)])
-def test_how_processors_breathe(processor, instruction):
+def test_the_spin_wait_hint_of_each_processor(processor, instruction):
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "wait")
     builder = ir.IRBuilder(function.append_basic_block())

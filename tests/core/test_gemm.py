@@ -1,7 +1,7 @@
 """The product and the transposition over awkward sizes: exact on integers, rounded on reals, and what they write.
 
 Whole numbers small enough make every sum exact, so the compiled code, its plain-Python twin and float64 must agree to
-the last bit. Everything the functions must not use is NaN: padding, the cells between columns, the room behind.
+the last bit. Everything the functions must not use is NaN: padding, the cells between columns, the cells behind.
 """
 
 import functools
@@ -42,13 +42,13 @@ python_product = getattr(gemm.product, "py_func", gemm.product)
 
 
 def whole(n, dtype):
-    """n rounded up to whole units, 32 bytes each."""
-    vector_lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return -(-n // vector_lanes) * vector_lanes
+    """n rounded up to whole vectors of 32 bytes."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return -(-n // lanes) * lanes
 
 
 def embed(matrix, ld, offset, dtype):
-    """The matrix in a flat array of NaN whose rows lie ``ld`` apart, with room behind."""
+    """The matrix in a flat array of NaN whose rows lie ``ld`` apart, with padding behind."""
     rows, columns = matrix.shape
     flat = np.full(offset + rows * ld + columns + PADDING, np.nan, dtype)
     for r in range(rows):
@@ -62,8 +62,8 @@ def draw(rng, kind, shape):
 
 # pattern -> (A is read down the columns of its memory, rows of C0, extra columns of A, of B, of C)
 PATTERNS = {
-    "forward": (False, "one", 3, 0, None),  # A W + b into rows of whole units
-    "by features": (True, "one", 5, 0, None),  # the same with A handed over transposed
+    "forward": (False, "one", 3, 0, None),  # A W + b into rows of whole vectors
+    "by features": (True, "one", 5, 0, None),  # the same with A transposed
     "gradient": (True, "none", 5, 9, 0),  # A' D into rows without padding
     "backward": (False, "all", 0, 4, None),  # D W' + C0
 }
@@ -165,18 +165,16 @@ def test_product_of_reals_within_rounding(dtype):
 @compiled_only
 @by_dtype
 def test_product_resumes_from_a_stored_result(dtype):
-    """C = C + A B with C as its own C0, a piece of the sum at a time, has the bits of one long sum."""
+    """C = C + A B with C as its own C0, one slice of the sum at a time, has the bits of one long sum."""
     product = compiled(gemm.product, dtype)
-    for m, n, k, split_point in ((1, 1, 9, 4), (13, 21, 40, 17), (7, 64, 33, 1), (33, 100, 100, 64), (2, 3, 5, 0)):
+    for m, n, k, first_part in ((1, 1, 9, 4), (13, 21, 40, 17), (7, 64, 33, 1), (33, 100, 100, 64), (2, 3, 5, 0)):
         problem = Problem("forward", m, n, k, dtype, kind="real")
         whole_sum = problem.run(product)
         (a, ia, a_row, a_k), (b, ib, b_k) = problem.a, problem.b
         c = problem.blank()
-        place = (c, problem.ic, problem.ldc)
-        product(*place, *problem.c0, a, ia, a_row, a_k, b, ib, b_k, m, n, split_point)
-        product(
-            *place, *place, a, ia + split_point * a_k, a_row, a_k, b, ib + split_point * b_k, b_k, m, n, k - split_point
-        )
+        c_at = (c, problem.ic, problem.ldc)
+        product(*c_at, *problem.c0, a, ia, a_row, a_k, b, ib, b_k, m, n, first_part)
+        product(*c_at, *c_at, a, ia + first_part * a_k, a_row, a_k, b, ib + first_part * b_k, b_k, m, n, k - first_part)
         np.testing.assert_array_equal(problem.result(c), problem.result(whole_sum))
 
 
@@ -213,7 +211,7 @@ TABLES = {"forward": "rows", "by features": "columns", "backward": "rows", "grad
 
 
 def by_table(pattern, problem):
-    """Strides of A, one of them 0, and the table of bytes that stands in for it."""
+    """Strides of A, one of them 0, and the table of byte offsets that stands in for it."""
     _, _, a_row, a_k = problem.a
     itemsize = np.dtype(problem.dtype).itemsize
     if TABLES[pattern] == "rows":
@@ -225,17 +223,17 @@ def by_table(pattern, problem):
 @by_dtype
 @pytest.mark.parametrize("pattern", TABLES)
 def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
-    """Whatever it prefetches meanwhile, and without changing the lines that it claims."""
+    """Whatever it prefetches meanwhile, and without changing the lines that it prefetches for writing."""
     product, product_at = compiled(gemm.product, dtype), compiled(gemm.product_at, dtype)
     itemsize = np.dtype(dtype).itemsize
     for m, n, k in ((1, 1, 1), (2, 9, 3), (7, 16, 17), (13, 21, 40), (33, 100, 64), (24, 64, 9), (12, 3, 100)):
         problem = Problem(pattern, m, n, k, dtype, kind="real")
         (a, ia, *_), (strides, table) = problem.a, by_table(pattern, problem)
         table = np.append(-1, table)
-        owned = np.arange(m * problem.ldc + PADDING, dtype=dtype)
+        output = np.arange(m * problem.ldc + PADDING, dtype=dtype)
         prefetch_lines = np.arange(k, dtype=np.int64) % 3 * 64
-        asked = (a.ctypes.data, table[1:].ctypes.data, owned.ctypes.data, 1, prefetch_lines.ctypes.data, 192)
-        for line, offsets, *own in ((0,) * 6, asked, (0, 0, *asked[2:])):
+        prefetched = (a.ctypes.data, table[1:].ctypes.data, output.ctypes.data, 1, prefetch_lines.ctypes.data, 192)
+        for line, offsets, *own in ((0,) * 6, prefetched, (0, 0, *prefetched[2:])):
             if config.DISABLE_JIT:
                 line, offsets, *own = (0,) * 6
             c = problem.blank()
@@ -244,11 +242,11 @@ def test_product_by_table_has_the_bits_of_strides(pattern, dtype):
                 line, itemsize, offsets if TABLES[pattern] == "columns" else 0, *own,
             )  # fmt: skip
             np.testing.assert_array_equal(c, problem.run(product), err_msg=f"{m}x{k} {k}x{n}")
-            np.testing.assert_array_equal(owned, np.arange(owned.size))
+            np.testing.assert_array_equal(output, np.arange(output.size))
 
 
 def assert_exact(product_at, problem, strides, table):
-    """A product with these strides and table of A: C is right, and nothing beside it is touched."""
+    """A product with these strides and table of A: C is right, and nothing beside it is written."""
     m, n, k, c = problem.m, problem.n, problem.k, problem.blank()
     a, ia, *_ = problem.a
     product_at(c, problem.ic, problem.ldc, *problem.c0, a, ia, *strides, table, 0, *problem.b, m, n, k, *[0] * 7)
@@ -258,15 +256,15 @@ def assert_exact(product_at, problem, strides, table):
 
 @pytest.mark.nojit
 @by_dtype
-@pytest.mark.parametrize("walk", [gemm.gemm_direct, gemm.gemm_packed])
+@pytest.mark.parametrize("gemm_function", [gemm.gemm_direct, gemm.gemm_packed])
 @pytest.mark.parametrize("pattern", TABLES)
-def test_either_walk_is_exact_on_any_processor(pattern, walk, dtype):
-    """As plain Python, so that the walk for other processors than this one is tested too; by strides and by table."""
+def test_both_orders_of_tiles_are_exact_on_any_processor(pattern, gemm_function, dtype):
+    """In plain Python, so that the one for other processors is tested too; by strides and by table."""
     for m, n, k in ((3, 9, 40), (34, 25, 140), (40, 7, 300)):
         problem = Problem(pattern, m, n, k, dtype)
         (_, _, *own), way = problem.a, by_table(pattern, problem)
-        for strides, row_offsets in ((own, gemm.NOWHERE), way):
-            assert_exact(walk, problem, strides, row_offsets)
+        for strides, table_of_a in ((own, gemm.NOWHERE), way):
+            assert_exact(gemm_function, problem, strides, table_of_a)
 
 
 @compiled_only
@@ -301,7 +299,7 @@ def test_transpose(dtype):
 @by_dtype
 @pytest.mark.parametrize("pattern", TABLES)
 def test_long_sums_and_large_products_are_exact(pattern, dtype):
-    """Sums in pieces, panels and chunks that are packed, C with and without room between its rows."""
+    """Slices of the sum, packed panels and chunks, C with and without padding between its rows."""
     product, product_at = compiled(gemm.product, dtype), compiled(gemm.product_at, dtype)
     for m, n, k in ((40, 100, 300), (100, 25, 129), (130, 64, 256), (33, 48, 1000), (97, 7, 700)):
         problem = Problem(pattern, m, n, k, dtype)

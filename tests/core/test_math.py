@@ -1,6 +1,6 @@
-"""exp, log, tanh and sigmoid: error in ulp, edges, the same bits on every road, vector code.
+"""exp, log, tanh and sigmoid: error in ulp, edges, the same bits in every loop, vector code.
 
-Run as a script, it saves what the functions return for `few_samples` in the mode that the environment asks for.
+Run as a script, it saves what the functions return for `few_samples` in the mode that the environment sets.
 """
 
 import os
@@ -51,10 +51,10 @@ def bits(x):
 def edges(dtype):
     """Zeros, infinities, the ends of the normal and subnormal ranges, and both sides of where exp saturates."""
     info = np.finfo(dtype)
-    positive = [0, 1, info.smallest_subnormal, info.smallest_normal, info.max, np.inf, np.log(2) / 2, 0.5**0.5, 2**0.5]
+    points = [0, 1, info.smallest_subnormal, info.smallest_normal, info.max, np.inf, np.log(2) / 2, 0.5**0.5, 2**0.5]
     ends = np.array([np.log(np.longdouble(info.smallest_normal)), np.log(np.longdouble(info.max))]).astype(dtype)
     around = np.concatenate([np.nextafter(ends, -np.inf), ends, np.nextafter(ends, np.inf)])
-    values = np.concatenate([np.array(positive, dtype), around])
+    values = np.concatenate([np.array(points, dtype), around])
     return np.concatenate([values, -values]).astype(dtype)
 
 
@@ -66,7 +66,7 @@ def few_samples(dtype):
 
 
 def many_samples(dtype):
-    """Bit patterns over the whole range, and more of them where the functions bend."""
+    """Bit patterns over the whole range, and random values where the functions bend."""
     rng = np.random.default_rng(6)
     if dtype == np.float32:
         patterns = np.arange(0, 2**32, 6151, dtype=np.uint64).astype(np.uint32).view(dtype)
@@ -178,7 +178,7 @@ def run_as_script(tmp_path, **environment):
 
 
 @compiled_only
-@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the host has no AVX2")
+@pytest.mark.skipif(not {"avx2", "fma"} <= target_features(), reason="the target has no AVX2")
 def test_avx2_gives_the_same_bits(tmp_path):
     other = run_as_script(tmp_path, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx2,+fma")
     assert not other["zmm"]
@@ -190,7 +190,7 @@ def test_avx2_gives_the_same_bits(tmp_path):
 
 @compiled_only
 def test_plain_python_twin_agrees(tmp_path):
-    """The twin's fma rounds a second time: 1 ulp. Where the host has none, both are within their own bound."""
+    """The twin's fma rounds a second time: 1 ulp. Where the target has none, both are within their own bound."""
     twin = run_as_script(tmp_path, NUMBA_DISABLE_JIT="1")
     for name in NAMES:
         for dtype in DTYPES:

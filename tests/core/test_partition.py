@@ -1,4 +1,4 @@
-"""Shares of blocks: cuts, rows that are handed out once, numbers that are drawn once, the clock."""
+"""Division of the work among blocks: bounds, rows that are handed out once, atomic counters, the clock."""
 
 import threading
 from typing import NamedTuple
@@ -46,28 +46,28 @@ class Clocks(NamedTuple):
 
 
 @njit
-def record(clocks, half, block, n_blocks, start, work):
-    partition.record(Clocks(clocks), half, block, n_blocks, start, work)
+def record(clocks, step_pass, block, n_blocks, start, work):
+    partition.record(Clocks(clocks), step_pass, block, n_blocks, start, work)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 7])
 @pytest.mark.parametrize(("n", "granularity"), [(200, 2), (7, 2), (784, 8), (54, 8), (3, 8), (1, 1)])
-def test_equal_ends_cut_like_boundaries(n, granularity, n_blocks):
+def test_equal_fractions_divide_like_boundaries(n, granularity, n_blocks):
     fractions = np.arange(1, n_blocks + 1) / n_blocks
-    cuts = [split_point(fractions, block, n, granularity) for block in range(n_blocks + 1)]
-    assert cuts[0] == 0 and cuts[-1] == n
-    for block, found in enumerate(cuts):
+    bounds = [split_point(fractions, block, n, granularity) for block in range(n_blocks + 1)]
+    assert bounds[0] == 0 and bounds[-1] == n
+    for block, found in enumerate(bounds):
         assert found == n or found % granularity == 0
         assert abs(found - boundary(block, n_blocks, n, granularity)) <= granularity
 
 
 @pytest.mark.parametrize("n", [1, 13, 256])
-def test_any_ends_cut_into_everything_once(n):
+def test_any_fractions_divide_everything_once(n):
     rng = np.random.default_rng(n)
     for n_blocks in (2, 5, 16):
         fractions = np.cumsum(rng.dirichlet(np.full(n_blocks, 0.3)))
-        cuts = [split_point(fractions, block, n, 2) for block in range(n_blocks + 1)]
-        assert cuts[0] == 0 and cuts[-1] == n and (np.diff(cuts) >= 0).all()
+        bounds = [split_point(fractions, block, n, 2) for block in range(n_blocks + 1)]
+        assert bounds[0] == 0 and bounds[-1] == n and (np.diff(bounds) >= 0).all()
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3])
@@ -77,7 +77,7 @@ def test_rows_are_handed_out_once(n, n_blocks, most):
     counters = np.zeros(n_blocks * COUNTERS, np.int64)
     done = np.zeros(n, int)
     asking, turn = list(range(n_blocks)), 0
-    while asking:  # in turns; who is given nothing asks no more
+    while asking:  # in turns; a block that is given nothing does not ask again
         block = asking[turn % len(asking)]
         start, m = next_rows(counters, block, n_blocks, n, most)
         assert 0 <= m <= most
@@ -90,7 +90,7 @@ def test_rows_are_handed_out_once(n, n_blocks, most):
 
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_a_block_does_its_own_rows_first_and_then_all_others(block):
-    """Of 72 rows in three shares, 16 at a time."""
+    """72 rows in three blocks, 16 at a time."""
     counters = np.zeros(3 * COUNTERS, np.int64)
     starts = [next_rows(counters, block, 3, 72, 16) for _ in range(7)]
     order = [24 * ((block + turn) % 3) for turn in range(3)]
@@ -116,7 +116,7 @@ def test_no_number_is_drawn_twice():
     ("processor", "instruction"), [("x86_64", "rdtsc"), ("aarch64", "CNTVCT_EL0"), ("riscv64", None)]
 )
 def test_the_clock_of_other_processors(processor, instruction):
-    """Machine code for them reads the clock that any program may read; none that is not known is read."""
+    """Machine code reads the clock that any program may read; for an unknown processor it reads none."""
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.IntType(64), []), "clock")
     builder = ir.IRBuilder(function.append_basic_block())
@@ -141,10 +141,10 @@ def test_times_and_work_add_up_until_they_are_read():
     clocks = np.zeros(2 * CLOCK, np.int64)
     for work in (3, 4):
         record(clocks, WEIGHTS_PASS, 1, 2, ticks(), work)
-    record(clocks, ROWS_PASS, 0, 1, ticks(), 9)  # a block alone keeps nothing
-    place = CLOCK + 2 * WEIGHTS_PASS
-    spent = clocks[place]
-    assert clocks[place + 1] == 7
+    record(clocks, ROWS_PASS, 0, 1, ticks(), 9)  # a block alone records nothing
+    at = CLOCK + 2 * WEIGHTS_PASS
+    spent = clocks[at]
+    assert clocks[at + 1] == 7
     assert spent > 0 or ticks() == 0
-    clocks[place : place + 2] = 0
+    clocks[at : at + 2] = 0
     assert not clocks.any()

@@ -47,7 +47,7 @@ EXPECTED = {
 @pytest.mark.parametrize("call", EXPECTED, ids=lambda call: call.__name__)
 def test_compiled_and_python_give_the_definition(call, dtype):
     compiled = njit(call)
-    for value in (0.375, 1.25, -2.5, 3.0):  # exact in every step, so all roads give the same bits
+    for value in (0.375, 1.25, -2.5, 3.0):  # exact in every step, so all ways give the same bits
         x = dtype(value)
         python = call(x)
         assert python.dtype == dtype
@@ -56,7 +56,7 @@ def test_compiled_and_python_give_the_definition(call, dtype):
 
 
 @compiled_only
-@pytest.mark.skipif(not has_fma(), reason="the host rounds twice")
+@pytest.mark.skipif(not has_fma(), reason="the target rounds twice")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fma_rounds_once(dtype):
     tiny = dtype(np.finfo(dtype).eps)
@@ -91,8 +91,8 @@ def test_denormals_are_zero_until_the_mode_is_restored(dtype):
     def halves(x, out):
         out[0] = x[0] * x[1]
         mode = scalar.flush_denormals()
-        out[1] = x[0] * x[1]  # a result next to zero
-        out[2] = x[2] * x[3]  # an operand
+        out[1] = x[0] * x[1]  # a subnormal result
+        out[2] = x[2] * x[3]  # a subnormal operand
         scalar.restore_denormals(mode)
         out[3] = x[0] * x[1]
 

@@ -152,8 +152,8 @@ def blocks(monkeypatch):
     return choose
 
 
-def learn(case, dtype, dense, n_threads):
-    """Everything that training and prediction lead to: parameters, moments, losses, outputs."""
+def results_of(case, dtype, dense, n_threads):
+    """All results of training and prediction: parameters, moments, losses, outputs."""
     data, _ = make_data(case, dtype, dense)
     layout, plan, state = start(case, dtype)
     rng = np.random.RandomState(SEED)
@@ -182,9 +182,9 @@ def learn(case, dtype, dense, n_threads):
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_training_and_prediction_have_the_bits_of_dense_ones(case, dtype, blocks):
     blocks()
-    expected = learn(case, dtype, dense=True, n_threads=1)
+    expected = results_of(case, dtype, dense=True, n_threads=1)
     for n_blocks in (1, 2, 4):
-        found = learn(case, dtype, dense=False, n_threads=n_blocks)
+        found = results_of(case, dtype, dense=False, n_threads=n_blocks)
         for name, value in expected.items():
             assert np.isfinite(value).all()
             assert np.array_equal(found[name], value), (n_blocks, name)
@@ -194,7 +194,7 @@ def test_training_and_prediction_have_the_bits_of_dense_ones(case, dtype, blocks
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_training_follows_the_reference(case, dtype, blocks):
     blocks()
-    found = learn(case, dtype, dense=False, n_threads=2)
+    found = results_of(case, dtype, dense=False, n_threads=2)
     _, (X, y, weight) = make_data(case, dtype, dense=False)
     _, _, state = start(case, dtype)
     losses, coefs, intercepts = reference.train(
@@ -245,13 +245,13 @@ def test_full_batch_gradient(case, dtype, blocks, monkeypatch):
 @pytest.mark.parametrize("case", [CASES[0], CASES[6]], ids=[IDS[0], IDS[6]])
 def test_two_threads(case, blocks):
     blocks(serial=False)
-    expected = learn(case, np.float32, dense=False, n_threads=1)
-    found = learn(case, np.float32, dense=False, n_threads=2)
+    expected = results_of(case, np.float32, dense=False, n_threads=1)
+    found = results_of(case, np.float32, dense=False, n_threads=2)
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
 def test_blocks_of_weight_rows_cost_the_same():
-    """Zipf's columns: the first block ends long before half of the columns; blocks start on whole groups."""
+    """Columns by Zipf's law: the first block ends long before half of them; blocks start on whole groups."""
     case = Case(first_columns, 400, (2000, 8, 1), "binary_log_loss", density=0.4)
     data, _ = make_data(case, np.float32, dense=False)
     layout, _, _ = start(case, np.float32)
@@ -330,7 +330,7 @@ def test_indices_are_copied_only_to_change_their_width():
 
 
 def test_python_twins():
-    """What the emitted code says in Python: two entries of columns 1 and 3, the third lies beyond ``stop``."""
+    """The twins in plain Python: two entries of columns 1 and 3, the third lies behind ``stop``."""
     values, columns = np.array([2.0, 3.0, 9.0]), np.array([1, 3, 5], np.int32)
     b = np.arange(24.0)
     c = np.full(6, 7.0)
@@ -345,16 +345,16 @@ def test_python_twins():
 
 @pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has no caches to ask")
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-def test_claimed_lines_keep_their_values(dtype):
+def test_lines_prefetched_for_writing_keep_their_values(dtype):
     @njit(**jit.OPTIONS)
-    def claim_all(a):
+    def store_all(a):
         for i in range(a.size):
             prefetch_for_write(address_of(a, i))
 
     a = np.random.RandomState(SEED).standard_normal(37).astype(dtype)
     a[:3] = np.nan, -0.0, np.inf
     expected = a.tobytes()
-    claim_all(a)
+    store_all(a)
     assert a.tobytes() == expected
 
 

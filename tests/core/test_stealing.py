@@ -1,4 +1,4 @@
-"""Claims of pieces of a step's second half: each piece once, whoever asks, and parts only once they are on offer."""
+"""Work stealing in the weights pass: each tile is taken once by any thread, and splits only once they are published."""
 
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ def next_tile(units, params, fractions, words, first_layer, owner, n_blocks, don
 
 
 @njit
-def next_rows_of_split(words, n_blocks, part, n):
-    return stealing.next_rows_of_split(words, n_blocks, part, n)
+def next_rows_of_split(words, n_blocks, split, n):
+    return stealing.next_rows_of_split(words, n_blocks, split, n)
 
 
 @njit
@@ -45,13 +45,13 @@ def reset_stealing(words, n_blocks):
 
 
 @njit
-def publish(words, n_blocks, part):
-    stealing.publish(words, n_blocks, part)
+def publish(words, n_blocks, split):
+    stealing.publish(words, n_blocks, split)
 
 
 @njit
-def may_have_work(words, piece):
-    return stealing.may_have_work(words, piece)
+def may_have_work(words, queue):
+    return stealing.may_have_work(words, queue)
 
 
 @njit
@@ -60,7 +60,7 @@ def tile_height(fan_out, itemsize):
 
 
 class Step:
-    """The second half of a step of a network, without the work."""
+    """The weights pass of a network, without the work."""
 
     def __init__(self, units, n_blocks, fractions=None):
         self.units, self.n_blocks = np.array(units), n_blocks
@@ -70,7 +70,7 @@ class Step:
         self.had = dict.fromkeys(range(n_blocks), 0)
         reset_stealing(self.work, n_blocks)
 
-    def prefetch_for_write(self, owner, first_layer=0):
+    def next_tile(self, owner, first_layer=0):
         given = self.units, self.params, self.fractions, self.work
         tile_index = next_tile(*given, first_layer, owner, self.n_blocks, self.had[owner])
         self.had[owner] += 1
@@ -80,7 +80,7 @@ class Step:
 @pytest.mark.parametrize("first_layer", [0, 1])
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 7])
 @pytest.mark.parametrize("units", [(784, 100, 10), (54, 256, 256, 7), (3, 2, 1), (1100, 1), (20, 700, 9)])
-def test_each_weight_row_is_claimed_once_whoever_asks(units, n_blocks, first_layer):
+def test_each_weight_row_is_taken_once_by_any_thread(units, n_blocks, first_layer):
     rng = np.random.default_rng(n_blocks)
     for fractions in (None, np.cumsum(rng.dirichlet(np.full(n_blocks, 0.5)))):
         step = Step(units, n_blocks, fractions=fractions)
@@ -89,10 +89,10 @@ def test_each_weight_row_is_claimed_once_whoever_asks(units, n_blocks, first_lay
         while open_blocks:
             owner = open_blocks[rng.integers(len(open_blocks))]
             assert may_have_work(step.work, owner)
-            layer, i0, n = step.prefetch_for_write(owner, first_layer)
+            layer, i0, n = step.next_tile(owner, first_layer)
             if n == 0:
                 assert not may_have_work(step.work, owner)
-                assert step.prefetch_for_write(owner, first_layer)[2] == 0
+                assert step.next_tile(owner, first_layer)[2] == 0
                 open_blocks.remove(owner)
             else:
                 assert i0 % 8 == 0
@@ -101,41 +101,41 @@ def test_each_weight_row_is_claimed_once_whoever_asks(units, n_blocks, first_lay
             assert (times == (layer >= first_layer)).all()
 
 
-def test_a_share_is_claimed_in_strips_only_where_somebody_could_help():
+def test_a_block_alone_takes_its_rows_as_one_tile():
     units = (784, 100, 10)
-    assert Step(units, 1).prefetch_for_write(0) == (0, 0, 784)  # alone
-    layer, i0, n = Step(units, 2).prefetch_for_write(1)
+    assert Step(units, 1).next_tile(0) == (0, 0, 784)  # alone
+    layer, i0, n = Step(units, 2).next_tile(1)
     assert (layer, i0) == (0, 392)
     assert n % TILE_ROWS == 0 and 392 / 5 < n <= tile_height(100, 4)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2])
 @pytest.mark.parametrize("n", [1, 48, 95, 100, 127, 128, 200, 1000])
-def test_each_row_of_the_next_batch_is_claimed_once(n, n_blocks):
+def test_each_row_of_the_next_batch_is_taken_once(n, n_blocks):
     words = np.zeros(stealing_size(n_blocks, 2), np.int64)
     reset_stealing(words, n_blocks)
     publish(words, n_blocks, 1)
-    end, pieces = 0, []
+    end, chunks = 0, []
     while True:
         start, rows = next_rows_of_split(words, n_blocks, 1, n)
         if rows == 0:
             break
         assert start == end
-        end, pieces = start + rows, [*pieces, rows]
+        end, chunks = start + rows, [*chunks, rows]
     assert end == n
     assert not may_have_work(words, n_blocks + 1) and not may_have_work(words, n_blocks)
-    assert (len(pieces) > 1) == (n_blocks > 1 and n >= 128)
-    assert len(pieces) == 1 or min(pieces) >= 48
-    assert next_rows_of_split(words, n_blocks, 0, n)[1] == 0  # the other part is not on offer
+    assert (len(chunks) > 1) == (n_blocks > 1 and n >= 128)
+    assert len(chunks) == 1 or min(chunks) >= 48
+    assert next_rows_of_split(words, n_blocks, 0, n)[1] == 0  # the other split is not published
     publish(words, n_blocks, 0)
-    assert next_rows_of_split(words, n_blocks, 0, n)[0] == 0  # and as it was
+    assert next_rows_of_split(words, n_blocks, 0, n)[0] == 0  # and is then
 
 
-def test_parts_are_open_only_while_they_are_on_offer():
+def test_splits_are_open_only_once_they_are_published():
     words = np.full(stealing_size(3, 2), 5)
     reset_stealing(words, 3)
-    assert [may_have_work(words, piece) for piece in range(5)] == [True, True, True, False, False]
+    assert [may_have_work(words, queue) for queue in range(5)] == [True, True, True, False, False]
     publish(words, 3, 1)
-    assert [may_have_work(words, piece) for piece in range(5)] == [True, True, True, False, True]
+    assert [may_have_work(words, queue) for queue in range(5)] == [True, True, True, False, True]
     reset_stealing(words, 3)
     assert not may_have_work(words, 4)

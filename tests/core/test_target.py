@@ -1,4 +1,4 @@
-"""What is known of the processor, on machines that are not here."""
+"""Architecture and features of the target, for other machines too."""
 
 import pytest
 from llvmlite import binding

@@ -1,4 +1,4 @@
-"""Units as values against the same operations on arrays, bit by bit."""
+"""Vectors as values against the same operations on arrays, bit by bit."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def floats(x, y, out):
     [add, subtract, multiply, multiply_add, where_nonzero, zero_if_negative, maximum, in_place, like, floats],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_compiled_units_are_arrays(function, dtype):
+def test_compiled_vectors_are_arrays(function, dtype):
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     x, y = np.random.default_rng(0).normal(0, 1, (2, lanes + 2)).astype(dtype)
     x[:3] = 0.0, -0.0, np.nan

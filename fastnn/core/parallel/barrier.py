@@ -1,15 +1,15 @@
-"""Where the threads of one parallel loop meet, over and over, without leaving it.
+"""A reusable barrier between the phases of one parallel loop, whose threads stay in the loop.
 
-Work comes in phases, each of ``n_blocks`` pieces. Thread b does piece b, then waits until all pieces are done. The
-thread that is done last does what is serial and opens the next phase: nobody waits for a particular thread. A meeting
-of two takes .09 us in good and .27 in bad minutes; leaving a parallel loop and entering the next instead 1.5 and 4.8
-in the same ones (Zen 3; a step of 784-50-10, with two meetings, takes some 200).
+A phase has ``n_blocks`` blocks of work. Thread b does block b, then waits until all blocks are done. The thread that
+finishes last does the serial work and releases the next phase, so no thread waits for a particular other one. A barrier
+of two threads takes .09 us in good and .27 in bad minutes; leaving a parallel loop and entering the next takes 1.5 and
+4.8 us in the same minutes (Zen 3; a step of 784-50-10, with two barriers, takes some 200).
 
-A piece that its own thread has not begun after `PATIENCE` looks, another one takes: it has been put to sleep, or
-it never came, since nested parallel loops run on one thread, one block after the other. So no number of threads
-hangs, and a single one does all pieces of all phases.
+If a thread has not begun its block after `PATIENCE` polls, another thread takes the block. The first one is not
+scheduled, or it never arrives, because nested parallel loops run on one thread, one block after the other. So the loop
+ends with any number of threads, and a single thread does all blocks of all phases.
 
-In plain Python there is one thread, and each of these functions does what it says.
+In plain Python there is one thread, and the bodies of these functions are run as they stand.
 """
 
 import ctypes
@@ -26,33 +26,33 @@ from ..simd.target import LINE_BYTES, PROCESSOR
 from ..simd.tile import array_data
 from .partition import fetch_add
 
-LINE = LINE_BYTES // 8  # int64 in a cache line: what different threads write lies on different ones
-# Of ``barrier``: the phase that is open, or OVER; how many of its pieces are done; how many threads have come; and then
-# for each piece the phase in which it will be free.
+LINE = LINE_BYTES // 8  # int64 in a cache line; words that different threads write lie on different lines
+# Layout of ``barrier``: the current phase, or OVER; the number of its blocks that are done; the number of threads that
+# have arrived; then for each block the phase in which it can be taken next.
 PHASE, DONE, ARRIVED, BLOCKS = 0, LINE, 2 * LINE, 3 * LINE
 OVER = -1
-PATIENCE = 400  # looks at the phase before a thread takes another's piece: some 10 us
-SPINS_BEFORE_YIELD = 1000  # looks from which on a waiting thread lets others have its processor
+PATIENCE = 400  # polls of the phase before a thread takes another's block: some 10 us
+SPINS_BEFORE_YIELD = 1000  # polls after which a waiting thread yields its processor
 
 
 def barrier_size(n_blocks):
-    """int64 that a meeting of so many threads takes (plain Python)."""
+    """Number of int64 in a barrier of ``n_blocks`` blocks (plain Python)."""
     return BLOCKS + n_blocks * LINE
 
 
 @kernel
 def reset_barrier(barrier, n_blocks, phase):
-    """Before the parallel loop: ``phase`` is open, all its pieces are free, and nobody is here. Writes: meeting."""
+    """Set the barrier to the start of ``phase``, before the parallel loop. Writes: barrier."""
     barrier[DONE] = 0
     barrier[ARRIVED] = 0
-    for piece in range(n_blocks):
-        barrier[BLOCKS + piece * LINE] = phase
+    for other in range(n_blocks):
+        barrier[BLOCKS + other * LINE] = phase
     barrier[PHASE] = phase
 
 
 @kernel
 def arrive(barrier, n_blocks):
-    """A thread comes in. Returns the phase that is open. Writes: meeting."""
+    """Count a thread that enters the loop. Returns the current phase. Writes: barrier."""
     if n_blocks > 1:
         fetch_add(barrier, ARRIVED)
     return load_acquire(barrier, PHASE)
@@ -60,40 +60,40 @@ def arrive(barrier, n_blocks):
 
 @kernel
 def next_block(barrier, phase, block, n_blocks):
-    """A piece of this phase for the thread of a block: its own, or one that nobody begins; -1 once the phase is over.
+    """A block of this phase for thread ``block``: its own, or one that no thread begins; -1 once the phase is over.
 
-    Writes: meeting.
+    Writes: barrier.
     """
     if n_blocks == 1 or compare_exchange(barrier, BLOCKS + block * LINE, phase):
         return block
-    looks = 0
+    polls = 0
     while load_acquire(barrier, PHASE) == phase:
-        if looks >= PATIENCE or load_acquire(barrier, ARRIVED) < n_blocks:
-            for piece in range(n_blocks):
-                at = BLOCKS + piece * LINE
-                if load_acquire(barrier, at) == phase and compare_exchange(barrier, at, phase):
-                    return piece
-        looks += 1
+        if polls >= PATIENCE or load_acquire(barrier, ARRIVED) < n_blocks:
+            for other in range(n_blocks):
+                word = BLOCKS + other * LINE
+                if load_acquire(barrier, word) == phase and compare_exchange(barrier, word, phase):
+                    return other
+        polls += 1
         spin_pause()
-        if looks > SPINS_BEFORE_YIELD:
+        if polls > SPINS_BEFORE_YIELD:
             yield_processor()
     return -1
 
 
 @kernel
 def is_last(barrier, n_blocks):
-    """A thread has done a piece: whether it was the last one of this phase. Writes: meeting."""
+    """Count a block that is done; returns whether it was the last one of this phase. Writes: barrier."""
     return n_blocks == 1 or fetch_add(barrier, DONE) == n_blocks - 1
 
 
 @kernel
 def release(barrier, phase):
-    """Whoever was last opens the next phase, or ends the meeting with OVER. Writes: meeting."""
+    """Let the threads go on to the next phase, or leave with OVER; the last thread calls this. Writes: barrier."""
     barrier[DONE] = 0
     store_release(barrier, PHASE, phase)
 
 
-# ------------------------------------------------------------------------------------------------ what processors do
+# ------------------------------------------------------------------------------------------------ processor primitives
 
 
 def _pointer(context, builder, sig, args):
@@ -101,7 +101,7 @@ def _pointer(context, builder, sig, args):
 
 
 def load_acquire(words, i):
-    """``words[i]``, with all that was written before it was published. Reads: words."""
+    """``words[i]``, and with it all that was written before the `store_release` of this value. Reads: words."""
     return words[i]
 
 
@@ -116,7 +116,7 @@ def _lower_load_acquire(context, builder, sig, args):
 
 
 def store_release(words, i, value):
-    """``words[i] <- value``: who looks and finds it, finds all that was written before. Writes: words."""
+    """``words[i] <- value``: a `load_acquire` that reads it sees all that was written before. Writes: words."""
     words[i] = value
 
 
@@ -132,7 +132,7 @@ def _lower_store_release(context, builder, sig, args):
 
 
 def compare_exchange(words, i, phase):
-    """Whether ``words[i]`` was ``phase``; it is one more then, and no other thread is told so. Writes: words."""
+    """If ``words[i]`` is ``phase``, add one to it and return True, to one thread only; else False. Writes: words."""
     free = words[i] == phase
     words[i] += free
     return bool(free)
@@ -152,7 +152,7 @@ def _lower_compare_exchange(context, builder, sig, args):
 
 
 def spin_pause():
-    """Let the other thread of this core go first for some cycles."""
+    """Pause for some cycles, so that the core's other hardware thread runs faster."""
 
 
 @type_callable(spin_pause)
@@ -167,7 +167,7 @@ def _lower_spin_pause(context, builder, sig, args):
 
 
 def emit_spin_pause(builder, processor):
-    """Emit the instruction with which loops that wait are marked on a processor, if it has one."""
+    """Emit the processor's hint for spin-wait loops, if it has one."""
     void, i32 = ir.VoidType(), ir.IntType(32)
     if processor == "x86_64":
         builder.call(
@@ -182,7 +182,7 @@ def yield_processor():
     """Let the operating system run another thread on this processor."""
 
 
-_YIELD = "fastnn_give_way"
+_YIELD = "fastnn_yield"
 _system = ctypes.windll.kernel32.SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield
 llvmlite.binding.add_symbol(_YIELD, ctypes.cast(_system, ctypes.c_void_p).value)
 

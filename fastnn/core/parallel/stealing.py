@@ -1,12 +1,13 @@
-"""Who does which piece of the second half of a training step: its own block, then whoever has time.
+"""Work stealing in the weights pass: a block takes the tiles of its own weight rows, then those of other blocks.
 
-A virtual core slows down for milliseconds, or for a few steps, while its neighbour is busy; shares cut by how fast
-blocks were lately, see `balance`, do not foresee that. So a block claims its share of the weight rows strip by strip,
-and those who are done with theirs claim what is left of others'. The same goes, by rows, for the product of the next
-batch with a part of the first layer's weights, once that part is on offer. Who does a piece changes no bit of it.
+A virtual core slows down for milliseconds, or for a few steps, while its neighbour is busy; fractions that follow past
+speeds, see ``partition``, do not foresee that. So each block has a queue of tiles of its weight rows, and a thread that
+has emptied its own queue takes tiles from the others. Each split of split-K, the product of the next batch with a part
+of the first layer's weights, has a queue of rows, which is open once the split is published. No bit of a result depends
+on which thread takes what.
 
-(Zen 3, two busy virtual cores, second halves of steps of 784-50-10, 784-100-10 and 784-512-512-10: the slower thread
-took 145, 527 and 2812 us where both took 134, 479 and 2573 on average.)
+(Zen 3, two busy virtual cores, weights passes of 784-50-10, 784-100-10 and 784-512-512-10: the slower thread took 145,
+527 and 2812 us where both took 134, 479 and 2573 on average.)
 """
 
 from ..compile.jit import kernel
@@ -14,40 +15,40 @@ from ..nn.update import GROUP, TILE_ROWS, tile_height
 from .barrier import LINE, load_acquire, store_release
 from .partition import WEIGHTS_PASS, fetch_add, share
 
-# Of ``stealing``, a cache line for each block and then for each part: how many pieces were claimed, and whether nobody
-# need ask for one: of a block once all are gone, of a part also until it is on offer. (Many threads that look for work
-# at the end of a step would all write there otherwise.)
+# ``stealing`` has a cache line for the queue of each block and then of each split: the number of items taken, and
+# whether the queue is closed. A queue is closed once it is empty, that of a split also until the split is published.
+# (Without the flag all threads that look for work at the end of a step would write to the counter.)
 TAKEN, CLOSED = 0, 1
-TILES_PER_THREAD = 4  # about so many strips of each layer has a block
-# The next batch is multiplied in pieces if it has so many rows, of at least so many: weights are packed for each. (The
-# 100 rows of 784-50-10 in two pieces: 2 % more work, and no less waiting.)
+TILES_PER_THREAD = 4  # tiles of each layer in the queue of a block, about
+# A next batch of at least MANY_ROWS is multiplied in chunks of at least FEWEST_ROWS: each chunk packs the weights. (The
+# 100 rows of 784-50-10 in two chunks: 2 % more work, and no less waiting.)
 MANY_ROWS, FEWEST_ROWS = 128, 48
 
 
-def stealing_size(n_blocks, n_parts):
-    """int64 that claims take (plain Python)."""
-    return (n_blocks + n_parts) * LINE
+def stealing_size(n_blocks, n_splits):
+    """Number of int64 in ``stealing`` (plain Python)."""
+    return (n_blocks + n_splits) * LINE
 
 
 @kernel
 def reset_stealing(stealing, n_blocks):
-    """Before the second half: no strip is claimed, no part on offer. Writes: claims."""
-    for piece in range(stealing.size // LINE):
-        stealing[piece * LINE + TAKEN] = 0
-        stealing[piece * LINE + CLOSED] = piece >= n_blocks
+    """Before the weights pass: fill the queues of the blocks, close those of the splits. Writes: stealing."""
+    for queue in range(stealing.size // LINE):
+        stealing[queue * LINE + TAKEN] = 0
+        stealing[queue * LINE + CLOSED] = queue >= n_blocks
 
 
 @kernel
 def weight_bounds(buffers, block, n_blocks, n):
-    """First of a layer's n weight rows that belong to a block in the second half, and the end. Reads: ends."""
+    """First of a layer's n weight rows that a block has in the weights pass, and the end. Reads: fractions."""
     return share(buffers, WEIGHTS_PASS, block, n_blocks, n, GROUP)
 
 
 @kernel
 def tiles_of(layout, buffers, layer, owner, n_blocks):
-    """A block's share of a layer's weight rows, first and end, and the rows of its strips.
+    """A block's weight rows of a layer, first and end, and the rows of its tiles.
 
-    A block alone takes its share at once. Reads: ends.
+    A block alone has one tile for each layer. Reads: fractions.
     """
     lo, hi = weight_bounds(buffers, owner, n_blocks, layout.units[layer])
     if n_blocks == 1:
@@ -57,16 +58,16 @@ def tiles_of(layout, buffers, layer, owner, n_blocks):
 
 
 @kernel
-def may_have_work(stealing, piece):
-    """Whether there may be something left of a block's strips, or of part ``piece - n_blocks``, that is on offer."""
-    return load_acquire(stealing, piece * LINE + CLOSED) == 0
+def may_have_work(stealing, queue):
+    """Whether ``queue``, a block or ``n_blocks`` + a split, may have work. Reads: stealing."""
+    return load_acquire(stealing, queue * LINE + CLOSED) == 0
 
 
 @kernel
 def next_tile(layout, plan, buffers, first_layer, owner, n_blocks, done):
-    """Layer, first row and number of rows of the next strip of a block's share that nobody has; no rows at the end.
+    """Take the next tile from the queue of block ``owner``: its layer, first row and number of rows; 0 rows at the end.
 
-    ``done`` is how many strips of this share the caller has had so far. Writes: claims. Reads: ends.
+    ``done`` is the number of tiles that the caller has taken from this queue. Writes: stealing. Reads: fractions.
     """
     if not may_have_work(buffers.stealing, owner):
         return 0, 0, 0
@@ -83,20 +84,20 @@ def next_tile(layout, plan, buffers, first_layer, owner, n_blocks, done):
 
 
 @kernel
-def publish(stealing, n_blocks, part):
-    """The weights of a part have made their step: whoever has time may multiply by them. Writes: claims."""
-    store_release(stealing, (n_blocks + part) * LINE + CLOSED, 0)
+def publish(stealing, n_blocks, split):
+    """Open the queue of a split, whose weights are updated: any thread may multiply by them. Writes: stealing."""
+    store_release(stealing, (n_blocks + split) * LINE + CLOSED, 0)
 
 
 @kernel
-def next_rows_of_split(stealing, n_blocks, part, n):
-    """First and number of the next of n rows that nobody has multiplied with a part's weights; 0 rows at the end.
+def next_rows_of_split(stealing, n_blocks, split, n):
+    """Take the next of n rows from the queue of a split: the first and their number; 0 rows at the end.
 
-    Each time half of what is left is taken, of little all; nothing of a part that is not on offer. Writes: claims.
+    Each call takes half of what is left, or all if it is little; nothing if the queue is closed. Writes: stealing.
     """
-    if not may_have_work(stealing, n_blocks + part):
+    if not may_have_work(stealing, n_blocks + split):
         return n, 0
-    turn = fetch_add(stealing, (n_blocks + part) * LINE + TAKEN)
+    turn = fetch_add(stealing, (n_blocks + split) * LINE + TAKEN)
     start = 0
     while start < n:
         left = n - start
@@ -106,5 +107,5 @@ def next_rows_of_split(stealing, n_blocks, part, n):
             return start, rows
         turn -= 1
         start += rows
-    store_release(stealing, (n_blocks + part) * LINE + CLOSED, 1)
+    store_release(stealing, (n_blocks + split) * LINE + CLOSED, 1)
     return n, 0

@@ -1,1 +1,1 @@
-"""What a processor can do with vectors of numbers: no word about networks."""
+"""Vectors, products, mathematics and random numbers: nothing here knows networks."""

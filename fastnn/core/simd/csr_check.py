@@ -1,17 +1,17 @@
-"""One look at all indices of a sparse matrix, before compiled code follows them; what SciPy's flags say does not count.
+"""A check of all indices of a sparse matrix, before compiled code follows them; SciPy's flags are not trusted.
 
-The arrays may come from anywhere: a file that was cut off, columns renumbered in place, a slip of the user's.
+The arrays may be malformed: a truncated file, columns renumbered in place, a user's mistake.
 """
 
 from ..compile.jit import entry, kernel
 
 SORTED, UNSORTED, BAD_POINTER, BAD_INDEX = range(4)
-PIECE = 1 << 20  # entries whose descents are counted in the type of the indices
+PIECE = 1 << 20  # entries whose descents are counted in the dtype of the indices
 
 
 @kernel
 def last_entry(indptr, n_entries):
-    """The last of ``indptr``, if it starts at 0, never falls and ends within ``n_entries``; else -1 - the bad place."""
+    """The last of ``indptr``, if it starts at 0, never falls and ends within ``n_entries``; else -1 - the bad row."""
     last = 0
     for r in range(indptr.size):
         if indptr[r] < last or indptr[r] > n_entries or (r == 0 and indptr[0] > 0):
@@ -22,14 +22,15 @@ def last_entry(indptr, n_entries):
 
 @entry
 def look_through(indices, indptr, n_columns, found):
-    """Say whether rows' entries can be followed: found[0] is one of the ids above, found[1] the first bad place.
+    """Check a matrix: found[0] <- one of the ids above, found[1] <- the first bad position.
 
-    Row r is the entries indptr[r] .. indptr[r + 1]; indptr starts at 0, never falls and ends within the indices, and
-    they are in 0 .. n_columns - 1. A row is sorted where no index is below the one before it; equal ones add up.
+    The entries of row r are indptr[r] .. indptr[r + 1] - 1. In a valid matrix indptr starts at 0, never falls and ends
+    within the indices, and all indices are in 0 .. n_columns - 1. A row is sorted if no index is below the one before
+    it; equal ones add up.
 
-    An index that is below the one before it is a descent. Rows are sorted where there are no more of them than from row
-    to row: so the long loop knows nothing of rows, and takes as long as the indices take to be read. (25000 rows with
-    3.2 million entries: .5 ms on one core of a Xeon with AVX-512.)
+    A descent is an index below the one before it. All rows are sorted if descents occur only between rows: so the long
+    loop ignores rows, and takes as long as reading the indices. (25000 rows with 3.2 million entries: .5 ms on one core
+    of a Xeon with AVX-512.)
 
     Writes: found (2,). Reads: indices (n_entries,), indptr (n_rows + 1,).
     """
@@ -43,11 +44,11 @@ def look_through(indices, indptr, n_columns, found):
         smallest, largest = min(smallest, indices[0]), max(largest, indices[0])
     for start in range(1, n_entries, PIECE):
         stop = min(start + PIECE, n_entries)
-        these, before, falls = indices[start:stop], indices[start - 1 : stop - 1], integer(0)
-        for p in range(these.size):
-            smallest = these[p] if these[p] < smallest else smallest
-            largest = these[p] if these[p] > largest else largest
-            falls = integer(falls + integer(these[p] < before[p]))
+        current, before, falls = indices[start:stop], indices[start - 1 : stop - 1], integer(0)
+        for p in range(current.size):
+            smallest = current[p] if current[p] < smallest else smallest
+            largest = current[p] if current[p] > largest else largest
+            falls = integer(falls + integer(current[p] < before[p]))
         descents += falls
     if smallest < 0 or largest >= n_columns:
         p = 0

@@ -1,24 +1,24 @@
-"""Matrix products of any size over the register tiles.
+"""Matrix products of any size, made of register tiles.
 
-``product`` serves all three products of a layer by its strides alone:
+``product`` does all three products of a layer; only the strides differ:
 
     forward   Z (rows, out)  = b + A W      a = activations, b = W
     gradient  G (in, out)    = A' D         a = activations read down their columns, b = deltas
-    backward  D (rows, in)   = D W'         a = deltas, b = W', a second copy or turned when it is needed
+    backward  D (rows, in)   = D W'         a = deltas, b = W', a second copy or transposed on the fly
 
 The last two have no C0: with ``ldc0 = NO_C0`` a tile starts at zero. (The gradient of 784 x 30 weights over 10 rows,
 Zen 4: 5.5 us; 6.1 when the tiles load zeros.)
 
-Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Columns are covered by
-panels of whole units (32 bytes), but for a half one at the end of some; the last unit of a row may reach beyond the
-matrix. What it reads there is never used, what it writes there is garbage that the caller makes room for. Panels run
-from right to left and rows downwards, so in a C without padding each row's overrun is overwritten by the row below it:
-only the room after the last row must be spare.
+Matrices are slices of flat arrays: an offset and the distances between rows and between columns. Panels of whole
+vectors (32 bytes), some with a half one at the end, cover the columns; the last vector of a row may reach beyond the
+matrix. What it reads there is never used, what it writes there is garbage, for which the caller provides padding.
+Panels run from right to left and rows downwards, so in a C without padding each row's overrun is overwritten by the row
+below: only the last row needs padding.
 
-How a product goes about its tiles depends on the processor: `gemm_direct` with many registers, `gemm_packed` with few.
-Neither changes a bit. (Zen 3, AVX, one core, in training, the fastest of seven epochs: products of the wide layers of
-54-256-256-256-7 at 85 to 90 GFLOP/s, of 784-512-512-10 at 79 to 83, of 784-100-10 at 72 and 80. The wide walk with the
-narrow tiles: 73 to 79, 57 to 68, 62 and 70.)
+The order of the tiles depends on the processor: `gemm_direct` with many registers, `gemm_packed` with few. Both give
+the same bits. (Zen 3, AVX, one core, in training, the fastest of seven epochs: products of the wide layers of
+54-256-256-256-7 at 85 to 90 GFLOP/s, of 784-512-512-10 at 79 to 83, of 784-100-10 at 72 and 80. `gemm_direct` with the
+same narrow tiles: 73 to 79, 57 to 68, 62 and 70.)
 """
 
 import numpy as np
@@ -38,15 +38,15 @@ from .target import (
     half_vector_tails,
     tile_rows,
 )
-from .tile import address_of, panel_room, prefetch_for_write, tile, word_at
+from .tile import address_of, panel_buffer, prefetch_for_write, tile, word_at
 from .vector import load_vector, store_vector
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_VECTORS = len(HEIGHTS)
 FEW_REGISTERS = few_registers()
-# Rows of A from which on it pays to pack B, if B is larger than a first cache (128 x 784 x 100, Zen 3: 80 GFLOP/s, 63
-# unpacked; rows 2 KB apart fall into two sets of that cache: 128 x 784 x 512 at 79 and 47). For fewer rows of A read
-# down their columns chunks are not worth packing (sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed).
+# Rows of A from which on it pays to pack B, if B has more bytes than fit L1 (128 x 784 x 100, Zen 3: 80 GFLOP/s, 63
+# unpacked; rows 2 KB apart fall into two sets of L1: 128 x 784 x 512 at 79 and 47). Chunks of A are not worth packing
+# for sums of fewer terms (sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed).
 PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
 HALF_TAILS = np.array(
     [HALF * (n_vectors in half_vector_tails()) for n_vectors in range(1, MAX_VECTORS + 1)], dtype=np.int64
@@ -56,88 +56,86 @@ NO_C0 = -1
 
 
 @register_jitable(**KERNEL_OPTIONS)  # `product_at` calls it as plain Python too
-def pack_rows(out, width, a, ia, lda, at, i_at, n, n_k):
-    """Rows of n elements one behind the other: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
+def pack_rows(out, width, a, ia, lda, table, i_table, n, n_k):
+    """Pack rows of n elements: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
 
-    With a lda of 0 row k lies at[i_at + k] bytes behind a[ia]. Writes: out. Reads: a, at.
+    With ``lda = 0`` row k lies table[i_table + k] bytes behind a[ia]. Writes: out. Reads: a, table.
     """
-    vector_lanes = VECTOR_BYTES // out.itemsize
-    whole = n - n % vector_lanes
+    lanes = VECTOR_BYTES // out.itemsize
+    whole = n - n % lanes
     for k in range(n_k):
         start = ia + k * lda
         if lda == 0:
-            start += at[i_at + k] >> (2 + a.itemsize // 8)
-        for j in range(0, whole, vector_lanes):
+            start += table[i_table + k] >> (2 + a.itemsize // 8)
+        for j in range(0, whole, lanes):
             store_vector(out, k * width + j, load_vector(a, start + j))
         for j in range(whole, n):
             out[k * width + j] = a[start + j]
 
 
 def gemm_direct(
-    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-    own, shared, prefetch_lines, reach,
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, table, i_table, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+    output, shared, prefetch_lines, extent,
 ):  # fmt: skip
-    """`product` of an A whose rows or columns lie anywhere, that can prefetch meanwhile what is needed next.
+    """`product` of an A whose rows or columns may lie anywhere; its tiles prefetch meanwhile what is needed next.
 
-    Where ``a_row`` is 0, row i of A lies at[i_at + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
-    at[i_at + k] bytes behind it. With an empty ``at`` both are strides.
+    With many registers tiles are so wide that B and A are read where they lie, unpacked.
 
-    While tiles compute they ask for lines. Where ``offsets`` is not 0 it is the address of n_k int64. Where A is read
-    down its columns (``a_row`` 1) tiles that compute row i of C ask for n_k lines at ``line + i * line_row`` plus each
-    of those: with ``line_row`` the itemsize, m elements of each of the next batch's rows. Else for what lies offsets[0]
-    from ``line`` on behind each row of A, ``line_row`` bytes.
+    Where ``a_row`` is 0, row i of A lies table[i_table + i] bytes behind a[ia]; where ``a_k`` is 0, column k lies
+    table[i_table + k] bytes behind it. With an empty ``table`` both are strides.
 
-    Rows of a panel of B are too far apart for a processor to foresee the next one, so tiles ask for that. (64 x 784 x
-    512, W in the third cache of Zen 4, one core: 97 GFLOP/s, 80 when nobody asks.)
+    ``line``, ``line_row`` and ``offsets`` are prefetch hints; ``offsets`` is 0 or the address of n_k int64. If A is
+    read down its columns (``a_row`` 1), the tiles of row i of C prefetch the lines at ``line + i * line_row`` plus each
+    of these offsets: with ``line_row`` the itemsize, m elements of each row of the next batch. Else `gemm_packed`
+    prefetches from ``line`` on, with rows ``line_row`` bytes apart, what lies offsets[0] bytes further.
 
-    ``own`` is the address of a matrix (m, n) without padding that will be written next. With ``shared`` other cores
-    have read it: the tiles claim its lines, each those of its rows. (On two cores of Zen 4 a step of 784-100-10 with
-    200 rows took 396 us with rows gathered and nothing claimed, 384 without gathering, 350 so.)
+    The rows of a panel of B are too far apart for the hardware prefetcher, so tiles prefetch the next panel. (64 x 784
+    x 512, W in L3 of Zen 4, one core: 97 GFLOP/s, 80 without these prefetches.)
 
-    With ``prefetch_lines`` != 0 tiles with nothing else to prefetch do so with the matrix at ``own`` and those that lie
-    beside it: what is at address ``prefetch_lines``, and ``reach``, come from `state.prefetch_lines_of`.
+    ``output`` is the address of a matrix (m, n) without padding that the caller writes next. With ``shared``, other
+    cores have read it: each tile gets the lines of its rows by `prefetch_for_write`. (On two cores of Zen 4 a step of
+    784-100-10 with 200 rows took 396 us with gathered rows and plain stores, 384 without gathering, 350 with these.)
 
-    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
-    Reads: c0, a, at, b.
+    With ``prefetch_lines`` != 0, tiles without other hints prefetch the matrix at ``output`` and the arrays of its
+    shape beside it: the int64 at address ``prefetch_lines``, and ``extent``, come from `state.prefetch_lines_of`.
 
-    With many registers tiles are so wide that B and the rows or columns of A are read where they lie.
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole vectors.
+    Reads: c0, a, table, b.
     """
-    vector_lanes = VECTOR_BYTES // c.itemsize
-    n_units = (n + vector_lanes - 1) // vector_lanes
-    n_panels = (n_units + MAX_VECTORS - 1) // MAX_VECTORS
-    right = n_units
-    here, end = own, own + m * n * c.itemsize
-    columns = at.size > 0 and a_k == 0
+    lanes = VECTOR_BYTES // c.itemsize
+    row_vectors = (n + lanes - 1) // lanes
+    n_panels = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS
+    right = row_vectors
+    next_line, lines_end = output, output + m * n * c.itemsize
+    column_table = table.size > 0 and a_k == 0
     for panel in range(n_panels, 0, -1):
         n_vectors = (right + panel - 1) // panel
         left = right - n_vectors
-        j = left * vector_lanes
+        j = left * lanes
         height = HEIGHTS[n_vectors - 1]
-        kind = KINDS * (n_vectors - 1) + (
-            HALF_TAILS[n_vectors - 1] if right * vector_lanes - n >= vector_lanes // 2 else 0
-        )
+        kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if right * lanes - n >= lanes // 2 else 0)
         i, idle = 0, prefetch_lines != 0 and offsets == 0
-        # Lines of the panel to the left, the next one: as bytes from this panel's.
-        near = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
+        # Bytes from this panel of B to the next one, which lies to the left.
+        next_panel = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
         while i < m:
             while height > m - i:
                 height = 4 if height > 4 else height // 2
                 kind = KINDS * (n_vectors - 1) + 3 - height // 2
-            if shared and right == n_units:
+            if shared and right == row_vectors:
                 for r in range(i, i + height):
                     for first in range(0, n, LINE_BYTES // c.itemsize):
-                        prefetch_for_write(own + (r * n + first) * c.itemsize)
-            ask, there = line + i * line_row, offsets
-            if not columns:
-                ask, there = address_of(b, ib + j) + near, b_k * c.itemsize
-                near = min(near + LINE_BYTES, 0)
-            elif idle and here < end:
-                ask, there = here, prefetch_lines
-                here += reach
+                        prefetch_for_write(output + (r * n + first) * c.itemsize)
+            hint, hint_step = line + i * line_row, offsets
+            if not column_table:
+                hint, hint_step = address_of(b, ib + j) + next_panel, b_k * c.itemsize
+                next_panel = min(next_panel + LINE_BYTES, 0)
+            elif idle and next_line < lines_end:
+                hint, hint_step = next_line, prefetch_lines
+                next_line += extent
             tile(
                 kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, at, i_at + (i if a_row == 0 else 0),
-                b, ib + j, b_k, n_k, ask, there,
+                a, ia + i * a_row, a_row, a_k, table, i_table + (i if a_row == 0 else 0),
+                b, ib + j, b_k, n_k, hint, hint_step,
             )  # fmt: skip
             i += height
         right = left
@@ -145,52 +143,52 @@ def gemm_direct(
 
 
 def gemm_packed(
-    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, at, i_at, b, ib, b_k, m, n, n_k, line, line_row, offsets,
-    own, shared, prefetch_lines, reach,
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, table, i_table, b, ib, b_k, m, n, n_k, line, line_row, offsets,
+    output, shared, prefetch_lines, extent,
 ):  # fmt: skip
-    """`gemm_direct` with few registers: narrow tiles read a panel of B many times, so it is made to fit L1.
+    """`gemm_direct` for few registers: narrow tiles read a panel of B many times, so panels fit L1.
 
-    The sum is cut into pieces, in which C is resumed. Panels of B are packed where its rows lie far apart, and chunks
-    of A where it is read down columns by table: a tile reads 16 bytes of each of the lines that it touches.
+    The sum is divided into slices of k; each later slice adds to C. Panels of B are packed if its rows lie far apart,
+    and chunks of A if it is read down its columns by a table, where a tile uses only 16 bytes of each line it touches.
 
-    Tiles ask for a line once in so many steps of k that what is asked for comes evenly while all of them compute: the
-    next panel of B first; then a row each, down columns of the next batch, else of the next piece of A, and with the
-    last piece of the first one behind A, at offsets[0]; then what is at ``own``. (Asked for at once it cost as much as
-    it saved: 784-512-512-10, Zen 3, gradients at 61 and at 80 GFLOP/s. Prediction for 60000 rows of 784-100-10 takes
-    4 % less than where the first panel's tiles ask for rows twelve below.)
+    Prefetches are spread evenly over the steps of all tiles. The order is: the next panel of B; then one row for each
+    tile, of the next batch if A is read down its columns, else of the next slice of A, and during the last slice of the
+    rows at offsets[0] behind A; then the matrix at ``output``. (All at once they cost as much as they saved: gradients
+    of 784-512-512-10, Zen 3, at 61 instead of 80 GFLOP/s. Prediction for 60000 rows of 784-100-10 takes 4 % less than
+    with tiles of the first panel that prefetch rows twelve below.)
     """
-    vector_lanes = VECTOR_BYTES // c.itemsize
-    n_units = (n + vector_lanes - 1) // vector_lanes
-    n_panels = (n_units + MAX_VECTORS - 1) // MAX_VECTORS
-    down, columns = a_row == 1, at.size > 0 and a_k == 0
-    # Without room for whole units behind C's rows a row's overrun would spoil what the row below has summed up so far.
-    resumable = ldc >= n_units * vector_lanes
-    n_pieces = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
-    packs_a = down and columns and n_k >= PACKED_ROWS and n_k <= n_pieces * LONGEST_DOWN
+    lanes = VECTOR_BYTES // c.itemsize
+    row_vectors = (n + lanes - 1) // lanes
+    n_panels = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS
+    down, column_table = a_row == 1, table.size > 0 and a_k == 0
+    # If C's rows have no padding to whole vectors, a row's overrun would destroy the partial sums of the row below.
+    resumable = ldc >= row_vectors * lanes
+    n_slices = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
+    packs_a = down and column_table and n_k >= PACKED_ROWS and n_k <= n_slices * LONGEST_DOWN
     packs_b = not down and m >= PACKED_ROWS and n_k * b_k * c.itemsize >= PACKED_BYTES
     packs_b = packs_b and (resumable or n_k <= LONGEST_PACKED)
     if packs_b:
-        n_pieces = (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED
-    n_pieces = max(n_pieces, 1)
+        n_slices = (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED
+    n_slices = max(n_slices, 1)
     chunk, next_k = max(m, 1), a_k
     if packs_a:
         chunk = next_k = CHUNK_BYTES // c.itemsize
-    room = panel_room(c)
-    packed = as_read(room)
-    before = c0
-    row_offsets = at
+    pack_buffer = panel_buffer(c)
+    packed = as_read(pack_buffer)
+    initial = c0
+    tile_table = table
     if packs_a:
-        row_offsets = at[:0]
+        tile_table = table[:0]
     size = m * n * c.itemsize
-    # Tiles of four rows that ask for the next rows of X, one each, and those that are left to ask for what is at `own`.
+    # Tiles of four rows that prefetch the next rows of X, one each; the others prefetch the matrix at ``output``.
     tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
-    done, work = 0, n_pieces * n_panels * m - 4 * tiles_ahead
-    for piece in range(n_pieces):
-        k0 = piece * n_k // n_pieces
-        length = (piece + 1) * n_k // n_pieces - k0
-        apart_ahead = chunk * line_row // max(length, 1) + 1
-        if piece == 1:
-            before = as_read(c)
+    done, work = 0, n_slices * n_panels * m - 4 * tiles_ahead
+    for k_slice in range(n_slices):
+        k0 = k_slice * n_k // n_slices
+        length = (k_slice + 1) * n_k // n_slices - k0
+        row_hint_step = chunk * line_row // max(length, 1) + 1
+        if k_slice == 1:
+            initial = as_read(c)
             ic0 = ic
             ldc0 = ldc
         for top in range(0, m, chunk):
@@ -198,69 +196,67 @@ def gemm_packed(
             from_a = a
             i_a = ia + top * a_row + k0 * a_k
             if packs_a:
-                pack_rows(room, chunk, a, i_a, 0, at, i_at + k0, rows, length)
+                pack_rows(pack_buffer, chunk, a, i_a, 0, table, i_table + k0, rows, length)
                 from_a = packed
                 i_a = 0
-            right = n_units
-            row = 0
+            right = row_vectors
+            hint_row = 0
             for panel in range(n_panels, 0, -1):
                 n_vectors = (right + panel - 1) // panel
                 left = right - n_vectors
-                j = left * vector_lanes
-                width = n_vectors * vector_lanes
+                j = left * lanes
+                width = n_vectors * lanes
                 i_b = ib + k0 * b_k + j
                 from_b = b
                 i_from = i_b
                 k_from = b_k
                 if packs_b:
-                    pack_rows(room, width, b, i_b, b_k, at, 0, width, length)
+                    pack_rows(pack_buffer, width, b, i_b, b_k, table, 0, width, length)
                     from_b = packed
                     i_from = 0
                     k_from = width
                 height = HEIGHTS[n_vectors - 1]
-                kind = KINDS * (n_vectors - 1) + (
-                    HALF_TAILS[n_vectors - 1] if right * vector_lanes - n >= vector_lanes // 2 else 0
-                )
-                # Lines of the panel to the left, the next one: as bytes from this panel's.
-                near = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
+                kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if right * lanes - n >= lanes // 2 else 0)
+                # Bytes from this panel of B to the next one, which lies to the left.
+                next_panel = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
                 i = 0
                 while i < rows:
                     while height > rows - i:
                         height = 4 if height > 4 else height // 2
                         kind = KINDS * (n_vectors - 1) + 3 - height // 2
-                    if shared and right == n_units and piece == 0:
+                    if shared and right == row_vectors and k_slice == 0:
                         for r in range(top + i, top + i + height):
                             for first in range(0, n, LINE_BYTES // c.itemsize):
-                                prefetch_for_write(own + (r * n + first) * c.itemsize)
-                    ask = address_of(from_b, i_from)  # nothing: what is being read
-                    apart = k_from * c.itemsize
-                    if columns and not packs_a:  # as `gemm_direct` does
-                        ask = line + i * line_row
-                        apart = offsets + 8 * k0 if offsets != 0 and right == n_units else 0
-                    elif near < 0:
-                        ask = address_of(b, i_b) + near
-                        apart = b_k * c.itemsize
-                        near = min(near + LINE_BYTES, 0)
-                    elif row < length and tiles_ahead > 0:
-                        ask = line + top * line_row + word_at(offsets, k0 + row)
-                        apart = apart_ahead
-                        row += 1
-                    elif offsets != 0 and not down and row < m:
-                        behind = word_at(offsets, 0) if piece == n_pieces - 1 else (k0 + length) * c.itemsize
-                        ask = line + row * line_row + behind
-                        apart = c.itemsize
-                        row += 1
+                                prefetch_for_write(output + (r * n + first) * c.itemsize)
+                    hint = address_of(from_b, i_from)  # no hint: the elements that are being read
+                    hint_step = k_from * c.itemsize
+                    if column_table and not packs_a:  # as `gemm_direct` does
+                        hint = line + i * line_row
+                        hint_step = offsets + 8 * k0 if offsets != 0 and right == row_vectors else 0
+                    elif next_panel < 0:
+                        hint = address_of(b, i_b) + next_panel
+                        hint_step = b_k * c.itemsize
+                        next_panel = min(next_panel + LINE_BYTES, 0)
+                    elif hint_row < length and tiles_ahead > 0:
+                        hint = line + top * line_row + word_at(offsets, k0 + hint_row)
+                        hint_step = row_hint_step
+                        hint_row += 1
+                    elif offsets != 0 and not down and hint_row < m:
+                        behind = word_at(offsets, 0) if k_slice == n_slices - 1 else (k0 + length) * c.itemsize
+                        hint = line + hint_row * line_row + behind
+                        hint_step = c.itemsize
+                        hint_row += 1
                     elif prefetch_lines != 0 and done < work:
-                        place = done * reach * size // work
-                        array = place // size
-                        ask = own + word_at(prefetch_lines, array) + place - array * size
-                        apart = height * reach * size // (work * length) + 1
+                        position = done * extent * size // work
+                        array = position // size
+                        hint = output + word_at(prefetch_lines, array) + position - array * size
+                        hint_step = height * extent * size // (work * length) + 1
                         done += height
                     tile(
                         kind, c, ic + (top + i) * ldc + j, ldc,
-                        before, ic0 + (top + i) * ldc0 + j, ldc0,
-                        from_a, i_a + i * a_row, a_row, next_k, row_offsets, i_at + (i if a_row == 0 else k0),
-                        from_b, i_from, k_from, length, ask, apart,
+                        initial, ic0 + (top + i) * ldc0 + j, ldc0,
+                        from_a, i_a + i * a_row, a_row, next_k, tile_table, i_table + (i if a_row == 0 else k0),
+                        from_b, i_from, k_from, length, hint, hint_step,
                     )  # fmt: skip
                     i += height
                 right = left
@@ -275,9 +271,9 @@ product_at = leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN,
 def product(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, b, ib, b_k, m, n, n_k):
     """Matrix product ``C (m, n) = C0 (m, n) + A (m, n_k) B (n_k, n)``.
 
-    ``ldc0 = 0`` adds one row, such as a bias, to every row, ``NO_C0`` nothing. Strides as in ``microkernel.tile``.
+    ``ldc0 = 0`` adds one row, such as a bias, to every row, ``NO_C0`` nothing. Strides as in `simd.tile.tile`.
 
-    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole units.
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole vectors.
     Reads: c0, a, b.
     """
     product_at(c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, NOWHERE, 0, b, ib, b_k, m, n, n_k, 0, 0, 0, 0, 0, 0, 0)

@@ -1,8 +1,8 @@
-"""exp, log, tanh and sigmoid as straight lines of arithmetic that LLVM turns into vector instructions.
+"""exp, log, tanh and sigmoid as branch-free arithmetic that LLVM turns into vector instructions.
 
 They are called on one number, inside a flat loop over a contiguous slice; float32 and float64 have their own constants,
-chosen at compile time. There is no branch, no call and no fast-math flag, so an element has the same bits in
-vector loops of every width, in their scalar remainders and alone. Multiply-adds are fused where the host can.
+chosen at compile time. There is no branch, no call and no fast-math flag, so an element has the same bits in vector
+loops of every width, in their scalar remainders and alone. Multiply-adds are fused where the target can.
 
 Range reduction, with n the integer nearest to x / ln 2:
     exp x     = 2^n e^r          r = x - n ln 2, |r| <= ln 2 / 2;  e^r - 1 = r + r^2 Q(r)
@@ -208,5 +208,5 @@ def log(x):
     half_square = c.half * f * f
     tail = fma(s, fma(z, horner(z, c.log_terms), half_square), k * c.ln2_low)
     finite = fma(k, c.ln2_high, f - (half_square - tail))
-    zero_if_negative = select(x == c.infinity, c.infinity, finite)
-    return select(x > c.zero, zero_if_negative, select(x == c.zero, -c.infinity, c.nan))
+    positive_or_nan = select(x == c.infinity, c.infinity, finite)
+    return select(x > c.zero, positive_or_nan, select(x == c.zero, -c.infinity, c.nan))

@@ -1,4 +1,4 @@
-"""Sums whose bits do not depend on the host's vectors: a fixed number of partial sums, combined in one fixed tree.
+"""Sums whose bits do not depend on the width of vectors: a fixed number of partial sums, added in a fixed tree.
 
 Element i belongs to partial sum i % n_partials.
 """
@@ -11,7 +11,7 @@ from numba.extending import lower_builtin, type_callable
 from .tile import array_data, emit_fma, splat
 
 SQUARES = 64  # partial sums: four AVX-512 vectors, enough chains to hide the latency of the additions
-PRODUCTS = 16  # one vector: dot products are short, and independent ones overlap
+PRODUCTS = 16  # one AVX-512 register of float32: dot products are short, and independent ones overlap
 
 
 def _fold(partial):
@@ -23,7 +23,7 @@ def _fold(partial):
 
 
 def _emit_fold(builder, vector):
-    """Emit the same for a vector."""
+    """Emit the same sum of a vector's elements."""
     undefined, count = ir.Constant(vector.type, ir.Undefined), vector.type.count
     half = count
     while half > 1:
@@ -34,7 +34,7 @@ def _emit_fold(builder, vector):
 
 
 def _emit_sum_of_products(context, builder, scalar, n_partials, x, y, n):
-    """Emit sum_i x[i] y[i] for pointers x and y; nothing behind the n-th element is read."""
+    """Emit sum_i x[i] y[i], i < n, for pointers x and y; nothing behind the n-th element is read."""
     vector, i64, i32 = ir.VectorType(scalar, n_partials), ir.IntType(64), ir.IntType(32)
     zeros, width = ir.Constant(vector, [0.0] * n_partials), ir.Constant(i64, n_partials)
     align = ir.Constant(i32, context.get_abi_sizeof(scalar))

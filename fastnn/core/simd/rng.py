@@ -1,9 +1,9 @@
 """RandomState's permutations, several times as fast: the Mersenne Twister MT19937 and the shuffle on top of it.
 
-The generator's state are 624 words; when all are used up ``twist`` makes the next 624 of them, and what is drawn is
-``temper`` of each. ``RandomState.shuffle`` swaps item i with item j <= i, i from the last to the second; j is the first
-of the coming words that, cut to the bits of i, is no larger than i. Here a word that is too large swaps item i with
-itself instead: no branch that depends on chance. Zen 4, one core: 3 ns an item, NumPy 13.
+The generator's state has 624 words. ``temper`` turns each into a random word; when all are used up, ``twist`` makes the
+next 624. ``RandomState.shuffle`` swaps item i with item j <= i, i from the last to the second; j is the first of the
+following random words that, masked to the bits of i, is no larger than i. Here a word that is too large swaps item i
+with itself instead, so no branch depends on a random number. Zen 4, one core: 3 ns an item, NumPy 13.
 Source: Matsumoto and Nishimura, ACM TOMACS 8 (1998) 3-30; the order of draws is NumPy's.
 """
 
@@ -19,7 +19,7 @@ ONE = np.uint32(1)
 
 @kernel
 def twisted(far, high, low):
-    """One new word of state out of three old ones."""
+    """One new word of state from three old ones."""
     y = (high & UPPER) | (low & LOWER)
     return far ^ (y >> ONE) ^ ((y & ONE) * MATRIX)
 
@@ -37,7 +37,7 @@ def twist(key):
 
 @kernel
 def temper(words, key):
-    """What is drawn from a state. Writes: words (N_WORDS,). Reads: key."""
+    """The random words of a state. Writes: words (N_WORDS,). Reads: key."""
     for i in range(N_WORDS):
         y = key[i] ^ (key[i] >> np.uint32(11))
         y ^= (y << np.uint32(7)) & MASK_B
@@ -52,20 +52,20 @@ def shuffle(rows, key, words, used):
     Writes: rows (n,), key (N_WORDS,), used (1,). Scratch: words (N_WORDS,).
     """
     temper(words, key)
-    i, place = rows.size - 1, used[0]
+    i, position = rows.size - 1, used[0]
     while i > 0:
-        if place == N_WORDS:
+        if position == N_WORDS:
             twist(key)
             temper(words, key)
-            place = 0
+            position = 0
         mask = 1
         while mask < i:
             mask = 2 * mask + 1
-        while place < N_WORDS and i > mask >> 1:
-            drawn = np.int64(words[place]) & mask
-            place += 1
+        while position < N_WORDS and i > mask >> 1:
+            drawn = np.int64(words[position]) & mask
+            position += 1
             fits = drawn <= i
             j = drawn if fits else i
             rows[i], rows[j] = rows[j], rows[i]
             i -= np.int64(fits)
-    used[0] = place
+    used[0] = position

@@ -1,16 +1,16 @@
-"""Scalar building blocks with an exact, portable meaning: what the vectorized mathematics and the tiles stand on.
+"""Scalar building blocks with an exact, portable meaning, for the vectorized mathematics and the tiles.
 
-    fma(a, b, c)              a * b + c, rounded once where the host has fused multiply-add, else twice
+    fma(a, b, c)              a * b + c, rounded once where the target has fused multiply-add, else twice
     horner(x, coefficients)   c0 + x (c1 + x (c2 + ...)), a chain of fma
-    select(condition, a, b)   both are computed, one is taken: a branch could stop LLVM's loop vectorizer
+    select(condition, a, b)   both are computed, one is returned: a branch could stop LLVM's loop vectorizer
     float_to_bits(x), bits_to_float(i, like)    the same bits as int32/float32 or int64/float64
     by_dtype(single, double)  makes a function of x that returns the constant set of x's dtype
-    flush_denormals(), restore_denormals(mode)    whether numbers next to zero are zero, for the calling thread
+    flush_denormals(), restore_denormals(mode)    whether subnormal numbers are zero, for the calling thread
 
-Each is an ordinary Python function on NumPy scalars and arrays; inside compiled code it is replaced by the few LLVM
-instructions lowered here. No instruction carries a fast-math flag, so LLVM may neither fuse nor reorder them, and
-the result is bitwise the same in vector loops of any width and in their scalar remainders. Arguments of one
-call share one dtype: mixed dtypes are a typing error, never a silent promotion.
+Each is an ordinary Python function on NumPy scalars and arrays; compiled code has the few LLVM instructions that are
+emitted here instead. No instruction carries a fast-math flag, so LLVM may neither fuse nor reorder them, and the result
+has the same bits in vector loops of any width and in their scalar remainders. The arguments of a call have one dtype:
+mixed dtypes are a typing error.
 """
 
 import numpy as np
@@ -131,19 +131,19 @@ def _lower_bits_to_float(context, builder, sig, args):
     return builder.bitcast(bits, context.get_value_type(sig.return_type))
 
 
-# ------------------------------------------------------------------------------------------- next to zero
+# -------------------------------------------------------------------------------------- subnormal numbers
 
-_X86_FLUSH = 0x8040  # MXCSR: results next to zero are zero (FZ), operands too (DAZ)
+_X86_FLUSH = 0x8040  # MXCSR: subnormal results are zero (FZ), and operands (DAZ)
 _ARM_FLUSH = 1 << 24  # FPCR: both (FZ)
 
 
 def flush_denormals():
-    """From here on numbers below the smallest normal one (1.2e-38, 2.2e-308) are zero; returns the mode before.
+    """Set the thread's mode that takes numbers below the smallest normal one (1.2e-38, 2.2e-308) as zero.
 
-    Weights that no row moves any more, those of dead units or of pixels that are always dark, fade under the L2 term to
-    such numbers and stay there, and a processor takes a hundred cycles over each. (404 rows one by one through
-    13-64-64-1, Zen 4: 1.2 % of the weights were so after 30 epochs, and Adam's step took 2.7 us instead of 1.6.)
-    The mode is the thread's: whoever sets it restores it.
+    Returns the mode before; the caller restores it. Weights without a gradient, those of dead units or of pixels that
+    are always dark, fade to subnormal numbers under the L2 term and stay there, and a processor takes a hundred cycles
+    over each. (404 rows one by one through 13-64-64-1, Zen 4: 1.2 % of the weights were subnormal after 30 epochs, and
+    Adam's step took 2.7 us instead of 1.6.)
     """
     return 0
 
@@ -163,15 +163,15 @@ def _type_restore_denormals(context):
 
 
 def _read_mode(builder):
-    """Emit reading the thread's floating-point mode; returns it as an i64, and the bits to set in it."""
+    """Emit a read of the thread's floating-point mode; returns it as an i64, and the bits to set."""
     i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
     if PROCESSOR == "x86_64":
-        place = cgutils.alloca_once(builder, i32)
+        memory = cgutils.alloca_once(builder, i32)
         read = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.stmxcsr"
         )
-        builder.call(read, [builder.bitcast(place, byte)])
-        return builder.zext(builder.load(place), i64), _X86_FLUSH
+        builder.call(read, [builder.bitcast(memory, byte)])
+        return builder.zext(builder.load(memory), i64), _X86_FLUSH
     if PROCESSOR == "aarch64":
         read = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, []), "llvm.aarch64.get.fpcr")
         return builder.call(read, []), _ARM_FLUSH
@@ -179,15 +179,15 @@ def _read_mode(builder):
 
 
 def _write_mode(builder, mode):
-    """Emit setting the thread's floating-point mode."""
+    """Emit a write of the thread's floating-point mode."""
     i32, i64, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
     if PROCESSOR == "x86_64":
-        place = cgutils.alloca_once(builder, i32)
-        builder.store(builder.trunc(mode, i32), place)
+        memory = cgutils.alloca_once(builder, i32)
+        builder.store(builder.trunc(mode, i32), memory)
         write = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [byte]), "llvm.x86.sse.ldmxcsr"
         )
-        builder.call(write, [builder.bitcast(place, byte)])
+        builder.call(write, [builder.bitcast(memory, byte)])
     elif PROCESSOR == "aarch64":
         write = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(ir.VoidType(), [i64]), "llvm.aarch64.set.fpcr"
@@ -213,7 +213,7 @@ def _lower_restore_denormals(context, builder, sig, args):
 
 def by_dtype(single, double):
     """
-    Make a function of ``x`` that returns ``single`` for float32 and ``double`` for float64, chosen at compile time.
+    Make a function of ``x`` that returns ``single`` for float32 and ``double`` for float64, by its type alone.
 
     Both are NamedTuples of NumPy scalars, or of tuples of them; compiled code sees their values as constants.
     """

@@ -1,15 +1,15 @@
-"""Products with sparse rows, lanes over the units of the layer above: the input is never made dense.
+"""Products with sparse rows, vectorized over the columns of the dense matrix: the input is never made dense.
 
     forward    C[r, :] = C0 + sum_p values[p] B[columns[p], :]       over the entries p of row r
     gradient   G[column, :] += values[p] D[r, :]                     over the entries of all rows, row by row
 
-A row's entries are sorted by column, so both sums are the chains of fused multiply-adds that the dense products make
-over the same rows, less the terms that are zero: their bits are the same. The gradient of a block of weight rows needs
-no transposed input: each row of the batch has a cursor, which walks through its entries as the block moves on over the
-columns. (A counting sort of the batch by column, before any product: 270 us for 512 rows of IMDB's bag of 10,000 words,
-where the whole gradient for 16 units takes 90.)
+The entries of a row are sorted by column, so both sums are the chains of fused multiply-adds of the dense products,
+without the terms that are zero: their bits are the same. The gradient of a block of weight rows needs no transposed
+input: each row of the batch has a cursor, which moves through its entries as the block moves over the columns. (A
+counting sort of the batch by column, before any product, takes 270 us for 512 rows of IMDB's bag of 10,000 words; the
+whole gradient for 16 units takes 90.)
 
-Rows lie in flat arrays and are handled by panels of whole units (32 bytes): what is read beyond the end of a row is
+Rows lie in flat arrays and are handled in panels of whole vectors (32 bytes): what is read behind the end of a row is
 never used, what is written there is garbage in padding.
 """
 
@@ -27,29 +27,30 @@ from ..records import Csr
 from .reduce import PRODUCTS
 from .scalar import fma
 from .target import LINE_BYTES, VECTOR_BYTES
-from .tile import address_of, array_data, emit_fma, prefetch_for_write
+from .tile import address_of, array_data, emit_fma, prefetch_for_write, splat
 from .transpose import prefetch
 from .vector import whole_vectors
 
-# Rows between the one that is computed and the one whose entries are asked for; 2 to 16 do the same. Without them an
-# entry of the forward product takes 1.8 to 2.9 ns instead of 1.5 (Zen 4, 25000 shuffled rows of 100 entries, 16 units).
+# Distance of the row whose entries are prefetched; 2 to 16 do the same. Without prefetches an entry of the forward
+# product takes 1.8 to 2.9 ns instead of 1.5 (Zen 4, 25000 shuffled rows of 100 entries, 16 units).
 AHEAD_ROWS = 4
-AHEAD_ENTRIES = 128  # most that are asked for: further ones of a long row come by themselves
-MAX_VECTORS = 8  # of a panel: four 64-byte sums hide the latency of one chain, eight 32-byte ones fit 16 registers
+AHEAD_ENTRIES = 128  # entries prefetched of a row, at most: the hardware prefetcher loads the rest of a long row
+# Vectors of a panel: four 64-byte accumulators hide the latency of one chain, eight 32-byte ones fit 16 registers.
+MAX_VECTORS = 8
 
 
 def CSR(real):
-    """A sparse matrix that the leaf reads."""
+    """Type of a sparse matrix that a leaf reads."""
     return types.BaseTuple.from_types([IN(real), LABELS(real), ROWS(real)], Csr)
 
 
 def as_csr(csr):
-    """``(values, indices, indptr)`` under the one signature that is compiled; copies only indices of another width.
+    """``(values, indices, indptr)`` with the dtypes that compiled code takes; copies only indices of another width.
 
     Raises
     ------
     ValueError
-        For more columns than int32 can count (their weights alone would take 8 GiB a unit).
+        For more columns than int32 can count (their weights alone would take 8 GiB for each unit).
     """
     values, indices, indptr = csr
     if indices.dtype != np.int32 and indices.size and indices.max() > np.iinfo(np.int32).max:
@@ -65,7 +66,7 @@ def as_csr(csr):
 
 
 def gather(n_vectors, c, ic, c0, ic0, values, columns, lo, hi, b, ib, b_k):
-    """``C[j] = C0[j] + sum_p values[p] B[columns[p], j]`` for lo <= p < hi and j < units * UNIT_BYTES / itemsize.
+    """``C[j] = C0[j] + sum_p values[p] B[columns[p], j]`` for lo <= p < hi and j < n_vectors * lanes.
 
     Element (k, j) of B is ``b[ib + k*b_k + j]``. Writes: c from ``ic`` on. Reads: c0 from ``ic0`` on, the others.
     """
@@ -93,7 +94,7 @@ def scatter(n_vectors, g, ig, g_k, values, columns, lo, hi, stop, d, i_d):
 
 
 def _typed(function, arrays, result):
-    """Type ``function``: arrays at the given positions, int64 elsewhere."""
+    """Type ``function``: arrays at the positions ``arrays``, int64 elsewhere."""
 
     @type_callable(function)
     def type_function(context):
@@ -109,7 +110,7 @@ _typed(scatter, (1, 4, 5, 9), types.int64)
 
 
 class _Emitter:
-    """What the two functions share: one internal LLVM function for each dtype and number of units."""
+    """An internal LLVM function, one for each dtype and number of vectors, and the loads and stores in it."""
 
     def __init__(self, name, module, scalar, n_vectors, result, arguments):
         self.scalar = scalar
@@ -124,8 +125,8 @@ class _Emitter:
         self.function.attributes.add("nounwind")
         self.itemsize = 4 if isinstance(scalar, ir.FloatType) else 8
         lanes = VECTOR_BYTES // self.itemsize
-        self.parts = [(2 * i * lanes, 2 * lanes) for i in range(n_vectors // 2)]
-        self.parts += [((n_vectors - 1) * lanes, lanes)] * (n_vectors % 2)
+        self.spans = [(2 * i * lanes, 2 * lanes) for i in range(n_vectors // 2)]
+        self.spans += [((n_vectors - 1) * lanes, lanes)] * (n_vectors % 2)
 
     def load(self, builder, base):
         return [builder.load(p, align=self.itemsize) for p in self._pointers(builder, base)]
@@ -135,23 +136,17 @@ class _Emitter:
             builder.store(vector, pointer, align=self.itemsize)
 
     def _pointers(self, builder, base):
-        for offset, width in self.parts:
+        for offset, width in self.spans:
             pointer = builder.gep(base, [ir.Constant(ir.IntType(64), offset)])
             yield builder.bitcast(pointer, ir.VectorType(self.scalar, width).as_pointer())
 
-    def multiply_add(self, builder, value, step_scalars, sums):
-        splats = {f.type.count: splat(builder, f.type, value) for f in step_scalars}
-        return [emit_fma(builder, f.type, splats[f.type.count], f, s) for f, s in zip(step_scalars, sums, strict=True)]
-
-
-def splat(builder, vector, value):
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+    def multiply_add(self, builder, value, vectors, sums):
+        splats = {v.type.count: splat(builder, v.type, value) for v in vectors}
+        return [emit_fma(builder, v.type, splats[v.type.count], v, s) for v, s in zip(vectors, sums, strict=True)]
 
 
 def _row_of(builder, base, columns, p, stride):
-    """The column of entry p, and the address of that row of a matrix."""
+    """The column of entry p, and the address of that row of the matrix at ``base``."""
     column = builder.sext(builder.load(builder.gep(columns, [p])), ir.IntType(64))
     return column, builder.gep(base, [builder.mul(column, stride)])
 
@@ -201,7 +196,7 @@ def _scatter_function(module, scalar, n_vectors):
     blocks = (emit.function.append_basic_block(name) for name in ("entry", "more", "loop", "add", "done"))
     entry, more, loop, add, done = blocks
     builder = ir.IRBuilder(entry)
-    step_scalars = emit.load(builder, d)
+    delta = emit.load(builder, d)
     builder.branch(more)
 
     builder.position_at_end(more)
@@ -212,7 +207,7 @@ def _scatter_function(module, scalar, n_vectors):
     builder.cbranch(builder.icmp_signed("<", which, stop), add, done)
     builder.position_at_end(add)
     value = builder.load(builder.gep(values, [p]))
-    emit.store(builder, row, emit.multiply_add(builder, value, step_scalars, emit.load(builder, row)))
+    emit.store(builder, row, emit.multiply_add(builder, value, delta, emit.load(builder, row)))
     following = builder.add(p, ir.Constant(i64, 1))
     p.add_incoming(lo, entry)
     p.add_incoming(following, add)
@@ -224,7 +219,7 @@ def _scatter_function(module, scalar, n_vectors):
 
 
 def _lower(function, make, flatten, result):
-    """Lower ``function`` to a switch over its first argument; ``flatten`` makes the LLVM call's arguments."""
+    """Lower ``function`` to a switch over its first argument; ``flatten`` returns the arguments of the LLVM call."""
 
     @lower_builtin(function, types.VarArg(types.Any))
     def lower_function(context, builder, sig, args):
@@ -236,10 +231,10 @@ def _lower(function, make, flatten, result):
 
         flat = flatten(pointer, args)
         value = cgutils.alloca_once(builder, ir.IntType(64)) if result else None
-        done = builder.append_basic_block("units.done")
+        done = builder.append_basic_block("vectors.done")
         switch = builder.switch(args[0], done)
         for n_vectors in range(1, MAX_VECTORS + 1):
-            block = builder.append_basic_block(f"units.{n_vectors}")
+            block = builder.append_basic_block(f"vectors.{n_vectors}")
             switch.add_case(ir.Constant(ir.IntType(64), n_vectors), block)
             builder.position_at_end(block)
             answer = builder.call(make(builder.module, scalar, n_vectors), flat)
@@ -267,7 +262,7 @@ _lower(scatter, _scatter_function, _flatten_scatter, result=True)
 
 @kernel
 def prefetch_entries(csr, lo, hi):
-    """Ask for the entries lo .. hi, or the first of them. Rows of a shuffled batch lie anywhere in memory."""
+    """Prefetch the entries lo .. hi, AHEAD_ENTRIES at most. Rows of a shuffled batch lie anywhere in memory."""
     hi = min(hi, lo + AHEAD_ENTRIES)
     for p in range(lo, hi + LINE_BYTES // 4 - 1, LINE_BYTES // 4):
         prefetch(csr.indices, p)
@@ -278,23 +273,23 @@ def prefetch_entries(csr, lo, hi):
 
 @kernel
 def sparse_product(c, ic, ldc, csr, rows, start, n, following, params, weight, bias, fan_out):
-    """Rows of X, n from ``start`` or those that ``rows[start:]`` names where there are any, times W, plus the bias.
+    """C <- X W + bias for n rows of X: ``rows[start : start + n]``, or from ``start`` on if ``rows`` is empty.
 
-    ``following`` are the rows that will be wanted next: their entries are on their way when they are.
+    ``following`` are the rows of the next call, whose entries are prefetched.
 
-    Writes: c[ic + r*ldc + j], r < n, j < fan_out rounded up to whole units. Reads: csr, rows, params.
+    Writes: c[ic + r*ldc + j], r < n, j < fan_out rounded up to whole vectors. Reads: csr, rows, params.
     """
-    vector_lanes = VECTOR_BYTES // c.itemsize
+    lanes = VECTOR_BYTES // c.itemsize
     for r in range(n):
         row = rows[start + r] if rows.size > 0 else start + r
-        later = r + AHEAD_ROWS
-        if later < n and rows.size > 0:
-            prefetch_entries(csr, csr.indptr[rows[start + later]], csr.indptr[rows[start + later] + 1])
-        elif 0 <= later - n < following.size:
-            prefetch_entries(csr, csr.indptr[following[later - n]], csr.indptr[following[later - n] + 1])
+        ahead = r + AHEAD_ROWS
+        if ahead < n and rows.size > 0:
+            prefetch_entries(csr, csr.indptr[rows[start + ahead]], csr.indptr[rows[start + ahead] + 1])
+        elif 0 <= ahead - n < following.size:
+            prefetch_entries(csr, csr.indptr[following[ahead - n]], csr.indptr[following[ahead - n] + 1])
         lo, hi = csr.indptr[row], csr.indptr[row + 1]
-        for j in range(0, fan_out, MAX_VECTORS * vector_lanes):
-            n_vectors = min(MAX_VECTORS, (fan_out - j + vector_lanes - 1) // vector_lanes)
+        for j in range(0, fan_out, MAX_VECTORS * lanes):
+            n_vectors = min(MAX_VECTORS, (fan_out - j + lanes - 1) // lanes)
             gather(
                 n_vectors, c, ic + r * ldc + j, params, bias + j, csr.values, csr.indices, lo, hi,
                 params, weight + j, fan_out,
@@ -303,7 +298,7 @@ def sparse_product(c, ic, ldc, csr, rows, start, n, following, params, weight, b
 
 @kernel
 def sparse_dots(z, csr, rows, start, n, params, weight, bias, partial):
-    """z[r] = b + x_r' w for a single output, the partial sums and their tree those of ``reductions.dot`` on dense rows.
+    """z[r] = b + x_r' w for a single output, with the partial sums and the tree of `simd.reduce.dot` on dense rows.
 
     Writes: z (n,). Reads: csr, rows, params. Scratch: partial (PRODUCTS,).
     """
@@ -338,13 +333,13 @@ def find_column(columns, lo, hi, column):
 def sparse_gradient(g, i0, i1, csr, rows, cursors, d, i_d, ldd, fan_out, params, weight):
     """g <- X' D of weight rows i0 .. i1, summed over the batch in order; cursors move from column i0 to column i1.
 
-    Meanwhile the lines of these weights, W at ``weight`` in params, are claimed for the update that is to come, unless
-    ``weight`` is negative: the other cores have read them.
+    Unless ``weight`` is negative, `prefetch_for_write` meanwhile gets these weights, W at ``weight`` in params, for the
+    update that follows: other cores have read them.
 
-    Rows of G are whole units while sums are taken: a store that overlaps the next row would hold up that row's load
-    (fan_out 1: 4 ns an entry instead of 1.2). Then they are moved together.
+    Rows of G are padded to whole vectors during the sums: a store that overlaps the next row would delay that row's
+    load (fan_out 1: 4 ns an entry instead of 1.2). At the end they are moved together.
 
-    Writes: g (i1 - i0, fan_out), and (i1 - i0, fan_out rounded up to whole units) as scratch; cursors (n_rows,).
+    Writes: g (i1 - i0, fan_out), and (i1 - i0, fan_out rounded up to whole vectors) as scratch; cursors (n_rows,).
     Reads: csr at ``rows`` (n_rows,), d (n_rows, ldd).
     """
     ld = whole_vectors(fan_out, g.itemsize)

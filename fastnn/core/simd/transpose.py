@@ -1,7 +1,8 @@
-"""Moving numbers without computing: transposition by square blocks in registers, and lines between caches.
+"""Transposition by square blocks in registers, and prefetching of cache lines.
 
-A block is LANES x LANES elements, LANES to a 32-byte vector (8 floats, 4 doubles): LANES loads, log2(LANES) rounds of
-two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 2.0 us against 14 us element by element.
+A block has LANES x LANES elements, with LANES in a 32-byte vector (8 floats, 4 doubles). It takes LANES loads,
+log2(LANES) rounds of two-input shuffles and LANES stores. Measured on Zen 4, 200 x 100 float32: 2.0 us against 14 us
+element by element.
 """
 
 import inspect
@@ -84,12 +85,12 @@ def transpose_here(out, i_out, ld_out, a, ia, lda, rows, columns):
 
 @leaf(OUT, INT, INT, IN, INT, INT, INT, INT)
 def transpose(out, i_out, ld_out, a, ia, lda, rows, columns):
-    """`transpose_here`, compiled once. Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j]."""
+    """`transpose_here` as a leaf, compiled once. Writes: out[i_out + j*ld_out + i]. Reads: a[ia + i*lda + j]."""
     transpose_here(out, i_out, ld_out, a, ia, lda, rows, columns)
 
 
 def prefetch(a, i):
-    """Ask for the cache line of ``a[i]``; changes nothing."""
+    """Prefetch the cache line of ``a[i]``; changes nothing."""
 
 
 @type_callable(prefetch)

@@ -1,18 +1,18 @@
-"""Units as values: 32 bytes of a row, 8 floats or 4 doubles, for passes over rows too short for LLVM's vectorizer.
+"""Vectors as values: 32 bytes of a row, 8 floats or 4 doubles, for passes over rows too short for LLVM's vectorizer.
 
-LLVM cuts a loop over 104 floats into steps of 64, and what is left goes one by one. Rows of activations and deltas are
-whole units long, and what is made of a unit stays in a register however many results it has.
+LLVM runs a loop over 104 floats in steps of 64 and does the rest one by one. Rows of activations and deltas are padded
+to whole vectors, and a vector stays in a register while several results are computed from it.
 
-    load_unit(array, i)          the unit array[i : i + lanes]
-    store_unit(array, i, unit)   the way back
-    spread(value)                a unit whose elements are all ``value``
-    a + b, a - b, a * b, fma     element by element; no operation is fused or reordered but where `fma` says so
-    like(a, value)               ``value`` as what a is, a float or a unit
-    where_nonzero(a, b)          b where a is not zero, else zero; floats or units
-    positive(a)                  a where it is not below zero, else zero; floats or units
-    larger(a, b)                 a where b is below it, else b; floats or units
+    load_vector(array, i)            the vector array[i : i + lanes]
+    store_vector(array, i, vector)   array[i : i + lanes] <- vector
+    broadcast(value)                 a vector whose elements are all ``value``
+    a + b, a - b, a * b, fma         element by element; only `fma` is fused, and nothing is reordered
+    like(a, value)                   ``value`` with the type of a, a float or a vector
+    where_nonzero(a, b)              b where a is not zero, else zero; floats or vectors
+    zero_if_negative(a)              a where it is not below zero, else zero; floats or vectors
+    maximum(a, b)                    a where b is below it, else b; floats or vectors
 
-Outside of compiled code a unit is an array; what lies behind the end of an array is read as zero, and not written.
+In plain Python a vector is an array; elements behind the end of an array are read as zero, and not written.
 """
 
 import inspect
@@ -31,49 +31,49 @@ from .tile import array_data, emit_fma, splat
 
 @kernel
 def whole_vectors(n, itemsize):
-    """n elements rounded up to whole units."""
-    vector_lanes = VECTOR_BYTES // itemsize
-    return (n + vector_lanes - 1) // vector_lanes * vector_lanes
+    """n elements rounded up to whole vectors."""
+    lanes = VECTOR_BYTES // itemsize
+    return (n + lanes - 1) // lanes * lanes
 
 
 class Vector(types.Type):
-    """A unit of elements of one dtype."""
+    """Numba's type of a vector of ``real`` elements."""
 
     def __init__(self, real):
         self.real = real
-        super().__init__(name=f"unit({real})")
+        super().__init__(name=f"vector({real})")
 
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """A vector of LLVM."""
+    """A vector is an LLVM vector."""
 
-    def __init__(self, manager, vector_lanes):
-        element = manager.lookup(vector_lanes.real).get_value_type()
-        super().__init__(manager, vector_lanes, ir.VectorType(element, VECTOR_BYTES * 8 // vector_lanes.real.bitwidth))
+    def __init__(self, manager, fe_type):
+        element = manager.lookup(fe_type.real).get_value_type()
+        super().__init__(manager, fe_type, ir.VectorType(element, VECTOR_BYTES * 8 // fe_type.real.bitwidth))
 
 
 def load_vector(array, i):
-    """The unit that starts at array[i]. Reads: array."""
-    vector_lanes = np.zeros(VECTOR_BYTES // array.itemsize, array.dtype)
-    elements = array[i : i + vector_lanes.size]
-    vector_lanes[: elements.size] = elements
-    return vector_lanes
+    """The vector that starts at array[i]. Reads: array."""
+    vector = np.zeros(VECTOR_BYTES // array.itemsize, array.dtype)
+    elements = array[i : i + vector.size]
+    vector[: elements.size] = elements
+    return vector
 
 
-def store_vector(array, i, vector_lanes):
-    """The unit becomes array[i : i + lanes]. Writes: array."""
-    elements = array[i : i + vector_lanes.size]
-    elements[:] = vector_lanes[: elements.size]
+def store_vector(array, i, vector):
+    """array[i : i + lanes] <- vector. Writes: array."""
+    elements = array[i : i + vector.size]
+    elements[:] = vector[: elements.size]
 
 
 def broadcast(value):
-    """A unit whose elements are all ``value``."""
+    """A vector whose elements are all ``value``."""
     return np.full(VECTOR_BYTES // value.itemsize, value)
 
 
 def like(a, value):
-    """The number ``value`` as a float of a's dtype, or as a unit of it."""
+    """The number ``value`` as a float of a's dtype, or as a vector of it."""
     return a.dtype.type(value)
 
 
@@ -93,10 +93,10 @@ def maximum(a, b):
 
 
 def _at(context, builder, sig, args):
-    """Pointer to the unit at args[1] of the array args[0], and its alignment."""
-    vector_lanes = context.get_value_type(Vector(sig.args[0].dtype))
+    """Pointer to the vector at args[1] of the array args[0], and its alignment."""
+    vector = context.get_value_type(Vector(sig.args[0].dtype))
     start = builder.gep(array_data(context, builder, sig.args[0], args[0]), [args[1]])
-    return builder.bitcast(start, vector_lanes.as_pointer()), sig.args[0].dtype.bitwidth // 8
+    return builder.bitcast(start, vector.as_pointer()), sig.args[0].dtype.bitwidth // 8
 
 
 @type_callable(load_vector)
@@ -107,18 +107,19 @@ def _type_load(context):
 @lower_builtin(load_vector, types.Array, types.Integer)
 def _lower_load(context, builder, sig, args):
     pointer, align = _at(context, builder, sig, args)
-    vector_lanes = builder.load(pointer, align=align)
+    vector = builder.load(pointer, align=align)
     if "avx" not in target_features() or not few_registers():
-        return vector_lanes
-    # What is chosen between zero and what was loaded from the same place would be stored under a mask, which takes AVX
-    # processors six times as long (relu on Zen 3: .47 ns an element): LLVM is not to know where a unit comes from.
-    same = ir.FunctionType(vector_lanes.type, [vector_lanes.type])
-    return builder.asm(same, "", "=v,0", [vector_lanes], side_effect=False)
+        return vector
+    # If LLVM sees that a selection between zero and a loaded vector is stored to the address of the load, it makes a
+    # masked store, which takes AVX processors six times as long (relu on Zen 3: .47 ns an element). The empty assembly
+    # hides the load.
+    same = ir.FunctionType(vector.type, [vector.type])
+    return builder.asm(same, "", "=v,0", [vector], side_effect=False)
 
 
 @type_callable(store_vector)
 def _type_store(context):
-    return lambda array, i, vector_lanes: types.void(array, types.int64, vector_lanes)
+    return lambda array, i, vector: types.void(array, types.int64, vector)
 
 
 @lower_builtin(store_vector, types.Array, types.Integer, Vector)
@@ -146,13 +147,13 @@ def _type_like(context):
 @lower_builtin(like, types.Float, types.Float)
 @lower_builtin(like, Vector, types.Float)
 def _lower_like(context, builder, sig, args):
-    vector_lanes = isinstance(sig.args[0], Vector)
-    value = context.cast(builder, args[1], types.float64, sig.args[0].real if vector_lanes else sig.args[0])
-    return splat(builder, args[0].type, value) if vector_lanes else value
+    is_vector = isinstance(sig.args[0], Vector)
+    value = context.cast(builder, args[1], types.float64, sig.args[0].real if is_vector else sig.args[0])
+    return splat(builder, args[0].type, value) if is_vector else value
 
 
 def _elementwise(function, n, kinds, emit):
-    """Let compiled code call ``function`` of n values of one type among ``kinds``; ``emit`` makes its code."""
+    """Let compiled code call ``function`` of n values of one type among ``kinds``; ``emit`` emits its code."""
 
     @type_callable(function)
     def type_function(context):
