@@ -139,7 +139,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
     buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
     buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
-    shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and plan.n_shards == 1 else None
+    balance = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and plan.n_shards == 1 else None
     own = (n_threads, workspace_size)
     sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
     packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
@@ -173,8 +173,8 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
             finally:  # Ctrl-C raises after the call, or before: what counts are the steps that the weights have made
                 state.step += progress[STEPS]
             done += made
-            if shares is not None:
-                shares.follow(time.perf_counter())
+            if balance is not None:
+                balance.follow(time.perf_counter())
             if made < n:
                 break
         finite = done == n_batches
@@ -311,11 +311,11 @@ class FullBatch:
         buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
         buffers = buffers._replace(column_bounds=source.column_bounds(layout, chunk, n_threads))
         self.gradient = buffers.gradient
-        self._shares = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 else None
+        self._balance = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 else None
         self._run = runner(entries.train, params.dtype, n_threads, sparse, implementations_of(layout, plan))
         self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
         self._progress, self._scalars = buffers.progress, buffers.step_scalars
-        self._places, self._sizes = (pack_sets([self._records]), params), (n_threads, workspace_size)
+        self._packed, self._sizes = (pack_sets([self._records]), params), (n_threads, workspace_size)
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
         rows, per_call = np.arange(source.n_rows, dtype=np.int64), chunk * max(1, int(CALL_FLOPS / flops))
@@ -328,9 +328,9 @@ class FullBatch:
         loss, alpha = 0.0, self._records[1].alpha
         for rows, losses in self._parts:
             self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self._weights, alpha
-            self._run(*self._places, rows, NOTHING_SCHEDULED, losses, *self._sizes)
+            self._run(*self._packed, rows, NOTHING_SCHEDULED, losses, *self._sizes)
             loss += losses.item(-1) / self._weights
             alpha = 0.0
-            if self._shares is not None:
-                self._shares.follow(time.perf_counter())
+            if self._balance is not None:
+                self._balance.follow(time.perf_counter())
         return loss
