@@ -84,7 +84,8 @@ def define(name, value=None, slope=None, *, on_vectors=False):
         _named(activate_output, row.id, name, _on_block(value))
     _named(outputs_of_sums, row.id, name, _in_float64(_unchanged if value is None else _on_block(value)))
     if row.hidden:
-        _named(single_output_backward, row.id, name, _through_one(slope))
+        through_one = _through_one_by_elements if row.keeps_input else _through_one
+        _named(single_output_backward, row.id, name, through_one(slope))
         if value is not None:
             forward = _forward_by_vectors(value) if on_vectors else _forward(value, row.keeps_input)
             _named(activate, row.id, name, forward)
@@ -188,6 +189,36 @@ def _through_one(slope):
                 store_vector(d, i, d_0)
                 store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)
+
+    return through_one
+
+
+def _through_one_by_elements(slope):
+    """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not."""
+    def through_one(a, z, d, outer, step, weights, n, stride, sums):
+        lanes = VECTOR_BYTES // d.itemsize
+        for r in range(n):
+            row = d[r * stride : (r + 1) * stride]
+            for j in range(stride):
+                i = r * stride + j
+                row[j] = slope(a[i], z[i], outer[r * step] * weights[j])
+        for r in range(0, n - 3, 4):
+            delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
+            delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
+            for j in range(0, stride, lanes):
+                i_0 = r * stride + j
+                i_1, i_2, i_3 = i_0 + stride, i_0 + 2 * stride, i_0 + 3 * stride
+                total = fma(delta_1, load_vector(a, i_1), fma(delta_0, load_vector(a, i_0), load_vector(sums, j)))
+                total = fma(delta_3, load_vector(a, i_3), fma(delta_2, load_vector(a, i_2), total))
+                store_vector(sums, j, total)
+                pairs = (load_vector(d, i_0) + load_vector(d, i_1)) + (load_vector(d, i_2) + load_vector(d, i_3))
+                store_vector(sums, stride + j, load_vector(sums, stride + j) + pairs)
+        for r in range(n - n % 4, n):
+            delta = broadcast(outer[r * step])
+            for j in range(0, stride, lanes):
+                i = r * stride + j
+                store_vector(sums, j, fma(delta, load_vector(a, i), load_vector(sums, j)))
+                store_vector(sums, stride + j, load_vector(sums, stride + j) + load_vector(d, i))
 
     return through_one
 
