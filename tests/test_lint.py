@@ -46,8 +46,9 @@ ROAD = """
     core.compile.dispatch
     core.compile.jit core.compile.packing
     core.simd.target
-    core.compile.cache core.compile.passes
+    core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
+    core.compile.private
     core.records
     core.engine core.parallel core.nn core.simd core.compile
 """
