@@ -262,7 +262,7 @@ class MachineCodeCache(private.NullCache):
         except (SourcesUnknown, OSError) as error:
             complain(error)
         except Exception as error:  # it is what was written, but not what this Numba takes
-            complain(repr(error))
+            give_up(error)
         return None
 
     def save_overload(self, sig, data):
@@ -275,7 +275,7 @@ class MachineCodeCache(private.NullCache):
         except (SourcesUnknown, OSError) as error:  # a full disk, a folder gone or read-only
             complain(error)
         except Exception as error:
-            complain(repr(error))
+            give_up(error)
 
 
 # Why machine code could not be kept. The first one has been a warning, or is one that `private` gives.
@@ -293,6 +293,15 @@ def complain(reason):
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def give_up(error):
+    """Warn that this Numba does not give or take machine code, unless it is a new one: then `private` says so."""
+    if private.is_known():
+        complain(repr(error))
+    else:
+        private.do_without(private.CACHE, error)
+        complaints.append(private.explanation())
 
 
 def folder():

@@ -63,11 +63,8 @@ def dispatch_table(name, *parameters):
             dispatchers[ident, real], table(real)[ident] = compiled_for(implementations[ident], kinds, real)
 
     def forget():
-        """Forget what is loaded. Returns a function that loads it anew."""
-        loaded = list(dispatchers)
         tables.clear()
         dispatchers.clear()
-        return lambda: [load_implementation(*each) for each in loaded]
 
     call.__name__ = call.__qualname__ = name
     call.__signature__ = inspect.Signature(

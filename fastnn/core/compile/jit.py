@@ -73,7 +73,8 @@ def kernel(function):
 # ------------------------------------------------------------------------------------------ where plain njit is all
 
 
-_forget = []  # functions that drop what fastnn's own pipelines have compiled; some return one that compiles it anew
+_forget = []  # functions that drop what fastnn's own pipelines have compiled
+_asked_for = {}  # what `load_leaves` was, in order
 
 
 def compiled_or_plain(compile_function, *args):
@@ -91,9 +92,11 @@ def compiled_or_plain(compile_function, *args):
     found.clear()
     _loaded.clear()
     cache.complaints.append(explanation())
-    for compile_anew in [forget() for forget in _forget]:
-        if compile_anew is not None:
-            compile_anew()
+    for forget in _forget:
+        forget()
+    for request in list(_asked_for):
+        for step in _steps(*request):
+            step()
     compiled = compile_function(*args)
     warn_once()
     return compiled
@@ -158,8 +161,6 @@ def leaf(*arguments, group="dense"):
             def typer(*given):
                 real = next(filter(None, map(real_of, given)), None)
                 if real is not None and len(given) == len(arguments):
-                    if lacks(OWN):
-                        load(real)  # if its callee has been compiled by the pipelines that have failed since
                     return types.void(*(argument(real) for argument in arguments))
 
             typer.__signature__ = inspect.signature(function)
@@ -192,7 +193,7 @@ def leaf(*arguments, group="dense"):
 def load_with(load, group="dense", forget=None):
     """Let `load_leaves` call ``load`` of a dtype, before the leaves that are made later.
 
-    ``forget`` drops what has been loaded, and returns a function that loads it anew, see `compiled_or_plain`.
+    ``forget`` drops what has been loaded, see `compiled_or_plain`.
     """
     _leaves[group].append(load)
     _forget.append(forget or load.cache_clear)
@@ -218,6 +219,13 @@ def load_leaves(dtype, sparse=False, implementations=frozenset()):
     real = numba.from_dtype(np.dtype(dtype))
     if (sparse, implementations, real) in _loaded or config.DISABLE_JIT:
         return
+    _asked_for[sparse, implementations, real] = None
+    one_by_one(_steps(sparse, implementations, real))
+    warn_once()
+
+
+def _steps(sparse, implementations, real):
+    """Functions that together load what `load_leaves` is asked for."""
     groups = [need for need in implementations if isinstance(need, str)]
     steps = []
     for group in ("dense", *groups, "sparse") if sparse else ("dense", *groups):
@@ -228,8 +236,7 @@ def load_leaves(dtype, sparse=False, implementations=frozenset()):
         functools.partial(dispatch_table.load_implementation, implementation, real)
         for dispatch_table, implementation in implementations.difference(groups)
     ]
-    one_by_one([*steps, functools.partial(_loaded.add, (sparse, implementations, real))])
-    warn_once()
+    return [*steps, functools.partial(_loaded.add, (sparse, implementations, real))]
 
 
 def all_implementations():

@@ -73,29 +73,21 @@ def _parts(module, owner, members, purpose):
 
 
 TABLE = (
-    # Types and operations of fastnn's own are defined with these: packing, and all of simd.
+    # Types and operations of fastnn's own are defined with these: `packing`, and all of simd. What they are called with
+    # is not checked: a new name of a parameter is no reason to refuse.
     *_parts("numba.extending", "", "lower_builtin; type_callable; register_jitable", BASIC),
     *_parts("numba.extending", "", "infer_getattr; lower_getattr_generic; register_model; models", BASIC),
-    *_parts("numba.core.datamodel.models", "", "PrimitiveModel; StructModel", BASIC),
-    *_parts("numba.core.datamodel.models", "StructModel", "get_field_position(self, field)", BASIC),
+    *_parts("numba.core.datamodel.models", "", "PrimitiveModel", BASIC),
+    *_parts("numba.core.datamodel.models", "StructModel", "get_field_position", BASIC),
     *_parts("numba.core.typing.templates", "", "AttributeTemplate", BASIC),
-    *_parts("numba.core.imputils", "", "impl_ret_borrowed(ctx, builder, retty, ret)", BASIC),
-    *_parts("numba.np.numpy_support", "", "as_dtype(nbtype)", BASIC),
-    *_parts("numba.core.cgutils", "", "alloca_once(builder, ty); alloca_once_value(builder, value)", BASIC),
-    *_parts("numba.core.cgutils", "", "get_or_insert_function(module, fnty, name)", BASIC),
-    *_parts("numba.core.cgutils", "", "pack_array(builder, values)", BASIC),
-    *_parts("numba.core.cgutils", "", "for_range_slice(builder, start, stop, step)", BASIC),
-    *_parts("numba.core.registry", "cpu_target", "target_context", BASIC),
-    *_parts("numba.core.base", "BaseContext", "get_dummy_value(self); data_model_manager", BASIC),
-    *_parts("numba.core.base", "BaseContext", "get_data_type(self, ty); get_value_type(self, ty)", BASIC),
-    *_parts("numba.core.base", "BaseContext", "get_constant(self, ty, val)", BASIC),
-    *_parts("numba.core.base", "BaseContext", "get_constant_generic(self, builder, ty, val)", BASIC),
-    *_parts("numba.core.base", "BaseContext", "cast(self, builder, val, fromty, toty)", BASIC),
-    *_parts("numba.core.base", "BaseContext", "get_abi_sizeof(self, ty); make_array(self, typ)", BASIC),
-    *_parts(
-        "numba.core.base", "BaseContext", "make_tuple(self, builder, typ, values); populate_array(self, arr)", BASIC
-    ),
-    *_parts("llvmlite.ir", "Type", "as_pointer(self)", BASIC),
+    *_parts("numba.core.imputils", "", "impl_ret_borrowed", BASIC),
+    *_parts("numba.np.numpy_support", "", "as_dtype", BASIC),
+    *_parts("numba.core.cgutils", "", "alloca_once; alloca_once_value; for_range_slice", BASIC),
+    *_parts("numba.core.cgutils", "", "get_or_insert_function; pack_array", BASIC),
+    *_parts("numba.core.base", "BaseContext", "cast; data_model_manager; get_abi_sizeof; get_constant", BASIC),
+    *_parts("numba.core.base", "BaseContext", "get_constant_generic; get_data_type; get_dummy_value", BASIC),
+    *_parts("numba.core.base", "BaseContext", "get_value_type; make_array; make_tuple; populate_array", BASIC),
+    *_parts("llvmlite.ir", "Type", "as_pointer", BASIC),
     # A library of fastnn's own: `passes`.
     *_parts("numba.core.codegen", "JITCodeLibrary", "; codegen; _codegen; _final_module; _finalized", OWN),
     *_parts("numba.core.codegen", "JITCodeLibrary", "__init__(self, codegen, name)", OWN),
@@ -145,6 +137,8 @@ TABLE = (
     *_parts("numba.misc.appdirs", "AppDirs", "user_cache_dir", CACHE),
     # What surrounds a compilation or a call.
     *_parts("numba.core.dispatcher", "Dispatcher", "_compilation_chain_init_hook(self)", EXTENSIONS),
+    *_parts("numba.core.registry", "cpu_target", "target_context", TARGET),
+    *_parts("numba.core.cpu", "CPUContext", "codegen(self)", TARGET),
     *_parts("numba.core.codegen", "JITCPUCodegen", "_tm_features; target_data; magic_tuple(self)", TARGET),
     *_parts("numba.core.compiler_lock", "global_compiler_lock", "_lock", FORKS),
     *_parts("llvmlite.binding.ffi", "lib", "_lock", FORKS),
@@ -272,8 +266,8 @@ def explanation():
     if not _state.lacking:
         return ""
     lacking = {OWN} if OWN in _state.lacking else _state.lacking
-    first, others = _state.reasons[:3], len(_state.reasons[3:])
-    reasons = ", ".join(first) + (f" and {others} more" if others else "")
+    first, *others = dict.fromkeys(_state.reasons)
+    reasons = first + (f" and {len(others)} more" if others else "")
     return (
         f"fastnn does not know Numba {numba.__version__} with llvmlite {llvmlite.__version__} ({reasons}). "
         f"Results are the same, but {'; '.join(PURPOSE[purpose] for purpose in PURPOSE if purpose in lacking)}."
