@@ -26,7 +26,7 @@ def apart(monkeypatch):
     """Families made in a test are known to nobody else."""
     dispatch_tables = list(jit.dispatch_tables)
     for module in ("jit", "dispatch"):
-        monkeypatch.setattr(f"fastnn.core.compile.{module}.families", dispatch_tables)
+        monkeypatch.setattr(f"fastnn.core.compile.{module}.dispatch_tables", dispatch_tables)
     monkeypatch.setitem(jit._leaves, "dense", list(jit._leaves["dense"]))
     monkeypatch.setattr(jit, "_loaded", set())
 
