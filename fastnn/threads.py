@@ -21,10 +21,10 @@ from numbers import Integral
 import numba
 import numpy as np
 from numba import config
-from numba.np.ufunc import parallel as numba_threads
 
 from .core.compile.exclusive import exclusively, torn, undisturbed
 from .core.compile.jit import load_leaves
+from .core.compile.private import thread_setter
 
 # Work of a parallel call below which a second thread gains nothing; for a third thread it is half as much again. Entry
 # of the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a
@@ -204,7 +204,7 @@ def _run(serial, parallel, n_threads, *args):
         if before == n_threads:
             return parallel(*args)
         # The function in C, since in a Python function a handler could raise before the number is set.
-        set_num_threads = getattr(numba_threads, "_set_num_threads", numba.set_num_threads)
+        set_num_threads = thread_setter()
         try:
             set_num_threads(n_threads)
             return parallel(*args)

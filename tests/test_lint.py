@@ -50,8 +50,9 @@ ROAD = """
     core.compile.dispatch core.records
     core.compile.jit core.compile.packing
     core.simd.target core.tuning
-    core.compile.cache core.compile.passes
+    core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
+    core.compile.private
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 
 from fastnn.core.compile import exclusive
 from fastnn.core.compile.exclusive import exclusively, one_by_one, require_room, undisturbed
@@ -226,7 +227,7 @@ def test_a_child_that_cannot_compile_says_so_at_once(whose, monkeypatch):
         begun = threading.Event()
 
         def work():
-            with exclusive.global_compiler_lock:
+            with global_compiler_lock:
                 begun.set()
                 over.wait()
 

@@ -30,11 +30,9 @@ import llvmlite
 import numba
 import numpy as np
 from numba import config
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.registry import cpu_target
-from numba.core.serialize import dumps
-from numba.misc.appdirs import AppDirs
+
+from . import private
+from .private import CompileResult, dumps
 
 CORE = __name__.rpartition(".core.")[0] + ".core"  # the package that the fingerprint is of, with all packages below it
 
@@ -149,7 +147,7 @@ _imported = _at_import()  # now, since a process may live on when its sources ar
 @functools.cache
 def fingerprint():
     """Hexadecimal digest of all that machine code depends on: `version` when imported, then processor and switches."""
-    switches = (config.BOUNDSCHECK, config.OPT, cpu_target.target_context.codegen().magic_tuple())
+    switches = (config.BOUNDSCHECK, config.OPT, private.target_description())
     return _imported + hashlib.sha256(repr(switches).encode()).hexdigest()[:TARGET_DIGITS]
 
 
@@ -221,7 +219,7 @@ def _write(path, identity, content):
             os.unlink(unfinished)
 
 
-class MachineCodeCache(NullCache):
+class MachineCodeCache(private.NullCache):
     """Keeps what Numba has compiled of one function, a file for each signature, and never fails the user's call.
 
     Files that cannot be used are compiled anew and replaced. Where code cannot be kept one warning says why. Functions
@@ -255,7 +253,7 @@ class MachineCodeCache(NullCache):
         return folder() / name, f"{name}\n{sig!r}".encode()
 
     def load_overload(self, sig, target_context):
-        if not self._keeps:
+        if not self._keeps or private.lacks(private.CACHE):
             return None
         try:
             content = _read(*self._file(sig))
@@ -264,11 +262,11 @@ class MachineCodeCache(NullCache):
         except (SourcesUnknown, OSError) as error:
             complain(error)
         except Exception as error:  # it is what was written, but not what this Numba takes
-            complain(repr(error))
+            give_up(error)
         return None
 
     def save_overload(self, sig, data):
-        if not self._keeps:
+        if not self._keeps or private.lacks(private.CACHE):
             return
         try:
             if data.lifted or data.library.has_dynamic_globals:
@@ -277,10 +275,11 @@ class MachineCodeCache(NullCache):
         except (SourcesUnknown, OSError) as error:  # a full disk, a folder gone or read-only
             complain(error)
         except Exception as error:
-            complain(repr(error))
+            give_up(error)
 
 
-complaints = []  # why machine code could not be kept; the first one has been a warning
+# Why machine code could not be kept. The first one has been a warning, or is one that `private` gives.
+complaints = [private.explanation()] if private.lacks(private.CACHE) else []
 
 
 def complain(reason):
@@ -294,6 +293,15 @@ def complain(reason):
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def give_up(error):
+    """Warn that this Numba does not give or take machine code, unless it is a new one: then `private` says so."""
+    if private.is_known():
+        complain(repr(error))
+    else:
+        private.do_without(private.CACHE, error)
+        complaints.append(private.explanation())
 
 
 def folder():
@@ -318,7 +326,7 @@ def _folder(chosen):
     if chosen:
         return pathlib.Path(os.path.abspath(chosen), own)
     row_offsets = [pathlib.Path(core, "__pycache__")] if os.path.isdir(core) and not frozen else []
-    home = pathlib.Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)
+    home = pathlib.Path(private.AppDirs(appname="numba", appauthor=False).user_cache_dir if private.AppDirs else "")
     if home.is_absolute():  # else nobody knows the user's home
         row_offsets.append(home / own)
     reasons = []

@@ -13,8 +13,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import lower_builtin, type_callable
 
+from . import plain
 from .cache import fingerprint
 from .jit import compiled_for, dispatch_tables, load_with, real_of
+from .private import OWN, lacks
 
 MAX_IMPLEMENTATIONS = 64
 
@@ -34,7 +36,7 @@ def dispatch_table(name, *parameters):
             implementations[implementation](*arguments)
 
     def symbol(real):
-        return f"fastnn_family_{name}_{real}_{fingerprint()}"
+        return f"fastnn_family_{name}_{real}_{fingerprint()}{'_c' * lacks(OWN)}"
 
     def implementation(ident, group=None):
         if not 0 <= ident < MAX_IMPLEMENTATIONS or ident in implementations:
@@ -61,6 +63,10 @@ def dispatch_table(name, *parameters):
         if ident in implementations and (ident, real) not in dispatchers:
             dispatchers[ident, real], table(real)[ident] = compiled_for(implementations[ident], kinds, real)
 
+    def forget():
+        tables.clear()
+        dispatchers.clear()
+
     call.__name__ = call.__qualname__ = name
     call.__signature__ = inspect.Signature(
         [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("implementation", *names)]
@@ -84,12 +90,15 @@ def dispatch_table(name, *parameters):
         i64, found = ir.IntType(64), builder.module.globals.get(symbol(real))
         addresses = found or ir.GlobalVariable(builder.module, ir.ArrayType(i64, MAX_IMPLEMENTATIONS), symbol(real))
         address = builder.load(builder.gep(addresses, [ir.Constant(i64, 0), args[0]]))
-        function_type = context.call_conv.get_function_type(sig.return_type, sig.args[1:])
         with builder.if_then(builder.icmp_unsigned("!=", address, ir.Constant(i64, 0))):
-            callee = builder.inttoptr(address, function_type.as_pointer())
-            context.call_conv.call_function(builder, callee, sig.return_type, sig.args[1:], args[1:])
+            if lacks(OWN):
+                plain.call(context, builder, address, sig.args[1:], args[1:])
+            else:
+                function_type = context.call_conv.get_function_type(sig.return_type, sig.args[1:])
+                callee = builder.inttoptr(address, function_type.as_pointer())
+                context.call_conv.call_function(builder, callee, sig.return_type, sig.args[1:], args[1:])
         return context.get_dummy_value()
 
-    load_with(load_table)
+    load_with(load_table, forget=forget)
     dispatch_tables.append(call)
     return call

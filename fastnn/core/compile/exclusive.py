@@ -24,8 +24,8 @@ import time
 from _thread import interrupt_main
 
 import numpy as np
-from llvmlite.binding import ffi
-from numba.core.compiler_lock import global_compiler_lock
+
+from .private import locks
 
 try:
     import resource
@@ -292,9 +292,8 @@ def _before_fork():
     _forks[thread] = fork
     if _holder != thread:
         fork.complete = fork.take(_acquire_alone, _alone.release, OWN_PATIENCE)
-    for owner in (global_compiler_lock, getattr(ffi.lib, "_lock", None)):  # for what other packages compile
-        lock = getattr(owner, "_lock", None)
-        if lock is not None and not fork.take(lock.acquire, lock.release, PATIENCE):
+    for lock in locks():  # for what other packages compile
+        if not fork.take(lock.acquire, lock.release, PATIENCE):
             fork.complete = False
     lock = getattr(np.random.get_bit_generator(), "lock", None)
     if lock is not None:

@@ -10,6 +10,8 @@
 In plain Python, and with NUMBA_DISABLE_JIT=1, all three are the functions they decorate.
 
 Leaves and entries are cached on disk, under names that carry a fingerprint: see `cache`.
+
+All of this rests on private parts of Numba: see `private`, also for what becomes of it under a Numba that lacks one.
 """
 
 import functools
@@ -23,21 +25,81 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
+from . import cache, plain
 from .cache import MachineCodeCache, fingerprint
 from .exclusive import exclusively, one_by_one
-from .passes import EntryCompiler, KernelCompiler, LeafCompiler
+from .private import CACHE, EXTENSIONS, OWN, do_without, explanation, is_known, lacks, warn_once
+
+
+def _compilers():
+    """Options that choose the compilers of kernels, leaves and entries; none of them where plain `njit` is all."""
+    if not lacks(OWN):
+        try:
+            from .passes import EntryCompiler, KernelCompiler, LeafCompiler
+        except Exception as error:
+            if is_known():
+                raise
+            do_without(OWN, error)
+        else:
+            return [{"pipeline_class": compiler} for compiler in (KernelCompiler, LeafCompiler, EntryCompiler)]
+    return {}, {}, {}
+
+
+BY_KERNEL_COMPILER, BY_LEAF_COMPILER, BY_ENTRY_COMPILER = _compilers()
 
 # error_model "numpy": the default one raises on a division by zero, which keeps loops from being vectorized
 # (Adam on 80,000 weights: 188 us against 20 us). No fastmath: the bits of a result depend on nothing but its inputs.
 # Compiled code neither allocates nor keeps arrays: without Numba's run-time there is no counting of references (atomic
 # operations for each slice of a buffer), an allocation in a kernel is a compile error, and no process need compile that
 # run-time before it runs what it has loaded (13 of the 46 ms of a first fit with a warm cache, Zen 5).
-OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-INNER_OPTIONS = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+INNER_OPTIONS = {}
+if not lacks(OWN):
+    OPTIONS["_nrt"] = False
+    INNER_OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER_OPTIONS = {**OPTIONS, **INNER_OPTIONS}
 
-KERNEL_OPTIONS = {**INNER_OPTIONS, "pipeline_class": KernelCompiler}
+KERNEL_OPTIONS = {**INNER_OPTIONS, **BY_KERNEL_COMPILER}
 
-kernel = njit(**KERNEL_OPTIONS)
+
+def kernel(function):
+    """Make ``function`` one that is compiled into each of its callers."""
+    dispatcher = njit(**KERNEL_OPTIONS)(function)
+    if not (config.DISABLE_JIT or lacks(OWN)):
+        _forget.append(dispatcher.overloads.clear)
+    return dispatcher
+
+
+# ------------------------------------------------------------------------------------------ where plain njit is all
+
+
+_forget = []  # functions that drop what fastnn's own pipelines have compiled
+_asked_for = {}  # what `load_leaves` was, in order
+
+
+def compiled_or_plain(compile_function, *args):
+    """Compile; under a Numba that nobody knows by plain `njit` once fastnn's own pipelines have raised an exception."""
+    try:
+        return compile_function(*args)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if is_known() or lacks(OWN):
+            raise
+        do_without(OWN, error)
+    from .passes import found
+
+    found.clear()
+    _loaded.clear()
+    cache.complaints.append(explanation())
+    for forget in _forget:
+        forget()
+    for request in list(_asked_for):
+        for step in _steps(*request):
+            step()
+    compiled = compile_function(*args)
+    warn_once()
+    return compiled
 
 
 # ------------------------------------------------------------------------------------------------- compilation
@@ -50,9 +112,13 @@ def _cached(source, suffix, **options):
     twin.__module__ = source.__module__
     twin.__qualname__ = f"{source.__name__}_{suffix}_{fingerprint()}"
     dispatcher = njit(**options)(twin)
-    if not config.DISABLE_JIT:
+    if config.DISABLE_JIT:
+        return dispatcher
+    if not lacks(CACHE):
         dispatcher._cache = MachineCodeCache(twin)
-        dispatcher.compile = functools.partial(exclusively, dispatcher.compile)
+    if hasattr(dispatcher, "compile"):
+        dispatcher.compile = functools.partial(exclusively, compiled_or_plain, dispatcher.compile)
+    if not lacks(EXTENSIONS):
         # It would look through all installed packages for such as extend Numba: 2 of the 33 ms of a first fit (Zen 5).
         dispatcher._compilation_chain_init_hook = lambda: None
     return dispatcher
@@ -68,10 +134,13 @@ dispatch_tables = []  # all that have been made
 
 def compiled_for(function, arguments, real):
     """The dispatcher of ``function``, compiled or loaded for parameters ``arguments`` of a dtype, and its address."""
-    dispatcher = _cached(function, f"leaf_{real}", pipeline_class=LeafCompiler, **INNER_OPTIONS)
     signature = tuple(argument(real) for argument in arguments)
-    dispatcher.compile(signature)
-    dispatcher.disable_compile()
+    if not lacks(OWN):
+        dispatcher = _cached(function, f"leaf_{real}", **BY_LEAF_COMPILER, **INNER_OPTIONS)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    if lacks(OWN):
+        return plain.compiled_for(njit(signature, **OPTIONS)(function), signature)
     library = dispatcher.overloads[signature].library
     return dispatcher, library.get_pointer_to_function(dispatcher.overloads[signature].fndesc.llvm_func_name)
 
@@ -86,7 +155,7 @@ def leaf(*arguments, group="dense"):
 
     def decorate(function):
         def symbol(real):
-            return f"fastnn_{function.__name__}_{real}_{fingerprint()}"
+            return f"fastnn_{function.__name__}_{real}_{fingerprint()}{'_c' * lacks(OWN)}"
 
         @type_callable(function)
         def type_call(context):
@@ -101,6 +170,9 @@ def leaf(*arguments, group="dense"):
         @lower_builtin(function, types.VarArg(types.Any))
         def lower_call(context, builder, sig, args):
             real = next(filter(None, map(real_of, sig.args)))
+            if lacks(OWN):
+                plain.call(context, builder, symbol(real), sig.args, args)
+                return context.get_dummy_value()
             function_type = context.call_conv.get_function_type(sig.return_type, sig.args)
             callee = cgutils.get_or_insert_function(builder.module, function_type, symbol(real))
             context.call_conv.call_function(builder, callee, sig.return_type, sig.args, args)
@@ -119,9 +191,13 @@ def leaf(*arguments, group="dense"):
     return decorate
 
 
-def load_with(load, group="dense"):
-    """Let `load_leaves` call ``load`` of a dtype, before the leaves that are made later."""
+def load_with(load, group="dense", forget=None):
+    """Let `load_leaves` call ``load`` of a dtype, before the leaves that are made later.
+
+    ``forget`` drops what has been loaded, see `compiled_or_plain`.
+    """
     _leaves[group].append(load)
+    _forget.append(forget or load.cache_clear)
 
 
 def real_of(numba_type):
@@ -144,6 +220,13 @@ def load_leaves(dtype, sparse=False, implementations=frozenset()):
     real = numba.from_dtype(np.dtype(dtype))
     if (sparse, implementations, real) in _loaded or config.DISABLE_JIT:
         return
+    _asked_for[sparse, implementations, real] = None
+    one_by_one(_steps(sparse, implementations, real))
+    warn_once()
+
+
+def _steps(sparse, implementations, real):
+    """Functions that together load what `load_leaves` is asked for."""
     names = [need for need in implementations if isinstance(need, str)]
     asked = implementations.difference(names)
     needed = {table.groups.get(ident) for table, ident in asked}.union(names, ["sparse"] if sparse else ())
@@ -156,7 +239,7 @@ def load_leaves(dtype, sparse=False, implementations=frozenset()):
         functools.partial(dispatch_table.load_implementation, implementation, real)
         for dispatch_table, implementation in asked
     ]
-    one_by_one([*steps, functools.partial(_loaded.add, (sparse, implementations, real))])
+    return [*steps, functools.partial(_loaded.add, (sparse, implementations, real))]
 
 
 def all_implementations(sparse=True):
@@ -209,7 +292,7 @@ class Entry:
         if key not in self.twins:
             suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
             options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
-            make = functools.partial(_cached, self.py_func, suffix, pipeline_class=EntryCompiler, **options)
+            make = functools.partial(_cached, self.py_func, suffix, **BY_ENTRY_COMPILER, **options)
             self.twins[key] = exclusively(make)
         self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]

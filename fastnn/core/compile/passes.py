@@ -14,36 +14,11 @@ fastest of three, for code that is as fast.)
 import llvmlite.binding
 from llvmlite import ir
 from numba import types
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
-from numba.core.compiler_machinery import PassManager
 
 from .exclusive import require_room
+from .private import CACHE, OWN, PASSES, TYPING, UNNEEDED, Compiler, JITCodeLibrary, PassManager, lacks
 
 COMPILING_BYTES = 64 << 20  # address space wanted before a function is compiled
-# What they are for: `with` blocks, closures, branches on None and on types, raise, array expressions, `literally`,
-# `literal_unroll`, functions inlined before they are typed, generators, and when a variable is used for the last time,
-# which matters where references are counted.
-UNNEEDED = {
-    "WithLifting",
-    "InlineClosureLikes",
-    "RewriteSemanticConstants",
-    "DeadBranchPrune",
-    "GenericRewrites",
-    "RewriteDynamicRaises",
-    "MakeFunctionToJitFunction",
-    "InlineInlinables",
-    "FindLiterallyCalls",
-    "LiteralUnroll",
-    "LiteralPropagationSubPipelinePass",
-    "InlineOverloads",
-    "NopythonRewrites",
-    "IRLegalization",
-    "NoPythonSupportedFeatureValidation",
-    "DumpParforDiagnostics",
-}
-
-
 SHARED = ("linkonce_any", "linkonce_odr", "weak_any", "weak_odr")  # linkages under which the first of a name counts
 
 
@@ -69,7 +44,8 @@ class MachineCode(Library):
 
     def __init__(self, codegen, name):
         super().__init__(codegen, name)
-        self.enable_object_caching()
+        if not lacks(CACHE):
+            self.enable_object_caching()
 
     def _optimize_final_module(self):
         for variable in self._final_module.global_variables:
@@ -125,7 +101,7 @@ class WithoutEnvironments:
         """Do nothing."""
 
 
-_found = {}  # signatures by function and types of operands
+found = {}  # signatures by function and types of operands
 
 
 class MemoizedTyping:
@@ -153,18 +129,20 @@ class MemoizedTyping:
         if keywords or not isinstance(function, types.Function):
             return self._context.resolve_function_type(function, arguments, keywords)
         key = function, arguments
-        if key not in _found:
-            _found[key] = self._context.resolve_function_type(function, arguments, keywords)
-        return _found[key]
+        if key not in found:
+            found[key] = self._context.resolve_function_type(function, arguments, keywords)
+        return found[key]
 
 
 class EntryCompiler(Compiler):
-    """Numba's own compiler, into `MachineCode`."""
+    """Numba's own compiler, into `MachineCode`; no more than Numba's own from when that has failed, see `private`."""
 
     library = MachineCode
 
     def define_pipelines(self):
         require_room(COMPILING_BYTES)
+        if lacks(OWN):
+            return super().define_pipelines()
         self.state.library = self.library(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return super().define_pipelines()
 
@@ -173,8 +151,12 @@ class LeafCompiler(EntryCompiler):
     """The same without the passes that are `UNNEEDED`."""
 
     def define_pipelines(self):
-        self.state.typingctx = self.state.targetctx.typing_context = MemoizedTyping(self.state.typingctx)
-        [whole] = super().define_pipelines()
+        if not (lacks(OWN) or lacks(TYPING)):
+            self.state.typingctx = self.state.targetctx.typing_context = MemoizedTyping(self.state.typingctx)
+        pipelines = super().define_pipelines()
+        if lacks(OWN) or lacks(PASSES):
+            return pipelines
+        [whole] = pipelines
         passes = PassManager("fastnn")
         for each, description in whole.passes:
             if each.__name__ not in UNNEEDED:

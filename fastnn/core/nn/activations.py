@@ -195,6 +195,7 @@ def _through_one(slope):
 
 def _through_one_by_elements(slope):
     """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not."""
+
     def through_one(a, z, d, outer, step, weights, n, stride, sums):
         lanes = VECTOR_BYTES // d.itemsize
         for r in range(n):

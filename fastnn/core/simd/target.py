@@ -13,7 +13,8 @@ import functools
 
 import llvmlite.binding
 from numba import config
-from numba.core.registry import cpu_target
+
+from ..compile import private
 
 
 def processor_of(triple):
@@ -58,8 +59,7 @@ def target_features():
     """Set of the instruction-set features that Numba compiles for (``NUMBA_CPU_FEATURES`` included)."""
     if config.DISABLE_JIT:
         return frozenset()
-    text = cpu_target.target_context.codegen()._tm_features
-    return frozenset(name[1:] for name in text.split(",") if name.startswith("+"))
+    return frozenset(name[1:] for name in private.target_features().split(",") if name.startswith("+"))
 
 
 def few_registers():

@@ -19,9 +19,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 
+from ..compile.private import target_data
 from .target import (
     HALF,
     KINDS,
@@ -74,7 +74,7 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     ``by_table``, else of its rows, or it is null. With a negative ``ldc0`` the sums start at zero, and C0 is not read.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
-    const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(_target_data())
+    const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(target_data())
     name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{halves}{'_table' * by_table}"
     if name in module.globals:
         return module.globals[name]
@@ -258,10 +258,6 @@ def splat(builder, vector, value):
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
-
-
-def _target_data():
-    return cpu_target.target_context.codegen().target_data
 
 
 def address_of(array, i):
