@@ -85,7 +85,7 @@ EVERYDAY |= {"passes", "state", "no_cfunc_wrapper", "no_cpython_wrapper"}
 
 def hidden(part):
     """Statements that take a part away; "" for what every class has."""
-    name = part.member.partition("(")[0]
+    name = part.attribute.partition("(")[0]
     if name == "__init__":
         return ""
     way = "hide" if part.purpose == BASIC or name in EVERYDAY or not name else "rename"
@@ -94,7 +94,7 @@ def hidden(part):
 
 def changed(part):
     """Statements that give a part other parameters; "" where it has none that count."""
-    name, _, parameters = part.member.partition("(")
+    name, _, parameters = part.attribute.partition("(")
     return f"change({part.module!r}, {part.owner!r}, {name!r})" if parameters else ""
 
 

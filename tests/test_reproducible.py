@@ -224,7 +224,7 @@ def test_avx2_code_holds_no_wide_register(avx2):
     single = [load_leaf for load_leaf in LOADERS if load_leaf.__name__ != "load_table"]
     assert len(uses) == 2 * (len(single) + sum(len(table.implementations) for table in jit.dispatch_tables))
     assert [name for name, (_, zmm) in uses.items() if zmm] == []
-    assert {f"{name} {real}" for name in ("relu_forward", "adam") for real in REALS} <= {
+    assert {f"{name} {real}" for name in ("relu_activate", "adam") for real in REALS} <= {
         n for n, (ymm, _) in uses.items() if ymm
     }
 

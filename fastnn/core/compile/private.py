@@ -51,7 +51,7 @@ class Part(NamedTuple):
     module : str
     owner : str
         A class, a function or an object of the module; "" for the module itself.
-    member : str
+    attribute : str
         What the owner has: ``name`` of an attribute, which methods of a class may set, or which a function may set as a
         global variable; ``name(parameters)`` of what takes these parameters first; "" for the owner itself.
     purpose : str
@@ -60,16 +60,16 @@ class Part(NamedTuple):
 
     module: str
     owner: str
-    member: str
+    attribute: str
     purpose: str
 
     def __str__(self):
-        return ".".join(filter(None, (self.module, self.owner, self.member.partition("(")[0])))
+        return ".".join(filter(None, (self.module, self.owner, self.attribute.partition("(")[0])))
 
 
 def _parts(module, owner, members, purpose):
     """A row for each of several members, which are separated by semicolons."""
-    return [Part(module, owner, member.strip(), purpose) for member in members.split(";")]
+    return [Part(module, owner, attribute.strip(), purpose) for attribute in members.split(";")]
 
 
 TABLE = (
@@ -145,7 +145,7 @@ TABLE = (
     *_parts("llvmlite.binding.ffi", "_LLVMLock", "_lock", FORKS),
     *_parts("numba.np.ufunc.parallel", "_load_threading_functions", "_set_num_threads", THREADS),
 )
-UNNEEDED = {part.member for part in TABLE if part.module.endswith("_passes")}
+UNNEEDED = {part.attribute for part in TABLE if part.module.endswith("_passes")}
 
 # --------------------------------------------------------------------------------------------------------- look-up
 
@@ -163,7 +163,7 @@ def is_there(part):
         owner = _owner(part)
     except (ImportError, AttributeError):
         return False
-    name, _, parameters = part.member.partition("(")
+    name, _, parameters = part.attribute.partition("(")
     if not name:
         return True
     found = getattr(owner, name, _NOTHING)
@@ -230,7 +230,7 @@ class _State:
         self.lacking, self.reasons, self.warned = set(), [], False
         for part in missing:
             self.lacking.add(part.purpose)
-            if part._replace(member="") not in missing or not part.member:  # else its owner is named
+            if part._replace(attribute="") not in missing or not part.attribute:  # else its owner is named
                 self.reasons.append(str(part))
 
 
