@@ -24,8 +24,10 @@ from .core.nn.activations import (
     activate,
     activate_output,
     differentiate,
+    differentiate_input,
     outputs_of_sums,
     single_output_backward,
+    single_output_backward_input,
 )
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, gather
@@ -226,8 +228,11 @@ def implementations_of(layout, plan=None):
         needed |= {"predict", (outputs_of_sums, output), (gather, ALL_COLUMNS)}
     else:
         needed |= {(activate_output, output)}
-        needed |= {(differentiate, ident) for ident in hidden}
-        needed |= {(single_output_backward, ident) for ident in hidden[-1:] if layout.units[-1] == 1}
+        kept = {ident for ident in hidden if ident in differentiate_input.implementations}
+        needed |= {(differentiate, ident) for ident in hidden} | {(differentiate_input, ident) for ident in kept}
+        if layout.units[-1] == 1 and hidden:
+            needed |= {(single_output_backward, hidden[-1])}
+            needed |= {(single_output_backward_input, ident) for ident in kept & {hidden[-1]}}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
         needed.discard((step, NO_STEP))

@@ -46,15 +46,17 @@ def hidden_values(size, dtype):
 def hidden_case(name, size, dtype):
     z = hidden_values(size, dtype)
     outer, a = within(z)
-    kept = np.full(size, np.nan, dtype)
-    compiled(activations.activate, dtype)(activations.ACTIVATIONS[name].id, a, kept)
+    compiled(activations.activate, dtype)(activations.ACTIVATIONS[name].id, a)
     twin = reference.ACTIVATIONS[name]
     wide = z.astype(float)
     around = [surroundings(outer)]
     outer, d = within(np.random.default_rng(1).normal(0, 1, size).astype(dtype))
     expected = twin.pull(wide, a.astype(float), d.astype(float))
-    given = read_only(a.copy()), read_only(kept if activations.ACTIVATIONS[name].keeps_input else kept[:0])
-    compiled(activations.differentiate, dtype)(activations.ACTIVATIONS[name].id, *given, d)
+    row, value = activations.ACTIVATIONS[name], read_only(a.copy())
+    if row.keeps_input:
+        compiled(activations.differentiate_input, dtype)(row.id, value, read_only(z.copy()), d)
+    else:
+        compiled(activations.differentiate, dtype)(row.id, value, d)
     around.append(surroundings(outer))
     return {"value": (a, twin.value(wide), 0), "delta": (d, expected, 4)}, np.concatenate(around)
 
@@ -183,15 +185,18 @@ def one_output_case(name, n, dtype):
     rng = np.random.default_rng(n)
     a = hidden_values(n * stride, dtype)
     z = a.copy()
-    compiled(activations.activate, dtype)(activations.ACTIVATIONS[name].id, a, z.copy())
+    compiled(activations.activate, dtype)(activations.ACTIVATIONS[name].id, a)
     outer, weights = rng.normal(0, 1, n * step).astype(dtype), rng.normal(0, 1, stride).astype(dtype)
     around_d, d = within(np.full(n * stride, np.nan, dtype))
     around_sums, sums = within(rng.normal(0, 1, 2 * stride).astype(dtype))
     wide, deltas = a.astype(float).reshape(n, stride), outer[::step].astype(float)
     expected = reference.ACTIVATIONS[name].pull(z.astype(float).reshape(n, stride), wide, np.outer(deltas, weights))
     added = sums.astype(float) + np.concatenate([deltas @ wide, expected.sum(axis=0)])
-    given = (read_only(a), read_only(z), d, read_only(outer), step, read_only(weights), n, stride, sums)
-    compiled(activations.single_output_backward, dtype)(activations.ACTIVATIONS[name].id, *given)
+    row, given = activations.ACTIVATIONS[name], (d, read_only(outer), step, read_only(weights), n, stride, sums)
+    if row.keeps_input:
+        compiled(activations.single_output_backward_input, dtype)(row.id, read_only(a), read_only(z), *given)
+    else:
+        compiled(activations.single_output_backward, dtype)(row.id, read_only(a), *given)
     results = {"delta": (d, expected.ravel(), 4), "sums": (sums, added, 8 * n)}
     return results, np.concatenate([surroundings(around_d), surroundings(around_sums)])
 

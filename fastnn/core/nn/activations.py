@@ -44,16 +44,18 @@ ACTIVATIONS = {
 }
 
 
-# Apply a hidden activation to z (flat); one that keeps its input copies z to ``inputs`` before, if that has a size.
-activate = dispatch_table("activate", ("z", OUT), ("inputs", OUT))
-# Multiply d (flat) by the derivative at the activation's value a, or at its input z where it keeps that.
-differentiate = dispatch_table("differentiate", ("a", IN), ("z", IN), ("d", OUT))
+# Apply a hidden activation to z (flat).
+activate = dispatch_table("activate", ("z", OUT))
+# Multiply d (flat) by the derivative at the activation's value a.
+differentiate = dispatch_table("differentiate", ("a", IN), ("d", OUT))
 # The whole way back through a single output, see `_through_one`. Ids are those of hidden activations.
-single_output_backward = dispatch_table(
-    "single_output_backward",
-    ("a", IN), ("z", IN), ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT),
-    ("sums", OUT),
+WAY_BACK = (
+    ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
 )  # fmt: skip
+single_output_backward = dispatch_table("single_output_backward", ("a", IN), *WAY_BACK)
+# The same two for activations that keep their input z: an activation has a function in these, or in those.
+differentiate_input = dispatch_table("differentiate_input", ("a", IN), ("z", IN), ("d", OUT))
+single_output_backward_input = dispatch_table("single_output_backward_input", ("a", IN), ("z", IN), *WAY_BACK)
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
 activate_output = dispatch_table(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
@@ -83,13 +85,17 @@ def define(name, value=None, slope=None, *, on_vectors=False):
     if value is not None:
         _named(activate_output, row.id, name, _on_block(value))
     _named(outputs_of_sums, row.id, name, _in_float64(_unchanged if value is None else _on_block(value)))
-    if row.hidden:
-        through_one = _through_one_by_elements if row.keeps_input else _through_one
-        _named(single_output_backward, row.id, name, through_one(slope))
-        if value is not None:
-            forward = _forward_by_vectors(value) if on_vectors else _forward(value, row.keeps_input)
-            _named(activate, row.id, name, forward)
-            _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
+    if not row.hidden:
+        return
+    if value is not None:
+        _named(activate, row.id, name, _forward_by_vectors(value) if on_vectors else _forward(value))
+    if row.keeps_input:
+        _named(differentiate_input, row.id, name, _backward_input(slope))
+        _named(single_output_backward_input, row.id, name, _through_one_by_elements(slope))
+        return
+    _named(single_output_backward, row.id, name, _through_one(slope))
+    if value is not None:
+        _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
 
 
 def _named(table, ident, name, function):
@@ -98,13 +104,10 @@ def _named(table, ident, name, function):
     table.implementation(ident)(function)
 
 
-def _forward(value, keeps_input):
-    """The function z <- f(z). Writes: z; inputs, the old z, where the activation keeps its input."""
+def _forward(value):
+    """The function z <- f(z). Writes: z."""
 
-    def forward(z, inputs):
-        if keeps_input and inputs.size > 0:
-            for i in range(z.size):
-                inputs[i] = z[i]
+    def forward(z):
         for i in range(z.size):
             z[i] = value(z[i])
 
@@ -112,9 +115,9 @@ def _forward(value, keeps_input):
 
 
 def _forward_by_vectors(value):
-    """The same for an activation that keeps no input. Writes: z."""
+    """The same. Writes: z."""
 
-    def forward(z, inputs):
+    def forward(z):
         lanes = VECTOR_BYTES // z.itemsize
         for i in range(0, z.size - lanes + 1, lanes):
             store_vector(z, i, value(load_vector(z, i)))
@@ -125,25 +128,34 @@ def _forward_by_vectors(value):
 
 
 def _backward(slope):
-    """The function d <- d f'. Writes: d. Reads: a; z, where its size is not 0."""
+    """The function d <- d f'. Writes: d. Reads: a."""
 
-    def backward(a, z, d):
-        x = a if z.size == 0 else z
+    def backward(a, d):
         for i in range(d.size):
-            d[i] = slope(a[i], x[i], d[i])
+            d[i] = slope(a[i], a[i], d[i])
 
     return backward
 
 
 def _backward_by_vectors(slope):
-    """The same for an activation that keeps no input. Writes: d. Reads: a."""
+    """The same. Writes: d. Reads: a."""
 
-    def backward(a, z, d):
+    def backward(a, d):
         lanes = VECTOR_BYTES // d.itemsize
         for i in range(0, d.size - lanes + 1, lanes):
             store_vector(d, i, slope(load_vector(a, i), load_vector(a, i), load_vector(d, i)))
         for i in range(d.size - d.size % lanes, d.size):
             d[i] = slope(a[i], a[i], d[i])
+
+    return backward
+
+
+def _backward_input(slope):
+    """The function d <- d f' of an activation that keeps its input. Writes: d. Reads: a, z."""
+
+    def backward(a, z, d):
+        for i in range(d.size):
+            d[i] = slope(a[i], z[i], d[i])
 
     return backward
 
@@ -155,12 +167,11 @@ def _through_one(slope):
     and written of a row goes through registers once: beyond L1 a pass over the rows takes longer than what it computes.
     (100 rows of 100 units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two sums one after the other.)
 
-    Writes: d (n, stride), sums (2, stride). Reads: a and z (n, stride), outer[r * step] (delta of row r), weights
-    (stride,).
+    Writes: d (n, stride), sums (2, stride). Reads: a (n, stride), outer[r * step] (delta of row r), weights (stride,).
     """
 
-    def through_one(a, z, d, outer, step, weights, n, stride, sums):
-        x, lanes = a if z.size == 0 else z, VECTOR_BYTES // d.itemsize
+    def through_one(a, d, outer, step, weights, n, stride, sums):
+        lanes = VECTOR_BYTES // d.itemsize
         for r in range(0, n - 3, 4):
             delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
             delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
@@ -169,10 +180,10 @@ def _through_one(slope):
                 i_1, i_2, i_3 = i_0 + stride, i_0 + 2 * stride, i_0 + 3 * stride
                 w = load_vector(weights, j)
                 a_0, a_1, a_2, a_3 = load_vector(a, i_0), load_vector(a, i_1), load_vector(a, i_2), load_vector(a, i_3)
-                d_0 = slope(a_0, load_vector(x, i_0), delta_0 * w)
-                d_1 = slope(a_1, load_vector(x, i_1), delta_1 * w)
-                d_2 = slope(a_2, load_vector(x, i_2), delta_2 * w)
-                d_3 = slope(a_3, load_vector(x, i_3), delta_3 * w)
+                d_0 = slope(a_0, a_0, delta_0 * w)
+                d_1 = slope(a_1, a_1, delta_1 * w)
+                d_2 = slope(a_2, a_2, delta_2 * w)
+                d_3 = slope(a_3, a_3, delta_3 * w)
                 store_vector(d, i_0, d_0)
                 store_vector(d, i_1, d_1)
                 store_vector(d, i_2, d_2)
@@ -185,7 +196,7 @@ def _through_one(slope):
             for j in range(0, stride, lanes):
                 i = r * stride + j
                 a_0 = load_vector(a, i)
-                d_0 = slope(a_0, load_vector(x, i), delta * load_vector(weights, j))
+                d_0 = slope(a_0, a_0, delta * load_vector(weights, j))
                 store_vector(d, i, d_0)
                 store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)

@@ -13,7 +13,13 @@ from ..records import unpack, unpack_layout
 from ..simd.target import LINE_BYTES
 from ..simd.transpose import prefetch, transpose
 from ..tuning import BLOCK_ROWS, GATHER_AHEAD_BYTES, LARGE_BLOCK_ROWS, SMALL_WEIGHTS
-from .activations import activate, differentiate, single_output_backward
+from .activations import (
+    activate,
+    differentiate,
+    differentiate_input,
+    single_output_backward,
+    single_output_backward_input,
+)
 from .layer import LANES, add_splits, backward_data, forward_hidden, forward_input, forward_output, padded
 from .losses import loss_and_delta
 
@@ -48,12 +54,19 @@ def gather_rows(out, ld_out, X, rows, n):
             target[j] = row[j]
 
 
+@kernel
+def copy(out, a, ia):
+    """out[i] <- a[ia + i]. Writes: out. Reads: a."""
+    for i in range(out.size):
+        out[i] = a[ia + i]
+
+
 @leaf(RECORDS, INT, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
 def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, inputs, lo, n):
     """A_l = f(A_{l-1} W + b) for the hidden levels from ``first + 1`` on; level ``first`` is ``x``, from ``ix`` on.
 
-    Writes: activations, rows lo .. lo + n of levels first + 1 .. n_layers - 1; inputs, see `activate`. Reads: params,
-    x.
+    Writes: activations, rows lo .. lo + n of levels first + 1 .. n_layers - 1; inputs, if it has
+    a size: what they were before their activation. Reads: params, x.
     """
     layout = unpack_layout(packed, params)
     a, ia, lda = x, ix, ldx
@@ -62,7 +75,9 @@ def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, inp
         top = layout.level[layer + 1] + lo * stride
         end = top + n * stride
         forward_hidden(layout, params, layer, a, ia, lda, activations, top, n)
-        activate(layout.activation[layer], activations[top:end], inputs[top:end])
+        if inputs.size > 0:
+            copy(inputs[top:end], activations, top)
+        activate(layout.activation[layer], activations[top:end])
         a, ia, lda = as_read(activations), top, stride
 
 
@@ -95,13 +110,19 @@ def backward(packed, lo, n, sums, workspace):
         activation, stride, above = layout.activation[layer - 1], layout.stride[layer], layout.stride[layer + 1]
         first, level = layout.delta[layer] + lo * stride, layout.level[layer] + lo * stride
         d, a = deltas[first : first + n * stride], buffers.activations[level : level + n * stride]
-        z = buffers.inputs[level : level + n * stride]
+        keeps = buffers.inputs.size > 0
         if has_single_output(layout.units[layer], layout.units[layer + 1]):
             outer, weight = deltas[layout.delta[layer + 1] + lo * above :], layout.weight[layer]
-            single_output_backward(activation, a, z, d, outer, above, params[weight : weight + stride], n, stride, sums)
+            w = params[weight : weight + stride]
+            single_output_backward(activation, a, d, outer, above, w, n, stride, sums)
+            if keeps:
+                z = buffers.inputs[level : level + n * stride]
+                single_output_backward_input(activation, a, z, d, outer, above, w, n, stride, sums)
         else:
             backward_data(packed, layer, lo, n, workspace)
-            differentiate(activation, a, z, d)
+            differentiate(activation, a, d)
+            if keeps:
+                differentiate_input(activation, a, buffers.inputs[level : level + n * stride], d)
 
 
 @leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
@@ -158,7 +179,9 @@ def first_activation(packed, X, lo, n, ready):
     if plan.n_splits > 1:
         bias = buffers.params[layout.bias[0] : layout.bias[0] + layout.units[1]]
         add_splits(z, bias, buffers.split_sums, lo, n, stride, plan.n_splits, plan.batch_size)
-    activate(layout.activation[0], z, buffers.inputs[top : top + n * stride])
+    if buffers.inputs.size > 0:
+        copy(buffers.inputs[top : top + n * stride], z, 0)
+    activate(layout.activation[0], z)
 
 
 @leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, OUT)

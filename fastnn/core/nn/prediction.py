@@ -58,7 +58,7 @@ def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect,
             line, lda * a.itemsize, offsets, 0, 0, 0, 0,
         )  # fmt: skip
         watch(levels[top : top + n * stride : stride], suspect)
-        activate(layout.activation[0], levels[top : top + n * stride], levels[:0])
+        activate(layout.activation[0], levels[top : top + n * stride])
         hidden_forward(packed, 1, n_layers, params, as_read(levels), top, stride, levels, levels[:0], 0, n)
         a, ia, lda = as_read(levels), layout.level[n_layers - 1], layout.stride[n_layers - 1]
     else:

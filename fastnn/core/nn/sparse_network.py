@@ -18,7 +18,7 @@ from ..tuning import SPARSE_TILE_ELEMENTS as TILE_ELEMENTS
 from .activations import activate, outputs_of_sums
 from .layer import LANES, forward_output, padded
 from .losses import loss_and_delta
-from .network import forward_backward_from, hidden_forward
+from .network import copy, forward_backward_from, hidden_forward
 from .prediction import watch
 from .update import GROUP, scratch_size, step_bias, step_weights
 
@@ -30,7 +30,9 @@ def first_activation(layout, params, csr, rows, start, n, following, activations
     top = layout.level[1] + lo * stride
     weight, bias = layout.weight[0], layout.bias[0]
     sparse_product(activations, top, stride, csr, rows, start, n, following, params, weight, bias, layout.units[1])
-    activate(layout.activation[0], activations[top : top + n * stride], inputs[top : top + n * stride])
+    if inputs.size > 0:
+        copy(inputs[top : top + n * stride], activations, top)
+    activate(layout.activation[0], activations[top : top + n * stride])
 
 
 @kernel
