@@ -49,9 +49,9 @@ ROAD = """
     core.simd.tile
     core.compile.dispatch core.records
     core.compile.jit core.compile.packing
-    core.simd.target core.tuning
+    core.simd.target
     core.compile.cache core.compile.passes
-    core.compile.exclusive
+    core.compile.exclusive core.tuning
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

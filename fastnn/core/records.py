@@ -22,7 +22,7 @@ class EncodedData(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """``EncodedData`` for compiled code. Sparse X is in CSR: a row's entries are sorted by column, without duplicates."""
+    """``EncodedData`` for compiled code. Sparse X is in CSR: a row's entries are sorted, without duplicates."""
 
     X: MATRIX  # (n, n_features), C-contiguous; (1, 0) where X is sparse
     values: IN  # (n_entries,); size 0 where X is dense, like the next two

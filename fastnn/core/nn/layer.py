@@ -20,12 +20,13 @@ from ..records import unpack, unpack_layout
 from ..simd.gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from ..simd.reduce import dot
 from ..simd.scalar import fma
-from ..simd.target import LONGEST_DOWN, VECTOR_BYTES
+from ..simd.target import VECTOR_BYTES
 from ..simd.tile import address_of
 from ..simd.transpose import transpose
 from ..simd.vector import load_vector, store_vector, whole_vectors
 from ..tuning import (
     LARGE_LAYER,
+    LONGEST_DOWN,
     MANY_ROWS,
     NARROW,
     NARROW_GRADIENT,
