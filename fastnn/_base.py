@@ -1,10 +1,10 @@
-"""What both estimators share: the phases of a fit, the consumer of the training loop, prediction and pickling.
+"""The base class of both estimators: the phases of a fit, with mixins for data, prediction, conversion and pickles.
 
-A fit is (1) validate and encode, (2) starting weights and split, (3) plan and state, (4) the training loop or L-BFGS,
-(5) publish. Nothing before (5) changes what an earlier fit left behind: see `transaction`.
-Methods of fastnn's own begin with ``_mlp_``, so that helpers of subclasses do not meet them: see `overrides`.
-Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` ends with them even where the handler of
-a signal raises at a moment that keeps a ``with`` block from putting it back.
+A fit is (1) validate and encode, (2) initial weights and held-out rows, (3) plan and state, (4) the training loop or
+L-BFGS, (5) publish. Nothing before (5) changes the attributes of an earlier fit: see `transaction`.
+Names of fastnn's own methods begin with ``_mlp_``, so that subclasses do not override them by chance: see `overrides`.
+Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` ends with them even if a signal handler
+raises at a moment when a ``with`` block does not restore it.
 """
 
 import operator
@@ -38,7 +38,7 @@ from .threads import resolve_n_jobs
 from .train import train
 from .transaction import Outcome, apart, publish
 
-# Attributes of a fit; a fresh fit leaves none of an earlier one, a warm one updates them.
+# Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
 PUBLISHED = (
     "coefs_",
     "intercepts_",
@@ -151,17 +151,17 @@ class BaseMLP(
         self.dtype = dtype
         self.metrics = metrics
 
-    # ---- what the two estimators differ in ---------------------------------------------------------------------------
+    # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
     def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
         """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``.
 
-        An ``indicator`` stands for y where labels have become one; then classes are set already.
+        If ``indicator`` is given, it is y as an indicator matrix, and ``classes_`` are set already.
         """
 
     @abstractmethod
     def _mlp_encode_y_val(self, y, dtype):
-        """The same for the ``y_val`` of a fit whose y is encoded."""
+        """As `_mlp_encode_y`, for ``y_val``; the classes of y are known."""
 
     @abstractmethod
     def _mlp_objective(self):
@@ -243,9 +243,9 @@ class BaseMLP(
 
     @classmethod
     def _get_param_names(cls):
-        """scikit-learn's names of the parameters; it reads them off ``__init__`` five times for each fit of a search.
+        """Names of the parameters, cached: scikit-learn reads ``__init__`` five times for each fit of a search.
 
-        (53 us each, a quarter of what surrounds the training of a small network.)
+        (53 us each, a quarter of the time around the training of a small network.)
         """
         known = cls.__dict__.get("_own_param_names")
         if known is None or known[0] is not cls.__init__:
@@ -271,16 +271,15 @@ class BaseMLP(
 
         X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
         dtype = self._mlp_network_dtype(X, resumed)
-        # The line search of L-BFGS compares losses that differ by less than float32 can tell.
+        # The line search of L-BFGS compares losses whose differences are below float32's rounding.
         computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype
         encode_y = partial(self._mlp_encode_y, incremental=incremental, indicator=indicator)
         training, divisor = self._mlp_encode(X, y, sample_weight, encode_y, computed)
         units = self._mlp_asked_units(training.data, X.shape[1], hidden, resumed)
         validation = self._mlp_encode_validation(*validation, units[-1], computed)
         rng = check_random_state(self.random_state)
-        start = [
-            *self._mlp_start(units, rng, resumed, computed, *initial)
-        ]  # emptied by who adopts them: kept only once
+        # A list, which is cleared once the state has a copy: weights are in memory only once.
+        start = [*self._mlp_start(units, rng, resumed, computed, *initial)]
         earlier = self.__dict__ if resumed else {}
         network = Network(
             units, *self._mlp_trained_objective(earlier), computed, scaled_alpha(self.alpha, divisor, computed)
@@ -305,9 +304,9 @@ class BaseMLP(
         return Outcome(attributes, lacking, written, remark)
 
     def _mlp_in_place(self, state, published):
-        """What makes the present weights those of ``state``, also for whoever holds one of their lists or arrays.
+        """Assignments that update the present weights in place, for users who keep their lists or arrays.
 
-        As in scikit-learn, arrays that can be written into are (under "lbfgs" none is), else lists get other items.
+        As in scikit-learn arrays are written into where possible (not under "lbfgs"), else list items are replaced.
         """
         written = []
         for name, new in (("coefs_", state.coefs), ("intercepts_", state.intercepts)):
@@ -321,7 +320,7 @@ class BaseMLP(
         return written
 
     def _mlp_trained_objective(self, earlier):
-        """Name in ``LOSSES`` and output activation to learn with; an ``out_activation_`` set by hand counts."""
+        """Name in ``LOSSES`` and output activation for training; an ``out_activation_`` set by hand is respected."""
         loss, out_activation = self._mlp_objective()
         given = earlier.get("out_activation_", out_activation)
         if given == out_activation:

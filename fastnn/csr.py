@@ -1,9 +1,9 @@
 """Sparse matrices of SciPy's as arrays that compiled code may follow, SciPy's own included.
 
 SciPy looks at the arrays of a matrix when it is made and not again. Whoever writes into them, or puts others in their
-place, may leave indices that lead out of memory, rows that are out of order, and flags that say otherwise. So nothing
-is believed here: every index is looked at once, by compiled code (`core.sparse_check`), and what was looked at is what
-is used. Whatever is wrong is one ValueError that says what and where, and what is legal.
+place, may leave indices that lead out of memory, rows that are out of order, and flags that say otherwise. So compiled
+code (`core.simd.csr_check`) checks every index once, and the arrays that were checked are those that are used.
+Whatever is wrong is one ValueError that says what and where, and what is legal.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
-"""From what users pass to ``EncodedData``: checked by scikit-learn's validation, then read-only arrays of one dtype.
+"""The user's data as ``EncodedData``: checked by scikit-learn's validation, then read-only arrays of one dtype.
 
-Arrays that already have the engine's dtype and C order are passed on without a copy. Messages are scikit-learn's.
+Arrays that already have the network's dtype and C order are not copied. Messages are scikit-learn's.
 """
 
 import math
@@ -17,18 +17,18 @@ from .stopping import NON_FINITE
 from .threads import share
 
 UNCHECKED = {"accept_sparse": ["csr", "csc"], "ensure_all_finite": False}
-PIECE = 1 << 18  # elements that one thread converts and looks through at a time: they stay in the second cache
-# Largest number to learn from in float32: optimizers square gradients, which are as large as what they are taken by.
+PIECE = 1 << 18  # elements that one thread converts and checks at a time: they stay in L2
+# Largest number in X, y and weights for float32: gradients have the same size, and optimizers square them.
 LARGEST = 2.0**63
-# Weights of rows whose largest is outside of this range are divided by a power of two before they become float32.
+# Sample weights whose largest is outside this range are divided by a power of two before they become float32.
 USUAL_WEIGHTS = (2.0**-40, 2.0**40)
 HEAVIEST_PENALTY = {np.dtype(np.float32): 2.0**40, np.dtype(np.float64): 2.0**400}
 
 
 def validated(estimator, X, y, *, reset, y_numeric=False):
-    """X and y as ``validate_data`` leaves them, except that NaN and inf in X are not looked for yet.
+    """X and y as ``validate_data`` returns them, except that X is not checked for NaN and inf yet.
 
-    Numeric arrays keep their dtype: whoever passes ``uint8`` images does not pay for a float64 copy of them.
+    Numeric arrays keep their dtype: ``uint8`` images are not copied to float64.
     """
     _refuse_corrupt_sparse(X=X, y=y)
     numeric = (isinstance(X, np.ndarray) or sp.issparse(X)) and X.dtype.kind in "biuf"
@@ -40,15 +40,15 @@ def validated(estimator, X, y, *, reset, y_numeric=False):
 
 
 def rows_to_predict(estimator, X, n_features):
-    """X as ``validate_data`` leaves it, of any real dtype and not looked through for NaN and inf.
+    """X as ``validate_data`` returns it, of any real dtype and not checked for NaN and inf.
 
-    It is X itself, in a hundredth of the time, where those checks can find nothing: X is a plain array of real numbers
-    with rows, and with as many columns as the estimator was fitted with, neither of which has names.
+    The check is skipped, which takes a hundredth of its time, where it cannot fail: X is a plain array of real numbers
+    with rows and the right number of columns, and the estimator was fitted without column names.
 
     Raises
     ------
     ValueError
-        As ``validate_data``, and where X has not the ``n_features`` columns that the weights ask for.
+        As ``validate_data``, and when X does not have ``n_features`` columns as the weights do.
     """
     plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.kind in "biuf" and X.shape[0] > 0
     known = vars(estimator)
@@ -65,7 +65,7 @@ def rows_to_predict(estimator, X, n_features):
 
 
 def _refuse_corrupt_sparse(**given):
-    """Look through what is converted without a look: SciPy trusts all indices. (`encode_features` sees to the rest.)"""
+    """Check the indices of sparse matrices that SciPy converts without a check; `encode_features` checks the others."""
     for name, matrix in given.items():
         if sp.issparse(matrix):
             refuse_corrupt(matrix, name, later=UNCHECKED["accept_sparse"] if name == "X" else ())
@@ -86,14 +86,14 @@ def _too_large(name, size, dtype):
 
 
 def encode_features(X, dtype, *, owner, n_threads=1):
-    """The engine's view of validated X: ``(dense, None)`` or ``(None, (data, indices, indptr))``.
+    """Validated X for ``EncodedData``: ``(dense, None)`` or ``(None, (data, indices, indptr))``.
 
     Parameters
     ----------
     owner : str
         Name of the estimator, for messages.
     n_threads : int
-        Python threads that convert X and look through it.
+        Number of Python threads that convert and check X.
     """
     if not sp.issparse(X):
         return cast(X, dtype, "X", owner=owner, n_threads=n_threads), None
@@ -103,10 +103,10 @@ def encode_features(X, dtype, *, owner, n_threads=1):
 
 
 def encode_weights(sample_weight, X, dtype):
-    """Weights of the rows of X, size 0 when there are none, and what they have been divided by.
+    """Sample weights of the rows of X, of size 0 when there are none, and their divisor.
 
-    Their ratios are what counts: the divisor is 1, or the power of two that brings the largest to about 1 where it is
-    so small or so large that ``dtype`` would lose them. The L2 term, which is added to their sum, is to be divided too.
+    The divisor is 1, or the power of two that brings the largest weight to about 1 if it is so small or so large that
+    ``dtype`` would lose weights. Only ratios matter, but the L2 term must be divided by it too, see `scaled_alpha`.
     """
     if sample_weight is None:
         return read_only(np.empty(0, dtype)), 1.0
@@ -121,12 +121,12 @@ def encode_weights(sample_weight, X, dtype):
 
 
 def scaled_alpha(alpha, divisor, dtype):
-    """``alpha`` beside weights that `encode_weights` has divided.
+    """``alpha`` for sample weights that `encode_weights` has divided by ``divisor``.
 
     Raises
     ------
     ValueError
-        When the weights are so small that the penalty would be all there is.
+        When the sample weights are so small that only the L2 term would matter.
     """
     scaled = alpha / divisor
     if scaled > HEAVIEST_PENALTY[dtype]:
@@ -138,7 +138,7 @@ def scaled_alpha(alpha, divisor, dtype):
 
 
 def encode_values(y, dtype, *, loss, least):
-    """Regression targets (n, n_outputs), for a loss that is defined from ``least`` on."""
+    """Regression targets (n, n_outputs), for a loss whose smallest legal target is ``least``."""
     if sp.issparse(y):
         raise ValueError("Sparse y is not supported: use a dense array of regression targets.")
     if y.dtype.kind not in "biuf":
@@ -150,7 +150,7 @@ def encode_values(y, dtype, *, loss, least):
 
 
 def encode_start(name, given, shapes, dtype):
-    """Initial weights or biases that the user gives, one read-only array of ``dtype`` for each layer.
+    """Initial weights or biases from the user, as one read-only array of ``dtype`` for each layer.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def encode_start(name, given, shapes, dtype):
 
 
 def encoded(X, csr, dtype, *, labels=None, targets=None, sample_weight=None):
-    """``EncodedData`` with empty arrays for what is missing."""
+    """``EncodedData``, with empty arrays for None."""
     return EncodedData(
         X=X,
         csr=csr,
@@ -193,7 +193,7 @@ def encoded(X, csr, dtype, *, labels=None, targets=None, sample_weight=None):
 
 
 def converted(array, dtype, n_threads):
-    """``array`` C-contiguous and of ``dtype``, itself where it fits, and the size of its largest number, NaN for NaN.
+    """``array`` as a C-contiguous array of ``dtype``, itself where it fits, and the maximum of abs(array), NaN for NaN.
 
     (60000 x 784 on two cores: float32 6 ms, 10 with scikit-learn's check alone; from float64 26 and 45.)
     """
@@ -216,17 +216,17 @@ def converted(array, dtype, n_threads):
 
 
 def cast(array, dtype, name, *, owner=None, too_large=NON_FINITE, n_threads=1):
-    """A read-only C-contiguous array of ``dtype`` holding finite values only; ``array`` itself where it fits.
+    """``array`` as a read-only C-contiguous array of ``dtype``, without a copy where it fits.
 
     Raises
     ------
     ValueError
-        When it holds NaN or inf, or a number that float32 cannot learn from: see `LARGEST`.
+        When it holds NaN or inf, or a number that is too large for float32: see `LARGEST`.
     """
     result, largest = converted(array, np.dtype(dtype), n_threads)
     if largest <= LARGEST or (np.isfinite(largest) and result.dtype == np.float64):
         return read_only(result)
-    with np.errstate(all="ignore"):  # scikit-learn adds up: infinity and its opposite are no news
+    with np.errstate(all="ignore"):  # scikit-learn adds all numbers up: inf - inf gives a warning
         if not np.isfinite(largest):
             if array.dtype not in (np.float32, np.float64):
                 array = array.astype(np.float64)  # as scikit-learn does before it looks
@@ -238,7 +238,7 @@ def cast(array, dtype, name, *, owner=None, too_large=NON_FINITE, n_threads=1):
 
 
 def read_only(array):
-    """A view that nobody can write through; the caller's array stays as it is."""
+    """A read-only view; the caller's array does not change."""
     view = array.view()
     view.flags.writeable = False
     return view

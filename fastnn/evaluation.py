@@ -1,6 +1,6 @@
-"""What is measured between epochs: loss and score of validation data, and metrics that are named like scorers.
+"""Measurements after each epoch: loss and score of validation data, and metrics by the names of scorers.
 
-One forward pass a data set and epoch serves all that is measured on it. Nothing here runs where nothing asks for it.
+There is one forward pass for each data set and epoch. Without validation data and metrics nothing here runs.
 """
 
 import difflib
@@ -18,10 +18,10 @@ from .scoring import mean_loss
 
 
 class Sample(NamedTuple):
-    """Rows to learn from or to look at."""
+    """Rows for training or validation."""
 
     data: EncodedData
-    y: np.ndarray  # validated but not encoded: what scorers compare with; may be sparse
+    y: np.ndarray  # validated but not encoded, for scorers; may be sparse
     rows: np.ndarray | None = None  # of data and y; None for all
 
     @property
@@ -57,7 +57,7 @@ def hold_out(sample, rng, fraction, n_classes):
 
 
 def find_scorers(names):
-    """Scorers by name; an unknown name raises ValueError with what it may have meant."""
+    """Scorers by name; an unknown name raises ValueError with close matches."""
     scorers = {}
     for name in names:
         if not isinstance(name, str):
@@ -75,7 +75,7 @@ def find_scorers(names):
 
 
 def check_given(X_val, y_val, sample_weight_val):
-    """Refuse validation data of which a part is missing."""
+    """Raise ValueError if only some of the arguments for validation data are given."""
     arrays = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
     given = [name for name, array in arrays.items() if array is not None]
     for lacking in ("X_val", "y_val"):
@@ -84,9 +84,9 @@ def check_given(X_val, y_val, sample_weight_val):
 
 
 def evaluation(estimator, objective, network, scorers, training, validation, n_threads):
-    """An `Evaluation` with these arguments, or None where there is nothing to measure.
+    """An `Evaluation` with these arguments, or None if there is nothing to measure.
 
-    Raises ValueError where a metric cannot be computed for the data.
+    Raises ValueError if a metric cannot be computed for the data.
     """
     if validation is None and not scorers:
         return None
@@ -99,7 +99,7 @@ def evaluation(estimator, objective, network, scorers, training, validation, n_t
 
 
 class Snapshot:
-    """An estimator in the middle of training, for scorers: it answers for one data set, from outputs already computed.
+    """An estimator during training, for scorers: it predicts for one data set, from outputs already computed.
 
     Parameters
     ----------
@@ -141,16 +141,16 @@ class ClassifierSnapshot(Snapshot):
 
 
 class Evaluation:
-    """Called after an epoch: what it measures, by name, ready for ``history_``.
+    """Called after each epoch; returns its measurements by name, as ``history_`` takes them.
 
     Parameters
     ----------
     estimator : BaseMLP
-        Gives the score, and how outputs become predictions.
+        Defines the score and the predictions for given outputs.
     objective : preparation.Network
-        Gives the loss and the output activation.
+        Defines the loss and the output activation.
     network : tuple
-        ``(layout, plan, params)``; params are looked at anew in every call.
+        ``(layout, plan, params)``; params may change between calls.
     scorers : dict
         By name, see `find_scorers`.
     training, validation : Sample

@@ -1,9 +1,9 @@
-"""Prediction: rows go through the network in blocks, so memory is bounded by the block and not by their number.
+"""Prediction: rows go through the network in blocks, so memory does not grow with their number.
 
-X is read once and never copied as a whole. What compiled code can read, it reads where it lies; what has another dtype,
-order or index type is converted by NumPy some rows at a time, on as many Python threads as may run, each of which takes
-the rows it has just converted through the network while they are in its cache. (NumPy converts 60000 x 784 numbers from
-float64 in 15 ms, from uint8 in 5 on one core of a Zen 4; the network takes 46 on two.)
+X is read once and never copied as a whole. Compiled code reads X in place if it can. X of another dtype, order or index
+type is converted by NumPy some rows at a time, on several Python threads; each takes the rows that it has converted
+through the network while they are in its cache. (NumPy converts 60000 x 784 numbers from float64 in 15 ms, from uint8
+in 5 on one core of a Zen 4; the network takes 46 on two.)
 """
 
 import functools
@@ -23,41 +23,38 @@ from .core.parallel.partition import COUNTERS, NON_FINITE_FLAG
 from .core.records import Layout, Pass
 from .core.simd.spmm import as_csr
 from .core.simd.target import LINE_BYTES, few_registers
+from .core.tuning import BLOCK_ROWS, PREDICTION_AHEAD_ROWS, PREDICTION_BLOCK_BYTES, PREFETCH_BYTES
 from .csr import by_rows
 from .plan import PADDING, implementations_of, make_layout, without_input
 from .threads import runner, share, threads_for
 
-BLOCK_ROWS = 256  # most rows that go through the network at once
-BLOCK_BYTES = 1 << 19  # ... and most memory that they and their activations take: half the second cache
-AHEAD_ROWS = 12  # between the row of X that is read and the first one that is prefetched (784-100-10: 48.5 ms, now 45)
-AHEAD_BYTES = 256  # shorter rows are not prefetched
-AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: threads of Python's take 0.25 ms to start
-CONVERTED_BYTES = 1 << 19  # of rows that are converted at a time: they stay in the second cache
-CONVERTED_ENTRIES = 1 << 18  # the same for the entries of sparse rows, whose cost lies in the calls
+AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: Python threads take 0.25 ms to start
+CONVERTED_BYTES = 1 << 19  # of rows that are converted at a time: they stay in L2
+CONVERTED_ENTRIES = 1 << 18  # the same for entries of sparse rows; more of them, since calls cost more than entries
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 
 NO_ROWS = np.empty(0, np.int64)
 
 
 class Prepared(NamedTuple):
-    """What a compiled call is told about a network, and what it has to be given."""
+    """The records of a network for compiled calls, and the sizes of their buffers."""
 
     layout: Layout  # kept alive: ``packed`` holds addresses
     sizes: Pass
     packed: object
-    memory: int  # elements of work space for each thread
-    wide: int  # the same in float64
-    implementations: frozenset  # of families of compiled code, see `implementations_of`
+    memory: int  # elements of activations and workspace for each thread
+    wide: int  # float64 elements for each thread
+    implementations: frozenset  # see `plan.implementations_of`
 
 
 @functools.lru_cache(maxsize=256)
 def network(units, hidden_activation, out_activation, dtype):
-    """Layout of a network that predicts, by the names of its activations, any of which may be the output's.
+    """Layout of a network that predicts, from the names of its activations; any of them may be the output activation.
 
     Raises
     ------
     ValueError
-        When a name is none of an activation's, with the legal ones.
+        When there is no activation of this name; the message lists the legal ones.
     """
     names = [hidden_activation] * (len(units) - 2) + [out_activation]
     for name, what in zip(names[::-1], ("out_activation_", *["activation"] * (len(names) - 1)), strict=True):
@@ -70,15 +67,15 @@ def network(units, hidden_activation, out_activation, dtype):
 
 @functools.lru_cache(maxsize=256)
 def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
-    """A network ready to take at most ``n_rows`` rows at once. (It takes 60 us to make, a row of 784-100-10 takes 10.)
+    """`Prepared` for blocks of at most ``n_rows`` rows. (It takes 60 us, a row of 784-100-10 takes 10.)
 
-    ``by_columns`` and ``gathered`` say whether X is handed over transposed, or by the numbers of its rows: then level 0
-    needs a place.
+    ``by_columns`` says whether X is passed transposed, ``gathered`` whether rows of X are selected by index: then the
+    buffer needs room for level 0.
     """
     input_copied = by_columns or gathered
     widths = make_layout(units, dtype, 1).stride[int(sparse) : -1]
     row_bytes = int(widths.sum()) * dtype.itemsize
-    height = min(n_rows, max(16, BLOCK_BYTES // max(row_bytes, 1) // 16 * 16))
+    height = min(n_rows, max(16, PREDICTION_BLOCK_BYTES // max(row_bytes, 1) // 16 * 16))
     layout = make_layout(units, dtype, height)
     layout.activation[:] = activation
     if not input_copied:
@@ -89,10 +86,10 @@ def _prepared(units, activation, dtype, sparse, by_columns, gathered, n_rows):
         [0 if sparse else units[0], *units[1:]], [*strides[:-1], strides[-1] + 2], height
     )
     columns = ahead = np.empty(0, np.int64)
-    if not (sparse or input_copied) and units[0] * dtype.itemsize >= AHEAD_BYTES and height > AHEAD_ROWS:
-        if not few_registers():  # narrow tiles ask for the next block's rows, at equal distances: they need no table
+    if not (sparse or input_copied) and units[0] * dtype.itemsize >= PREFETCH_BYTES and height > PREDICTION_AHEAD_ROWS:
+        if not few_registers():  # narrow tiles prefetch the next block's rows, at equal distances, without a table
             columns = dtype.itemsize * np.arange(units[0], dtype=np.int64)
-        rows_ahead = height if few_registers() else AHEAD_ROWS
+        rows_ahead = height if few_registers() else PREDICTION_AHEAD_ROWS
         ahead = rows_ahead * units[0] * dtype.itemsize + LINE_BYTES * np.arange(units[0], dtype=np.int64)
     wide_size = (units[-1] + 2) * (height + 2 * LANES) + PADDING
     counts = (len(units) - 1, by_columns, height, level_size, workspace_size, wide_size, activation[-1])
@@ -110,7 +107,7 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
     layout, plan : Layout, TrainPlan
     params : ndarray of shape (n_params,)
     data : EncodedData
-        Only X is looked at; it holds no NaN or inf.
+        Only X is used; it holds no NaN or inf.
     rows : ndarray of int64, optional
         Rows of X to predict; all by default.
     n_threads : int
@@ -127,7 +124,7 @@ def forward(layout, plan, params, data, *, rows=None, n_threads):
 
 
 def predict(layout, params, X, *, n_threads):
-    """Activated outputs of the network for any numbers, which need not be finite, in float64.
+    """Activated outputs of the network in float64, for numbers that need not be finite.
 
     Parameters
     ----------
@@ -141,10 +138,10 @@ def predict(layout, params, X, *, n_threads):
     -------
     out : ndarray of shape (n, n_outputs)
     suspect : bool
-        Whether X may hold NaN or inf, as it is or once it is converted to the dtype of ``params``. True also where
-        weights are so large, or not finite, that they spoil finite rows.
+        Whether X, or X converted to the dtype of ``params``, may hold NaN or inf. It is also True where weights are so
+        large that sums of finite rows overflow, or are not finite.
     """
-    if X.shape[1] != layout.units[0]:  # compiled code trusts it
+    if X.shape[1] != layout.units[0]:  # compiled code does not check it
         raise ValueError(f"X has {X.shape[1]} features, but the network takes {layout.units[0]}.")
     run, X = (_predict_sparse, by_rows(X)) if sp.issparse(X) else (_predict_dense, X)
     n = X.indptr.size - 1 if run is _predict_sparse else len(X)
@@ -163,14 +160,14 @@ def _predict_dense(layout, params, X, out, n_threads):
     height = n if small else min(n, max(16, CONVERTED_BYTES // (n_features * params.itemsize)))
 
     def convert():
-        room = np.empty(height * n_features, params.dtype)
+        buffer = np.empty(height * n_features, params.dtype)
 
         def rows(start):
             m = min(height, n - start)
-            block = room[: m * n_features].reshape((n_features, m) if by_columns else (m, n_features))
-            part = X[start : start + m]
+            block = buffer[: m * n_features].reshape((n_features, m) if by_columns else (m, n_features))
+            some = X[start : start + m]
             with np.errstate(over="ignore"):
-                np.copyto(block, part.T if by_columns else part, casting="unsafe")
+                np.copyto(block, some.T if by_columns else some, casting="unsafe")
             return read_only(block), start, start + m
 
         return rows
@@ -187,10 +184,10 @@ def _predict_sparse(layout, params, X, out, n_threads):
 
     def convert():
         def rows(bound):
-            part = X.part(*bound).in_order()
+            some = X.part(*bound).in_order()
             with np.errstate(over="ignore"):
-                values = part.data.astype(params.dtype)
-            return as_csr((values, part.indices, part.indptr)), *bound
+                values = some.data.astype(params.dtype)
+            return as_csr((values, some.indices, some.indptr)), *bound
 
         return rows
 
@@ -198,14 +195,14 @@ def _predict_sparse(layout, params, X, out, n_threads):
 
 
 class Prediction:
-    """One network with its weights, ready to fill float64 arrays of outputs.
+    """A network with its weights, which fills float64 arrays of outputs.
 
     Parameters
     ----------
     layout : Layout
     params : ndarray of shape (n_params,)
     sparse, by_columns, gathered : bool
-        What X is like: a ``Csr``; transposed; to be taken by the numbers of its rows.
+        Whether X is a ``Csr``; is transposed; has its rows selected by index.
     """
 
     def __init__(self, layout, params, *, sparse=False, by_columns=False, gathered=False):
@@ -220,7 +217,7 @@ class Prediction:
         return 1.0 + 2.0 * (first * self.units[1] + sum(map(operator.mul, self.units[1:-1], self.units[2:])))
 
     def fill(self, out, X, rows, n_threads):
-        """Outputs of all rows of X, or of ``rows``, which compiled code can read as they are. Returns suspicion."""
+        """Fill ``out`` for all rows of X, or for ``rows``; X is read in place. Returns whether X is suspect."""
         n, flops = len(out), self._row_flops(X)
         n_threads = min(threads_for(n * flops, n_threads), -(-n // 8) or 1)
         prepared = _prepared(*self._key, BLOCK_ROWS if n > 16 else 16 if n > 1 else 1)
@@ -230,22 +227,22 @@ class Prediction:
         run = runner(self._entry, self.params.dtype, n_threads, self.sparse, prepared.implementations)
         step = max(1, int(CALL_FLOPS / flops))
         for first in range(0, n, step):
-            part = out[first : first + step]
-            run(prepared.packed, self.params, X, rows, part, wide, memory, counters, first, n_threads)
+            some = out[first : first + step]
+            run(prepared.packed, self.params, X, rows, some, wide, memory, counters, first, n_threads)
         return 1 in counters[NON_FINITE_FLAG::COUNTERS].tolist()
 
     def fill_converted(self, out, convert, items, n_threads):
-        """Outputs of rows that ``convert()(item)`` brings into form: ``(X, start, stop)``. Returns suspicion."""
+        """Fill ``out`` for the rows of each item: ``convert()(item)`` is ``(X, start, stop)``. Returns as `fill`."""
         if len(items) == 1:
             return self.fill(out, convert()(items[0])[0], None, n_threads)
         prepared = _prepared(*self._key, BLOCK_ROWS)
         run = runner(self._entry, self.params.dtype, 1, self.sparse, prepared.implementations)
-        suspicions = []
+        flags = []
 
         def worker():
             rows, counters = convert(), np.zeros(COUNTERS, np.int64)
             memory, wide = np.empty(prepared.memory, self.params.dtype), np.empty(prepared.wide)
-            suspicions.append(counters)
+            flags.append(counters)
 
             def work(item):
                 X, start, stop = rows(item)
@@ -254,11 +251,11 @@ class Prediction:
             return work
 
         share(worker, items, min(n_threads, len(items)))
-        return any(counters[NON_FINITE_FLAG] for counters in suspicions)
+        return any(counters[NON_FINITE_FLAG] for counters in flags)
 
 
 def read_only(array):
-    """A view of the same memory that nobody can write through, so that compiled code meets one type."""
+    """A read-only view of the same memory, so that compiled code gets one type."""
     view = array.view()
     view.flags.writeable = False
     return view

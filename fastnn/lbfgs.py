@@ -1,4 +1,4 @@
-"""L-BFGS: SciPy's minimizer over the flat parameter vector, one full-batch loss and gradient per evaluation."""
+"""L-BFGS: SciPy's minimizer on the flat parameter vector; an evaluation is the full batch's loss and gradient."""
 
 import time
 
@@ -13,19 +13,19 @@ from .train import FullBatch
 
 
 def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose, n_threads, evaluate=None):
-    """Minimize from ``params`` on and leave the result in them.
+    """Minimize the loss, starting from ``params``, and write the result into them.
 
     SciPy keeps a float64 vector; the loss is evaluated in the network's dtype, and the BLAS runs on one thread.
-    ``evaluate``, if given, is called after each iteration and returns a dict of what it measured at ``params``.
+    ``evaluate``, if given, is called after each iteration and returns a dict of measurements at ``params``.
 
     Returns
     -------
     loss : float
     n_iter : int
     history : dict of list
-        The loss and the seconds of each iteration, evaluation excluded, and what ``evaluate`` measured.
+        The loss and the seconds of each iteration, without evaluation, and the measurements of ``evaluate``.
     remark : callable
-        Warns as scikit-learn does, if this took too long.
+        Warns as scikit-learn does if the minimizer did not converge.
     """
     full_batch = FullBatch(layout, plan, params, data, n_threads=n_threads)
 
@@ -37,7 +37,7 @@ def minimize_loss(layout, plan, params, data, *, tol, max_iter, max_fun, verbose
     history = {"loss": [], "seconds": []}
     clock = [time.perf_counter()]
 
-    def note(intermediate_result):  # SciPy goes by the argument's name
+    def note(intermediate_result):  # SciPy looks at the argument's name
         history["loss"].append(float(intermediate_result.fun))
         history["seconds"].append(time.perf_counter() - clock[0])
         if evaluate is not None:

@@ -1,7 +1,7 @@
-"""Names become ids, sizes become offsets: what the compiled code is told.
+"""Layout and plan of a network: names become ids, sizes become offsets.
 
-Left of this module an activation is a string and a network a tuple of sizes; right of it there are only ids, scalars of
-exact type and arrays. Nothing is allocated here but the small tables themselves.
+Modules that import this one know activations by name and a network as a tuple of sizes; compiled code knows only ids,
+scalars of exact type and arrays. Nothing is allocated here but these small arrays.
 """
 
 import numpy as np
@@ -34,24 +34,37 @@ from .core.nn.network import ALL_COLUMNS, gather
 from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, SINKS, STORE, step
 from .core.nn.update import GROUP
 from .core.records import Layout, TrainPlan
-from .core.simd.target import few_registers
+from .core.simd.target import LINE_BYTES, VECTOR_BYTES, few_registers
+from .core.tuning import (
+    FOUR_SPLITS_WEIGHTS,
+    MANY_WEIGHTS,
+    SHARD_ROWS,
+    SHARD_WEIGHTS,
+    SHARD_WORK,
+    SPLIT_FEATURES,
+    SPLIT_WEIGHTS,
+    SPLIT_WORK,
+    TRANSPOSING_THREADS,
+)
 
-PADDING = 64  # spare elements behind every buffer: tiles load and store whole vectors
-VECTOR_BYTES = 32  # rows of activations and deltas start on whole units of the tiles
-CONFLICT_BYTES = 512  # rows a multiple of this apart fall into few sets of the first cache: one more line between them
+PADDING = 64  # elements of padding behind every buffer, since tiles load and store whole vectors
+CONFLICT_BYTES = (
+    512  # rows a multiple of this apart fall into few sets of L1: they get one more cache line between them
+)
+NO_LAYER = 1 << 62  # more weights than any layer has
 
 
 def padded_stride(n, itemsize):
-    """Leading dimension for rows of ``n`` elements: whole units, and no distance that makes rows collide in cache."""
-    unit = VECTOR_BYTES // itemsize
-    stride = -(-n // unit) * unit
+    """Leading dimension for rows of ``n`` elements: whole vectors, and no multiple of `CONFLICT_BYTES`."""
+    lanes = VECTOR_BYTES // itemsize
+    stride = -(-n // lanes) * lanes
     if stride * itemsize % CONFLICT_BYTES == 0:
-        stride += 2 * unit
+        stride += LINE_BYTES // itemsize
     return stride
 
 
 def make_layout(units, dtype, n_rows):
-    """Lay out parameters, and activations and deltas for ``n_rows`` rows, of a network.
+    """Offsets of a network's parameters, and of its activations and deltas for ``n_rows`` rows.
 
     Parameters
     ----------
@@ -59,7 +72,7 @@ def make_layout(units, dtype, n_rows):
         Units of each level: features, hidden layers, outputs.
     dtype : numpy.dtype
     n_rows : int
-        Rows whose activations are kept at the same time.
+        Rows of a batch or block.
 
     Returns
     -------
@@ -89,7 +102,7 @@ def make_layout(units, dtype, n_rows):
 
 
 def without_input(layout):
-    """The layout without a place for the activations of level 0: rows of X are read where they lie."""
+    """The layout without activations of level 0, for networks that read the rows of X in place."""
     return layout._replace(level=np.maximum(layout.level - layout.level[1], 0))
 
 
@@ -103,12 +116,12 @@ def n_params(layout):
 
 
 def loss_of(users_name, out_activation, *, classifier):
-    """Name in ``LOSSES`` of what an estimator calls ``users_name``, after the given output activation.
+    """Name in ``LOSSES`` of the loss that an estimator calls ``users_name``, with the given output activation.
 
     Raises
     ------
     ValueError
-        When the loss does not go with the output activation; the legal pairs are listed.
+        When there is no such pair of loss and output activation; the message lists the legal pairs.
     """
     pairs = {(row.users_name, row.output): name for name, row in LOSSES.items() if row.classifier == classifier}
     if (users_name, out_activation) not in pairs:
@@ -118,12 +131,12 @@ def loss_of(users_name, out_activation, *, classifier):
 
 
 def loss_after(users_name, out_activation, *, classifier):
-    """The same after an output activation that someone has set by hand: as in scikit-learn the delta is ``p - y``.
+    """`loss_of` with an output activation that someone has set by hand: as in scikit-learn the delta is ``p - y``.
 
     Raises
     ------
     ValueError
-        Where no loss of that name goes with it.
+        When there is no such pair.
     """
     names = [name for name, row in LOSSES.items() if (row.users_name, row.classifier) == (users_name, classifier)]
     if not classifier:
@@ -145,22 +158,22 @@ def make_plan(
     dtype=np.float32,
     **hyper_parameters,
 ):
-    """Translate a network and the way it is trained.
+    """Layout and plan of a network and its training.
 
     Parameters
     ----------
     units : sequence of int
         Features, hidden layers, outputs.
     hidden_activation, out_activation, loss, solver : str
-        Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which the
-        compiled code only gathers gradients.
+        Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which compiled
+        code only adds up gradients.
     alpha : float
         As in the estimators.
     batch_size : int
     dtype : dtype-like
         float32 or float64.
     **hyper_parameters : float
-        As in the estimators; those that the rows of solver and loss name count.
+        As in the estimators; those that the rows of solver and loss name are used.
 
     Returns
     -------
@@ -199,29 +212,29 @@ def make_plan(
 
 
 def constants_of_loss(loss, hyper_parameters):
-    """The constants of a loss, a name in ``LOSSES``, by the estimators' names of its hyper-parameters."""
+    """Constants of a loss, a name in ``LOSSES``, from the estimators' hyper-parameters by name."""
     row = LOSSES[loss]
     return row.constants(*(hyper_parameters[name] for name in row.hyper_parameters)) if row.hyper_parameters else ()
 
 
 def programmed(plan, *, sparse):
     """The plan with the program of its steps, for dense or sparse X."""
-    if sparse or plan.sink in SINKS:  # those passes know neither splits nor shards
+    if sparse or plan.sink in SINKS:  # these programs have neither splits nor shards
         plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
-    verbs, behind = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
+    verbs, serial = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
     if sparse:
         verbs = ROWS_PASS_CSR, WEIGHTS_PASS_CSR
     elif plan.n_shards > 1:
-        verbs, behind = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
+        verbs, serial = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
     if plan.sink == ADD:
-        behind = GRADIENT_OF_BATCHES
+        serial = GRADIENT_OF_BATCHES
     elif plan.sink == STORE:
         verbs += (UPDATE,)
-    return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(behind))
+    return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(serial))
 
 
 def implementations_of(layout, plan=None):
-    """What compiled code needs to predict with a network, or to train it by a plan; see `load_leaves`."""
+    """Implementations and groups of leaves that a prediction needs, or training by a plan; see `jit.load_leaves`."""
     *hidden, output = layout.activation.tolist()
     needed = {(activate, ident) for ident in hidden}
     if plan is None:
@@ -241,82 +254,61 @@ def implementations_of(layout, plan=None):
 
 
 def keeps_inputs(layout):
-    """Whether one of the hidden activations keeps what it was applied to."""
+    """Whether one of the hidden activations keeps its input."""
     kept = {row.id for row in ACTIVATIONS.values() if row.keeps_input}
     return not kept.isdisjoint(layout.activation[:-1].tolist())
 
 
 def moment_stride(n):
-    """How far apart the optimizer keeps its arrays for n parameters: 336 elements more than a multiple of 1024.
+    """Distance of the optimizer's state arrays for n parameters: 336 elements more than a multiple of 1024.
 
-    A load waits for an earlier store whose address agrees with its own modulo 4096 bytes, as if it were the same. Where
-    parameters start a page, first moments 336 elements into one, second moments 672, no load meets a store. (Adam on
-    4096 weights, Zen 4: 1.13 us; 3.5 us where the second moments lay 4 bytes behind the first in this sense.)
+    A load waits for an earlier store to an address that is the same modulo 4096 bytes. Parameters start a page, first
+    moments 336 elements into a page, second moments 672, so no load waits for a store. (Adam on 4096 weights, Zen 4:
+    1.13 us; 3.5 us where the second moments lay 4 bytes behind the first modulo 4096.)
     """
     return n + (336 - n) % 1024
 
 
-# Of a first layer whose sums over the features are split: features, weights, weights times rows of a batch. Networks
-# with fewer weights learn a batch in parts, see `n_shards`; with less work (four operations for each weight and row,
-# 1.4e6) `threads_for` gives a step to one thread.
-SPLIT_FEATURES, SPLIT_WEIGHTS, SPLIT_WORK = 32, 1 << 13, 350_000
-FOUR_WEIGHTS = 1 << 18  # weights from which on there are four parts
-
-
-MANY_WEIGHTS, TRANSPOSING_THREADS = 1 << 16, 3
-NO_LAYER = 1 << 62  # more weights than any has
-
-
 def max_copied_weights(n_threads):
-    """Weights of a layer from which on the backward pass turns a panel of W at a time, instead of keeping W' as a copy.
+    """Number of weights from which on the backward pass transposes panels of W on the fly, without a copy W'.
 
-    Where tiles are narrow panels are packed anyway, and a large copy would be written to the third cache in each step.
-    But each thread turns all of W for its rows. (784-512-512-10 with 128 rows, Zen 3: following the weights of the
-    second layer took 183 us of a step of 6100; whole fits on one and two threads take .95 and .96 of the time so, of
-    54-256-256-256-7 .86, .96 and 1.01. Not measured on more threads.)
+    Where tiles are narrow panels are packed anyway, and a large copy would be written to L3 in each step. But each
+    thread transposes all of W for its rows.
     """
     return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TRANSPOSING_THREADS else NO_LAYER)
 
 
 def n_splits(units, batch_size):
-    """Parts into which a first layer's sums over the features are split; one where it is small or the only layer.
+    """Number of splits of the first layer's sums over the features; one where it is small or the only layer.
 
-    In training, the core that has updated the weight rows of a part multiplies the next batch by them at once: neither
-    these weights nor the columns of X that go with them are needed on another core. (Epochs on two threads, in parts
-    against whole sums: Zen 3, medians of 25 to 40 pairs, 784-50-10 with batches of 100 in .88 of the time, 128-96-10
-    with 32 in .85 to .93, 101-77-53-3 with 100 in .96 to 1.02, 100-200-1 with 200 in .98; Zen 4, 784-100-10 with 32 in
-    21.4 and 23.3 ms, with 200 in 111 and 115. On one thread they take 0 to 2 % longer.) More parts let more threads do
-    so, but are more to add up.
+    In training, the core that has updated the weights of a split multiplies the next batch by them at once: no other
+    core needs these weights and these columns of X.
     """
     weights = units[0] * units[1]
     if len(units) == 2 or units[0] < SPLIT_FEATURES or weights < SPLIT_WEIGHTS or weights * batch_size < SPLIT_WORK:
         return 1
-    return 2 if weights < FOUR_WEIGHTS else 4
-
-
-FEW_WEIGHTS, MUCH_WORK, SHARD_ROWS = SPLIT_WEIGHTS, 1 << 18, 200
+    return 2 if weights < FOUR_SPLITS_WEIGHTS else 4
 
 
 def n_shards(layout, batch_size):
-    """Parts of a batch whose gradients are computed apart and then added; one where there are many weights or few rows.
+    """Number of shards of a batch; one where there are many weights or few rows.
 
-    Threads exchange gradients then, not the activations and deltas of half the rows. (Epochs with batches of 200 on two
-    cores of Zen 4, in parts against whole: of 20-100-1 in 2.4 and 3.0 ms, of 64-64-10 in .24 and .26, of 64-100-10 in
-    .34 and .37.) Steps of little work go to one thread, and parts would only be more to add up.
+    With shards, threads exchange gradients, not the activations and deltas of the other threads' rows. Steps of little
+    work run on one thread, where shards would only be more to add up.
     """
     weights = n_params(layout)
-    if len(layout.units) == 2 or weights > FEW_WEIGHTS or weights * batch_size < MUCH_WORK:
+    if len(layout.units) == 2 or weights > SHARD_WEIGHTS or weights * batch_size < SHARD_WORK:
         return 1
     return 2 if batch_size < 2 * SHARD_ROWS else 4
 
 
 def shard_stride(layout):
-    """Elements of one part's gradient, the sums over rows that become parts of it, and room: whole cache lines."""
+    """Elements of one shard's gradient, of `single_output_sums` and of padding, in whole cache lines."""
     n = n_params(layout) + 2 * int(layout.stride.max()) + PADDING
     return -(-n // 16) * 16
 
 
 def n_moments(plan):
-    """Arrays of optimizer state, each as long as the parameters, that the plan needs."""
+    """Number of arrays of optimizer state, each as long as the parameters."""
     row = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
     return 0 if row is None else row.n_moments(plan.optimizer)

@@ -1,4 +1,4 @@
-"""From X to outputs of a fitted network, in float64; what its weights are then may have been edited or set by hand."""
+"""Prediction of a fitted estimator: from X to outputs in float64. The weights may have been edited or assigned."""
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -17,7 +17,7 @@ class PredictionMixin:
     """The part of `BaseMLP` that predicts."""
 
     def _mlp_outputs(self, X, out_activation=None):
-        """Outputs of the network in float64, and the type in which they leave: float32 for float32 X, else float64.
+        """Outputs of the network in float64, and the dtype to return them in: float32 for float32 X, else float64.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Phases 1 and 2 of a fit: what the user gives becomes encoded data, sizes and starting weights, or one clear error."""
+"""Phases 1 and 2 of a fit: the user's data become encoded data, sizes and initial weights, or one clear error."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from .threads import resolve_n_jobs
 
 
 class Network(NamedTuple):
-    """What is to learn: sizes, names, and the strength of its penalty beside the weights of its rows."""
+    """The network to be trained: sizes, names, and the strength of the L2 term relative to the sample weights."""
 
     units: tuple
     loss: str  # name in LOSSES
@@ -30,10 +30,10 @@ class PreparationMixin:
     """The part of `BaseMLP` that looks at the user's data."""
 
     def _mlp_validated(self, X, y, *, incremental, reset):
-        """X and y as `encode.validated` leaves them; ``reset`` says whether they set the number of features.
+        """X and y as `encode.validated` returns them, and None; ``reset`` says whether they set the number of features.
 
-        Where someone has overridden scikit-learn's ``_validate_input`` its answer counts, in which labels have become
-        an indicator; else the third item is None.
+        Where someone has overridden scikit-learn's ``_validate_input``, its result is used instead. It contains an
+        indicator matrix in place of labels, which is the third item.
         """
         if not overridden(self, "_validate_input"):
             return *validated(self, X, y, reset=reset, y_numeric=not is_classifier(self)), None
@@ -44,9 +44,9 @@ class PreparationMixin:
         return X, self._label_binarizer.inverse_transform(y.reshape(len(y), -1).astype(np.int64)), y
 
     def _validate_input(self, X, y, incremental, reset):
-        """What scikit-learn's method of this name returns: X and y, labels as booleans, one column for each output.
+        """As scikit-learn's method: X and y, labels as booleans with a column for each output.
 
-        It is here for those who override it.
+        It exists for subclasses that override it.
         """
         X, y = validated(self, X, y, reset=reset, y_numeric=not is_classifier(self))
         if is_classifier(self):
@@ -55,7 +55,7 @@ class PreparationMixin:
         return X, y
 
     def _mlp_encode(self, X, y, sample_weight, encode_y, dtype):
-        """Phase 1: validated data as the engine takes them, and the divisor of their weights."""
+        """Phase 1: validated data as `Sample`, and the divisor of their sample weights."""
         dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
         weights, divisor = encode_weights(sample_weight, X, dtype)
         labels, targets = encode_y(y, dtype)
@@ -75,7 +75,7 @@ class PreparationMixin:
         return validation
 
     def _mlp_asked_units(self, data, n_features, hidden, resumed):
-        """The units of all levels that the data and ``hidden_layer_sizes`` ask for."""
+        """The units of all levels, by the data and ``hidden_layer_sizes``."""
         n_outputs = len(self._label_binarizer.classes_) if data.labels.size else data.targets.shape[1]
         units = (n_features, *hidden, n_outputs)
         if resumed and units != self._mlp_units():
@@ -86,7 +86,7 @@ class PreparationMixin:
         return units
 
     def _mlp_start(self, units, rng, resumed, dtype, coefs_init, intercepts_init):
-        """Phase 2: the weights and biases to start from, given, of an earlier fit or drawn."""
+        """Phase 2: the initial weights and biases: given, of an earlier fit, or drawn."""
         given = {}
         if coefs_init is not None:
             given["coefs"] = encode_start("coefs_init", coefs_init, [*pairwise(units)], dtype)
@@ -110,14 +110,14 @@ class PreparationMixin:
     def _init_coef(self, fan_in, fan_out, dtype):
         """Weights (fan_in, fan_out) and biases (fan_out,) of a layer, drawn from ``self._random_state``.
 
-        Scikit-learn's method of this name. It is here for those who override it.
+        As scikit-learn's method. It exists for subclasses that override it.
         """
         units, options = (fan_in, fan_out), self._mlp_init_options()
         [coef], [intercept] = draw_weights(self._random_state, units, self.activation, np.dtype(dtype), **options)
         return coef, intercept
 
     def _mlp_weights(self):
-        """The arrays of ``coefs_`` and of ``intercepts_`` that count: as many as ``n_layers_`` says, if it is there."""
+        """The arrays of ``coefs_`` and ``intercepts_`` that are used: ``n_layers_`` - 1 of each, if it exists."""
         coefs, intercepts = self.coefs_, self.intercepts_
         n_arrays = getattr(self, "n_layers_", len(coefs) + 1) - 1
         if n_arrays == len(coefs) == len(intercepts):
@@ -130,11 +130,11 @@ class PreparationMixin:
         return coefs[:n_arrays], intercepts[:n_arrays]
 
     def _mlp_units(self):
-        """Units of all levels as the weights have them now; they may have been edited or assigned."""
+        """Units of all levels by the present weights, which may have been edited or assigned."""
         return persistence.units_of(*self._mlp_weights())
 
     def _mlp_network_dtype(self, X, resumed):
-        """Type of the network that learns from X, or predicts for X; that of the weights, if there are some, counts."""
+        """Dtype of the network that is trained with X or predicts for X; that of existing weights comes first."""
         if not resumed:
             return dtype_for(self.dtype, X)
         if isinstance(self.dtype, str) and self.dtype == "match":
@@ -142,7 +142,10 @@ class PreparationMixin:
         return dtype_for(self.dtype)
 
     def _mlp_blame_parameters(self, error):
-        """Name the parameter if one was set to nonsense since the fit: later calls check none, as in scikit-learn."""
+        """Raise a better error if a parameter has been set to an illegal value since the fit.
+
+        Later calls check no parameters, as in scikit-learn.
+        """
         if isinstance(error, Exception):
             try:
                 self._validate_params()

@@ -1,11 +1,11 @@
-"""The numbers of all coming steps as one array, and what ``partial_fit`` needs to go on with an optimizer.
+"""Step scalars of the next steps as one array, and the optimizer with which ``partial_fit`` goes on.
 
-Compiled code knows no schedule: it takes a row of numbers for each optimizer step, in the order of `core.records`: the
-learning rate, the decay of weights, and Adam's corrections of its first and second moments.
+Compiled code knows no schedule: it takes a row of SCHEDULED numbers for each optimizer step, in the order of
+`core.records`: the learning rate, the decay of weights, and Adam's corrections of its first and second moments.
 
 Rates are the same to the last bit on every processor and with every library. NumPy's powers are not (they come from a
-vector library where there is AVX-512, else from the C library), nor is Python's ``**``: so powers are computed here, in
-integers and in single additions and multiplications of float64, which IEEE 754 leaves no freedom.
+vector library where there is AVX-512, else from the C library), nor is Python's ``**``. So powers are computed here, in
+integers and in single additions and multiplications of float64, whose results IEEE 754 defines.
 """
 
 import decimal
@@ -17,7 +17,7 @@ from .core.nn.optimizers import OPTIMIZERS
 from .core.records import SCHEDULED
 
 BLOCK = 512  # powers computed together
-FIXED_BITS = 128  # behind the point of a power as an integer
+FIXED_BITS = 128  # fractional bits of a power in fixed point
 LIMB_BITS = 26  # products of two limbs are exact in float64
 WIDE = decimal.Context(prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
 
@@ -32,7 +32,7 @@ def _squares(base):
 
 
 def _power(base, exponent):
-    """base^exponent as such an integer, off by some 2^-100 where the exponent is a thousand million."""
+    """base^exponent in fixed point; the error is some 2^-100 for an exponent of 10^9."""
     result = 1 << FIXED_BITS
     for square, bit in zip(_squares(base), reversed(f"{exponent:b}"), strict=False):
         if bit == "1":
@@ -41,7 +41,7 @@ def _power(base, exponent):
 
 
 def _limbs(power):
-    """The leading bits of such an integer as float64 numbers of LIMB_BITS bits, the largest first."""
+    """The leading bits of a power in fixed point as float64 numbers of LIMB_BITS bits, the largest first."""
     mask = (1 << LIMB_BITS) - 1
     first, second, third = (FIXED_BITS - LIMB_BITS * (i + 1) for i in range(3))
     limbs = power >> first, power >> second & mask, power >> third & mask
@@ -62,9 +62,9 @@ def _first_powers(base):
 def powers(base, block):
     """base^(BLOCK block), ..., base^(BLOCK block + BLOCK - 1), 0 <= base < 1: float64 (BLOCK,), read-only.
 
-    The products of limbs (a_0 + a_1 + a_2) (b_0 + b_1 + b_2) are added from the smallest to the largest; all that is
-    rounded before the last sum is below 2^-77. So 1 - base^t comes out as it does from the float64 number nearest to
-    the power, but for one t in some million whose power lies as good as between two such numbers.
+    The products of limbs (a_0 + a_1 + a_2) (b_0 + b_1 + b_2) are added from the smallest to the largest; the rounding
+    errors before the last sum are below 2^-77. So the result is the float64 number nearest to the power, except for one
+    t in some million whose power lies almost half-way between two such numbers.
     """
     products = np.multiply.outer(_limbs(_power(base, BLOCK * block)), _first_powers(base))
     (large, middle, small), (medium, little, _), (least, *_) = products
@@ -78,7 +78,7 @@ def _joined(arrays):
 
 
 class Constant:
-    """The same rate in every step.
+    """The same learning rate in every step.
 
     Attributes
     ----------
@@ -92,29 +92,29 @@ class Constant:
         self._scalars = np.empty(0)
 
     def scalars(self, step, n_steps):
-        """Numbers of the ``n_steps`` steps that follow the first ``step`` ones: float64 (n_steps * SCHEDULED,)."""
+        """Step scalars of ``n_steps`` steps after the first ``step`` steps: float64 (n_steps * SCHEDULED,)."""
         if self._scalars.size != SCHEDULED * n_steps or (n_steps and self._scalars[0] != self.learning_rate):
             self._scalars = np.tile([self.learning_rate, 0.0, 1.0, 1.0], n_steps)
         return self._scalars
 
     @property
     def nominal(self):
-        """The rate before any correction by the step: what an epoch's entry in ``history_`` says."""
+        """The rate before any correction by the step: the epoch's entry in ``history_``."""
         return self.learning_rate
 
     def settings_changed(self):
-        """Take note that ``settings`` hold other numbers; the present rate stays."""
+        """Must be called when ``settings`` have changed; the current rate stays."""
 
     def epoch_ends(self, n_seen):
-        """Take note that ``n_seen`` samples have been learned from since the weights were drawn."""
+        """Must be called after each epoch; ``n_seen`` counts the samples of all epochs since the first fit."""
 
     def plateau(self):
-        """Answer to "no more progress": whether to stop, and the remark for verbose output."""
+        """Called when progress ends. Returns whether to stop, and the remark for verbose output."""
         return True, "Stopping."
 
 
 class InverseScaling(Constant):
-    """``learning_rate_init / (samples seen + 1) ** power_t``, renewed after each epoch."""
+    """``learning_rate_init / (samples seen + 1) ** power_t``, updated after each epoch."""
 
     def epoch_ends(self, n_seen):
         power = WIDE.power(decimal.Decimal(n_seen + 1), decimal.Decimal(float(self.settings["power_t"])))
@@ -122,7 +122,7 @@ class InverseScaling(Constant):
 
 
 class Adaptive(Constant):
-    """A fifth of the rate whenever progress ends, down to 1e-6."""
+    """The rate is divided by five whenever progress ends, down to 1e-6."""
 
     def plateau(self):
         if self.learning_rate <= 1e-6:
@@ -134,7 +134,7 @@ class Adaptive(Constant):
 class BiasCorrected(Constant):
     """Adam: corrections ``1 - beta_1^t`` and ``sqrt(1 - beta_2^t)`` in step t = 1, 2, ...
 
-    What works is ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)``.
+    The effective rate is ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)``.
     """
 
     def __init__(self, settings):
@@ -166,7 +166,7 @@ class BiasCorrected(Constant):
         return float(self.settings["learning_rate_init"])
 
 
-# Settings that scikit-learn's optimizers hold as attributes, by the names that these have there.
+# Settings that scikit-learn's optimizers have as attributes, by scikit-learn's names.
 SETTING_OF = {"nesterov": "nesterovs_momentum", "lr_schedule": "learning_rate"}
 _THEIRS = {ours: theirs for theirs, ours in SETTING_OF.items()}
 ATTRIBUTES = {
@@ -187,7 +187,7 @@ def checked(optimizer):
     Raises
     ------
     TypeError
-        When someone has put something else in its place.
+        When someone has replaced it by an object of another type.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
@@ -198,15 +198,15 @@ def checked(optimizer):
 
 
 class Optimizer:
-    """What an optimizer remembers between two calls: its settings, its schedule, its moments and its step count.
+    """The state of an optimizer between two calls: settings, schedule, moments and step count.
 
-    The settings are those of the time when it was made: like scikit-learn, ``partial_fit`` goes on with them whatever
-    ``set_params`` says since; ``fit`` makes a new one.
+    The settings are those of the time when it was made: as in scikit-learn ``partial_fit`` keeps them whatever
+    ``set_params`` has set since, and ``fit`` makes a new optimizer.
 
     Parameters
     ----------
     settings : dict
-        The estimator's parameters named in ``SETTINGS``. As in scikit-learn "learning_rate" counts under "sgd" only.
+        The estimator's parameters named in ``SETTINGS``. As in scikit-learn "learning_rate" is used by "sgd" only.
     """
 
     HYPER_PARAMETERS = tuple(dict.fromkeys(name for row in OPTIMIZERS.values() for name in row.hyper_parameters))
@@ -231,7 +231,7 @@ class Optimizer:
         raise AttributeError(f"fastnn's _optimizer has no attribute {name!r}.")
 
     def __setattr__(self, name, value):
-        """Set what scikit-learn's optimizers let one set, with the same effect; refuse what would have none."""
+        """Set an attribute that scikit-learn's optimizers have, with the same effect; refuse one without effect."""
         if name in ("settings", "schedule", "step", "moments"):
             super().__setattr__(name, value)
             return
@@ -251,7 +251,7 @@ class Optimizer:
             )
 
     def successor(self):
-        """A copy that may be trained on while this one stays; the moments are shared until they are replaced."""
+        """A copy that can be trained further while this one stays; they share moments until these are replaced."""
         return self.from_dict(self.to_dict())
 
     def to_dict(self):

@@ -1,7 +1,7 @@
-"""What training changes: parameters and optimizer state, and the work buffers beside them.
+"""The arrays that training changes: parameters, optimizer state and work buffers.
 
-The only place that allocates arrays for compiled code. Parameters are one flat vector without padding, W_0, b_0, W_1,
-...; ``coefs`` and ``intercepts`` are views on it, so whoever writes into them writes into the network.
+Only this module allocates arrays for compiled code. Parameters are one flat vector without gaps, W_0, b_0, W_1, ...;
+``coefs`` and ``intercepts`` are views of it, so writing into them changes the network.
 """
 
 import numpy as np
@@ -29,12 +29,12 @@ class State:
     params : ndarray of shape (n_params,)
         Weights and biases.
     moments : ndarray of shape (n_moments, n_params)
-        Optimizer state; first and second moments for adam, the velocity for sgd with momentum. A view on the first
-        columns of ``moment_rows``, which has `moment_stride` of them where there is more than one row.
+        Optimizer state; first and second moments for adam, the velocity for sgd with momentum. A view of the first
+        columns of ``moment_rows``, whose rows have `plan.moment_stride` elements.
     step : int
         Optimizer steps taken.
     coefs, intercepts : list of ndarray
-        Views on ``params`` of shapes (fan_in, fan_out) and (fan_out,).
+        Views of ``params``, of shapes (fan_in, fan_out) and (fan_out,).
     """
 
     def __init__(self, layout, params, moment_rows, step=0):
@@ -51,12 +51,12 @@ class State:
                 own[...] = given
 
     def resume(self, moments, step):
-        """Go on with an optimizer's moments after so many steps.
+        """Continue with an optimizer's moments after ``step`` steps.
 
         Raises
         ------
         ValueError
-            When the moments are not those of such a network under such a solver.
+            When the shape of the moments does not fit this network and solver.
         """
         if np.shape(moments) != self.moments.shape:
             raise ValueError(
@@ -68,11 +68,11 @@ class State:
 
     @property
     def learns(self):
-        """Whether no moment has grown infinite, behind which a weight would stand still for good."""
+        """Whether all moments are finite: a weight with an infinite moment would never change again."""
         return not self.moments.size or bool(np.isfinite(np.maximum.reduce(self.moments[-1])))
 
     def converted(self, layout, dtype):
-        """The same parameters in another dtype, without moments; too large ones become infinite."""
+        """The same parameters in another dtype, without moments; those that are too large become infinite."""
         params = with_padding(self.params.size, dtype)
         params[...] = self.params
         return State(layout, params, np.empty((0, params.size), dtype))
@@ -88,17 +88,17 @@ def new_state(layout, plan):
 
 
 def with_padding(n, dtype, phase=0):
-    """Zeros of length ``n`` that start ``phase`` bytes into a page, with spare elements behind them in memory.
+    """Zeros of length ``n`` that start ``phase`` bytes into a page, with elements of padding behind them in memory.
 
-    So they start a cache line: where 16 units of float32 make a weight row one line, the products with sparse rows read
-    two lines a row elsewhere, 81 us instead of 109 for 512 rows of 100 entries (Zen 4). And what is read and written in
-    one loop can be kept from places that the processor takes for the same: see `moment_stride`.
+    They start a cache line, so a weight row of 16 float32 is one line. (Products of 512 sparse rows of 100 entries with
+    such weights, Zen 4: 81 us; 109 where a weight row lies on two lines.) The phase keeps loads from waiting for stores
+    to other arrays, see `plan.moment_stride`.
     """
     return _placed(np.zeros(n + PADDING + PAGE_BYTES // np.dtype(dtype).itemsize, dtype), n, phase)
 
 
 def _placed(memory, n, phase=0):
-    """The ``n`` elements of a flat array from the first on that lies ``phase`` bytes into a page."""
+    """The ``n`` elements of a flat array that start ``phase`` bytes into a page."""
     start = (phase - memory.ctypes.data) % PAGE_BYTES // memory.itemsize
     return memory[start : start + n]
 
@@ -114,9 +114,9 @@ def split(layout, params):
 
 
 def flat_params(layout, dtype, coefs, intercepts):
-    """The flat vector behind a list of weights and biases.
+    """The flat vector of lists of weights and biases.
 
-    No copy is made where they are the untouched views of one vector of `State`; else they are packed into a new one.
+    No copy is made where they are still the views of one vector of `State`; else they are copied into a new one.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def flat_params(layout, dtype, coefs, intercepts):
 
 
 def own_vector(layout, dtype, coefs, intercepts):
-    """The vector of which these are the untouched views, with room behind it; None where they are not."""
+    """The vector, with padding behind it, of which these arrays still are the views; None where they are not."""
     n = n_params(layout)
     base = coefs[0].base if len(coefs) and isinstance(coefs[0], np.ndarray) else None
     if isinstance(base, np.ndarray) and base.dtype == dtype and base.ndim == 1:
@@ -149,7 +149,7 @@ def own_vector(layout, dtype, coefs, intercepts):
 
 
 def _are_views(base, units, coefs, intercepts):
-    """Whether these are the arrays that `split` makes of ``base``; asked in every prediction, so no array is made."""
+    """Whether these are the arrays that `split` makes of ``base``. It runs in every prediction and makes no arrays."""
     if not base.flags.c_contiguous or not base.flags.aligned or not len(coefs) == len(intercepts) == len(units) - 1:
         return False
     address = _address(base)
@@ -177,29 +177,29 @@ def _check_shapes(name, expected, given):
 def make_buffers(layout, plan, state, n_threads, sparse=False):
     """Work buffers for mini-batches of ``plan.batch_size`` rows on at most ``n_threads`` threads.
 
-    Rows of X are gathered only for a dense network without hidden layers; else the layout is one `without_input`.
+    Rows of X are gathered only for a dense network without hidden layers; else the layout must be `without_input`.
 
     Returns
     -------
     buffers : Buffers
-        ``params`` and ``moments`` are those of ``state``; the rest is new.
-    slot_size : int
-        Elements of scratch for each thread.
+        ``params`` and ``moments`` are those of ``state``; the other arrays are new.
+    workspace_size : int
+        Elements of each thread's workspace.
     """
     dtype = state.params.dtype
     batch, strides = int(plan.batch_size), layout.stride
     size = sparse_scratch_size if sparse else scratch_size
     large = int((layout.units[:-1] * layout.units[1:]).max()) >= LARGE_LAYER
-    n_partial = int(plan.n_splits) if plan.n_splits > 1 else 0
+    n_splits = int(plan.n_splits) if plan.n_splits > 1 else 0
     first = int(sparse or len(layout.units) > 2)
     n_activations = int(strides[first:-1].sum()) * batch
     workspace_size = size([int(n) for n in layout.units], [int(n) for n in strides])
-    # On lines, each at its own place in a page, as `with_padding` says. (20-100-1 with 200 rows, Zen 4: an epoch takes
-    # 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with all on pages' starts.)
+    # Arrays start a cache line, each with its own phase, see `with_padding`. (20-100-1 with 200 rows, Zen 4: an epoch
+    # takes 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with phase 0 for all.)
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
     progress = np.zeros(5, np.int64)
     progress[ALIKE] = 1
-    slots = 1 if plan.n_shards > 1 else n_threads  # where there are parts each thread has buffers: `shard_buffers`
+    n_workspaces = 1 if plan.n_shards > 1 else n_threads  # with shards each thread has buffers: `shard_buffers`
     step_scalars = with_padding(step_scalars_size(int(plan.n_shards)), np.float64)
     step_scalars[:] = 1
     buffers = Buffers(
@@ -213,7 +213,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         one=np.ones(1, dtype),
-        split_sums=with_padding(batch * int(strides[1]) * n_partial, dtype),
+        split_sums=with_padding(batch * int(strides[1]) * n_splits, dtype),
         shard_gradients=with_padding(int(2 * plan.n_shards * plan.shard_stride) if plan.n_shards > 1 else 0, dtype),
         row_offsets=np.zeros(2 * batch, np.int64),
         offsets=np.zeros(n_threads * batch, np.int64),
@@ -222,22 +222,22 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         prefetch_lines=prefetch_lines_of(state, batch),
         fractions=np.tile(np.arange(1.0, n_threads + 1) / n_threads, 2),
         clocks=np.zeros(n_threads * CLOCK, np.int64),
-        stealing=np.zeros(stealing_size(n_threads, n_partial), np.int64),
+        stealing=np.zeros(stealing_size(n_threads, n_splits), np.int64),
         barrier=np.zeros(barrier_size(n_threads), np.int64),
         progress=progress,
         step_scalars=step_scalars,
-        scratch=with_padding(slots * workspace_size, dtype, phases["scratch"]),
+        scratch=with_padding(n_workspaces * workspace_size, dtype, phases["scratch"]),
     )
     return buffers, workspace_size
 
 
 def shard_buffers(layout, plan, buffers, n_threads):
-    """The buffers of each thread that learns parts of a batch: weights, and what belongs to them, are its own.
+    """The buffers of each thread that learns shards of a batch, with its own copy of the parameters and their state.
 
     Returns
     -------
     list of Buffers
-        The first is ``buffers``; where no batch is learned in parts it is the only one.
+        The first is ``buffers``; without shards it is the only one.
     """
     if plan.n_shards == 1:
         return [buffers]
@@ -250,14 +250,13 @@ def shard_buffers(layout, plan, buffers, n_threads):
 
 
 def prefetch_lines_of(state, n):
-    """The first n cache lines that a step of the weights at the start of ``params`` touches, some of each array.
+    """Offsets of n cache lines that an update of the first weights reads: of the parameters and of each state array.
 
     Returns
     -------
     lines : ndarray of int64
-        Bytes from ``params`` to n lines, as many of the parameters as of each of the moments; the last element
-        is the length in bytes of what is covered of each. Where tiles are narrow: to the first line of each array
-        alone, and the last element is the number of arrays.
+        Bytes from ``params`` to n lines, the same number in each array; the last element is the number of bytes that
+        they cover of each. Where tiles are narrow: bytes to the first line of each array, and the number of arrays.
     """
     first = state.params.ctypes.data
     arrays = [first] + [row.ctypes.data for row in state.moment_rows]

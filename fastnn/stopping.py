@@ -1,4 +1,4 @@
-"""How far training has come and whether it still improves: scikit-learn's rules, its counters, its attributes."""
+"""Progress of training and early stopping: scikit-learn's rules, counters and attributes."""
 
 import math
 from contextlib import closing
@@ -13,7 +13,7 @@ NON_FINITE = (
 
 
 class Progress:
-    """Losses and scores of the epochs of one call, and the best of them; a warm start goes on from earlier calls.
+    """Losses and scores of the epochs of one call, and the best of them; a warm start continues an earlier call.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ class Progress:
     Attributes
     ----------
     epochs : list of tuple
-        Of each epoch: its loss, its learning rate, its seconds, and a dict of what was measured after it.
+        For each epoch its loss, learning rate, seconds, and a dict of the measurements after it.
     stopped : bool
-        Whether training ended before the last epoch that was allowed.
+        Whether training ended before the maximum number of epochs.
     interrupted : bool
-        Whether that was by Ctrl-C.
+        Whether Ctrl-C has ended it.
     """
 
     def __init__(self, tol, by_score, earlier):
@@ -39,7 +39,7 @@ class Progress:
         best_loss, best_score = earlier.get("best_loss_"), earlier.get("best_validation_score_")
         best_loss = math.inf if best_loss is None else best_loss
         best_score = -math.inf if best_score is None else best_score
-        # Epochs without improvement, the best loss, the best score and its parameters: one object, replaced as one.
+        # Epochs without improvement, the best loss, the best score and its parameters: one object, replaced as a whole.
         self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, None
         self.epochs = []
         self._n_samples = 0
@@ -52,13 +52,13 @@ class Progress:
         return self._judgement[3]
 
     def _judged_by_loss(self, loss):
-        """What is to be thought after an epoch with this loss. NaN counts as improvement, as in scikit-learn."""
+        """The judgement after an epoch with this loss. NaN counts as improvement, as in scikit-learn."""
         count, best_loss, best_score, best_params = self._judgement
         count = count + 1 if loss > best_loss - self.tol else 0
         return count, loss if loss < best_loss else best_loss, best_score, best_params
 
     def _judged_by_score(self, score, params):
-        """The same with this validation score; a copy is kept of the parameters of a strictly better epoch."""
+        """The judgement after an epoch with this validation score; the best epoch's parameters are copied."""
         count, best_loss, best_score, best_params = self._judgement
         count = count + 1 if score < best_score + self.tol else 0
         if score > best_score:
@@ -66,7 +66,7 @@ class Progress:
         return count, best_loss, best_score, best_params
 
     def attributes(self):
-        """The fitted attributes that record all this, and what their lists lack: ``(list, values to append)`` each."""
+        """The fitted attributes, and the values that earlier calls' lists lack: tuples ``(list, values to append)``."""
         n_iter, (count, best_loss, best_score, _) = len(self.epochs), self._judgement
         n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
         fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
@@ -94,27 +94,27 @@ class Progress:
         return values
 
     def follow(self, epochs, n_samples, state, schedule, *, evaluate, n_iter_no_change, verbose):
-        """Consume the training loop: the one place that sees every epoch, prints, judges, adapts the rate and stops.
+        """Consume the training loop: print, judge each epoch, adapt the learning rate and stop.
 
-        Ctrl-C ends it where something has been learned. An epoch that was learned counts, judged or not.
+        After the first step Ctrl-C ends it without an error. A finished epoch counts, judged or not.
 
         Parameters
         ----------
         epochs : generator of EpochRecord
-            Each item is an epoch over ``n_samples`` rows that has changed ``state``; closed at the end.
+            Each item is an epoch over ``n_samples`` rows that has changed ``state``. It is closed at the end.
         state : State
         schedule : object
             Learning rates, see ``schedules``.
         evaluate : callable or None
-            Measures the present parameters and returns a dict, with "val_score" where epochs are judged by it; None
-            where nothing is to be measured.
+            Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it; None if
+            there is nothing to measure.
         n_iter_no_change, verbose
             As in the estimators.
 
         Raises
         ------
         ValueError
-            When a loss is not finite and there are no better weights to return to.
+            When a loss is not finite and there are no best parameters of an earlier epoch.
         """
         first, n_seen, epoch = state.step, self._earlier.get("t_", 0), None
         self._n_samples = n_samples
@@ -132,7 +132,7 @@ class Progress:
                         judgement = self._judged_by_score(measured.setdefault("val_score", math.nan), state.params)
                     else:
                         judgement = self._judged_by_loss(loss)
-                    # No handler of a signal can run between the two.
+                    # No signal handler can run between these two statements.
                     self._judgement = judgement
                     self.epochs.append(epoch)
                     if verbose and "val_score" in measured:
@@ -153,7 +153,7 @@ class Progress:
             raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {len(self.epochs)}.")
 
     def _plateau(self, schedule, n_iter_no_change, verbose):
-        """Whether too many epochs without improvement end training, or just the present learning rate."""
+        """Whether too many epochs without improvement end training, or only lower the learning rate."""
         stop, remark = schedule.plateau()
         if verbose:
             what = "Validation score" if self.by_score else "Training loss"

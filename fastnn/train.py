@@ -1,6 +1,6 @@
-"""The epoch loop: shuffle, compiled epoch, record. A generator; whoever consumes it decides when to stop.
+"""The training loop: shuffle, compiled calls, a record of each epoch. A generator, whose consumer decides when to stop.
 
-Never looks at the user's objects, prints, raises or calls the user's code.
+It never uses the user's objects, prints, or calls the user's code.
 """
 
 import math
@@ -17,34 +17,32 @@ from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
+from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
 from .plan import implementations_of, make_layout, max_copied_weights, programmed, without_input
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 
-CHUNK_ROWS = 1024  # rows of the full batch whose activations are kept at the same time
-MANY_DRAWS = 10_000  # rows times epochs from which on it pays to take the generator's state out of its object, 10 us
+CHUNK_ROWS = 1024  # rows of the full batch whose activations are in memory at the same time
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
-ROW_COST = 6  # entries of a sparse batch whose gradients cost as much as one weight row's update
-EXACT = 32  # losses that are added exactly, which takes a list
+EXACT = 32  # most losses that are added exactly, which takes a list
 NO_INDICES, NO_ROWS, NOTHING_SCHEDULED = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0)
 ONE_ROW = np.zeros(1, np.int64)
-UPDATE_FLOPS = 16  # what the update of a weight costs, in units of the products' operations
 
 
 class EpochRecord(NamedTuple):
-    """What one pass over the training rows has to say."""
+    """One epoch: a pass over the training rows."""
 
-    loss: float  # scikit-learn's loss_curve_ value: batch losses before their steps, averaged over rows
+    loss: float  # as in scikit-learn's loss_curve_: losses of the batches before their steps, averaged over rows
     n_steps: int
     finite: bool
     seconds: float
 
 
 def step_flops(layout, n_rows, csr=None):
-    """Floating-point operations of one mini-batch: three products a layer, two in the first.
+    """Floating-point operations of one mini-batch: three products for each layer, two for the first.
 
-    Where X is sparse the first layer's products are small, and the update of its weights counts.
+    With sparse X the first layer's products are small, and the update of its weights is added.
     """
     products = (layout.units[:-1] * layout.units[1:]).astype(float)
     updates = 0.0
@@ -55,7 +53,7 @@ def step_flops(layout, n_rows, csr=None):
 
 
 def refuse_misfits(layout, data):
-    """Raise ValueError where compiled code, which trusts sizes and labels, would follow them out of its arrays."""
+    """Raise ValueError if sizes or labels do not fit: compiled code does not check bounds."""
     n_features, n_outputs = int(layout.units[0]), int(layout.units[-1])
     n = data.csr[2].size - 1 if data.X is None else len(data.X)
     fits = data.X is None or data.X.shape[1] == n_features
@@ -68,7 +66,7 @@ def refuse_misfits(layout, data):
 
 
 class TrainingData:
-    """The data as compiled code takes them.
+    """The data for compiled code.
 
     Attributes
     ----------
@@ -86,10 +84,10 @@ class TrainingData:
         self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight)
 
     def column_bounds(self, layout, batch, n_threads):
-        """The first layer's weight rows that each block updates where X is sparse.
+        """Bounds of the first layer's weight rows that each block updates where X is sparse.
 
-        Blocks are to cost the same, whatever the columns hold: words are often sorted by frequency, and then half of
-        the columns hold nearly all entries.
+        Blocks get equal cost, not equal numbers of columns: words are often sorted by frequency, and then half of the
+        columns hold nearly all entries.
         """
         if self.csr is None:
             return NO_ROWS.copy()
@@ -118,10 +116,10 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         Draws the permutations, the same as scikit-learn's.
     shuffle : bool
     schedule : object
-        ``scalars(step, n_steps)`` gives the numbers of each of the coming steps, see `schedules`.
+        ``scalars(step, n_steps)`` returns the step scalars of the next steps, see `schedules`.
     max_epochs, n_threads : int
     private_rng : bool
-        Whether nobody else draws from ``rng``, so that it matters to no one how often it is drawn from.
+        Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
 
     Yields
     ------
@@ -142,7 +140,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     balance = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and plan.n_shards == 1 else None
     own = (n_threads, workspace_size)
     sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
-    packed = pack_sets(sets)  # which holds addresses: `sets` lives as long
+    packed = pack_sets(sets)  # it holds addresses, so `sets` must live as long
     implementations = implementations_of(layout, plan)
     run = runner(entries.train, state.params.dtype, n_threads, sparse, implementations)
     tuned = n_threads > 1 and flops < TUNED_FLOPS
@@ -152,7 +150,7 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         own = ()
     per_call, per_trial = (max(1, int(work / flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     losses = np.zeros(n_batches)
-    # The order of rows within one batch is rounding: a generator that is ours alone need not draw it (3 us of 10).
+    # With a single batch the order of rows changes only rounding: a private generator need not draw it (3 us of 10).
     shuffle = shuffle and not (private_rng and n_batches == 1)
     quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
     progress = memoryview(buffers.progress)
@@ -163,14 +161,14 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
         while done < n_batches:
             n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
             some = (order, scalars, losses)
-            if n < n_batches:  # slices take 0.3 us of the 10 that an epoch of a small net takes
+            if n < n_batches:  # slices take 0.3 us, an epoch of a small network takes 10
                 begun = SCHEDULED * (state.step - first)
                 some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
             call = (packed, state.params, *some, *own)
             progress[STEPS] = 0
             try:
                 made = run(n, *call) if tuned else run(*call)
-            finally:  # Ctrl-C raises after the call, or before: what counts are the steps that the weights have made
+            finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
                 state.step += progress[STEPS]
             done += made
             if balance is not None:
@@ -186,10 +184,10 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
 
 
 def mean_of_batches(losses, batch, n_rows):
-    """Mean loss of rows, from the means of their batches of ``batch`` rows, of which the last may hold fewer.
+    """Mean loss of rows, from the means of batches of ``batch`` rows, of which the last may have fewer.
 
-    The same on every processor: few are added exactly, many in NumPy's one order. (BLAS's dot product has an order for
-    each kind of processor.)
+    The same on every processor: few losses are added exactly, many in NumPy's order. (The order of BLAS's dot product
+    depends on the processor.)
     """
     n_full, last = losses.size - 1, losses.item(-1)
     if n_full > EXACT:
@@ -204,14 +202,14 @@ def mean_of_batches(losses, batch, n_rows):
 
 
 def _followed_by(run, last):
-    """A function that calls ``run`` with its arguments and these behind them."""
+    """A function that calls ``run`` with its arguments, followed by these."""
     return lambda *args: run(*args, *last)
 
 
 def epoch_orders(rows, rng, quick):
-    """Yield ``rows`` epoch after epoch, shuffled in place by ``rng`` if there is one.
+    """Yield ``rows`` for each epoch, shuffled in place by ``rng`` if there is one.
 
-    With ``quick`` compiled code draws from a copy of the generator's state, and the generator stays where it was.
+    With ``quick`` compiled code draws from a copy of the generator's state; the generator itself does not change.
     """
     if rng is not None and quick:
         _, key, used, *_ = rng.get_state()
@@ -227,7 +225,7 @@ def epoch_orders(rows, rng, quick):
 
 
 class Steps:
-    """A training step in two: the gradient of a batch, and the step by a gradient. Its bits are those of `train`.
+    """A training step in two parts: the gradient of a batch, and the update by a gradient. The bits are as in `train`.
 
     Parameters
     ----------
@@ -242,7 +240,7 @@ class Steps:
     gradient : ndarray of shape (n_params,)
         Sums over the rows, without the L2 term; not divided by the sum of their weights.
     weight_sum : float
-        What the step will divide the gradient by. Who adds up gradients of several machines adds these up too.
+        Divisor of the gradient. If gradients of several machines are added up, their weight sums are added up too.
     """
 
     def __init__(self, layout, plan, state, data, *, n_threads):
@@ -263,14 +261,14 @@ class Steps:
         self._sizes, self._state, self.weight_sum = (n_threads, workspace_size), state, 0.0
 
     def loss(self, rows):
-        """Compute the loss of these rows, at most a batch of them, and their gradient."""
+        """Compute the loss of these rows, at most a batch, and set ``gradient`` and ``weight_sum``."""
         losses = np.zeros(1)
         self._run(self._packed[0], self._params, rows, np.zeros(SCHEDULED), losses, *self._sizes)
         self.weight_sum = float(self._scalars[WEIGHT_SUM])
         return losses.item()
 
     def step(self, scalars):
-        """Make the step by what ``gradient`` and ``weight_sum`` hold, with these numbers of a schedule."""
+        """Update the weights by ``gradient`` and ``weight_sum``, with these step scalars of a schedule."""
         self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self.weight_sum, self._records[0][0][1].alpha
         self._scalars[RATE : RATE + SCHEDULED] = scalars
         self._run(self._packed[1], self._params, ONE_ROW, NOTHING_SCHEDULED, np.zeros(1), *self._sizes)
@@ -278,7 +276,7 @@ class Steps:
 
 
 class FullBatch:
-    """scikit-learn's loss of all rows, L2 term included, and its gradient, to be evaluated many times.
+    """scikit-learn's loss of all rows, with the L2 term, and its gradient; called many times.
 
     Rows go through the network `CHUNK_ROWS` at a time, so memory does not grow with their number.
 
@@ -287,7 +285,7 @@ class FullBatch:
     layout, plan : Layout, TrainPlan
         Made with ``solver="lbfgs"``.
     params : ndarray of shape (n_params,)
-        Weights and biases, with room behind them as `State` has; looked at anew in every call.
+        Weights and biases, with padding behind them as in `State`; they may change between calls.
     data : EncodedData
     n_threads : int
 
@@ -319,14 +317,14 @@ class FullBatch:
         weight = data.sample_weight
         self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
         rows, per_call = np.arange(source.n_rows, dtype=np.int64), chunk * max(1, int(CALL_FLOPS / flops))
-        parts = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
-        self._parts = [(part, np.zeros(-(-part.size // chunk))) for part in parts]
+        calls = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
+        self._calls = [(some, np.zeros(-(-some.size // chunk))) for some in calls]
 
     def __call__(self):
         self.gradient[:] = 0
         self._progress[DERIVED] = 0  # weights change between calls
         loss, alpha = 0.0, self._records[1].alpha
-        for rows, losses in self._parts:
+        for rows, losses in self._calls:
             self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self._weights, alpha
             self._run(*self._packed, rows, NOTHING_SCHEDULED, losses, *self._sizes)
             loss += losses.item(-1) / self._weights

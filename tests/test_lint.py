@@ -49,10 +49,10 @@ ROAD = """
     core.simd.tile
     core.compile.dispatch core.records
     core.compile.jit core.compile.packing
-    core.simd.target core.tuning
+    core.simd.target
     core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
-    core.compile.private
+    core.compile.private core.tuning
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

@@ -1,6 +1,6 @@
-"""The records that travel from Python into compiled code.
+"""The records that Python passes to compiled code.
 
-Their field order is part of the compiled code's view of memory. A field's annotation is its type in compiled code, one
+The order of the fields is part of their layout in memory. The annotation of a field is its type in compiled code, one
 of the kinds of `compile.packing`; REAL numbers and IN, OUT and MATRIX arrays have the network's dtype.
 """
 
@@ -12,7 +12,7 @@ from .compile.packing import IN, INT, INTS, LABELS, MATRIX, NUMBERS, OUT, REAL, 
 
 
 class EncodedData(NamedTuple):
-    """What is learned from: read-only arrays of one dtype, X either dense or sparse. It stays in Python."""
+    """The user's data as read-only arrays of one dtype, X dense or sparse. It is not passed to compiled code."""
 
     X: np.ndarray | None  # (n, n_features), C-contiguous; None when sparse
     csr: tuple | None  # (data, indices, indptr), rows sorted by column; None when dense
@@ -22,10 +22,10 @@ class EncodedData(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """The same for compiled code: X dense, or sparse by rows, each row's entries sorted by column, duplicates added."""
+    """``EncodedData`` for compiled code. Sparse X is in CSR: a row's entries are sorted, without duplicates."""
 
     X: MATRIX  # (n, n_features), C-contiguous; (1, 0) where X is sparse
-    values: IN  # (n_entries,); size 0 where X is dense, as the two that follow
+    values: IN  # (n_entries,); size 0 where X is dense, like the next two
     indices: LABELS  # int32 (n_entries,): column of each entry
     indptr: ROWS  # int64 (n_rows + 1,): first entry of each row
     labels: LABELS  # as in ``EncodedData``
@@ -34,7 +34,7 @@ class Examples(NamedTuple):
 
 
 class Csr(NamedTuple):
-    """A sparse matrix by rows, as in ``Examples``, for prediction."""
+    """A sparse matrix in CSR, as in ``Examples``, for prediction."""
 
     values: np.ndarray
     indices: np.ndarray
@@ -42,10 +42,11 @@ class Csr(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where everything lies. Level 0 is the input, level l the output of layer l - 1.
+    """Offsets and strides of parameters, activations and deltas.
 
+    Level 0 is the input, level l the output of layer l - 1.
     ``params`` holds W_0 (fan_in, fan_out), b_0, W_1, b_1, ... without padding. Activations and deltas of a level are
-    matrices of ``batch`` rows whose rows lie ``stride[level]`` elements apart.
+    matrices of ``batch_size`` rows whose rows lie ``stride[level]`` elements apart.
     """
 
     units: INTS  # (n_layers + 1,) units of each level
@@ -56,101 +57,101 @@ class Layout(NamedTuple):
     level: INTS  # (n_layers + 1,) offset of each level in ``activations``
     delta: INTS  # (n_layers + 1,) offset of each level in ``deltas`` (level 0 has none)
     transposed: INTS  # (n_layers,) offset of W' in ``transposed`` (layer 0 has none)
-    squares: INTS  # (n_layers,) offset of each layer's groups of weight rows in ``squares``
+    squares: INTS  # (n_layers,) offset of the sums of squares of each layer's groups of weight rows
 
 
 class TrainPlan(NamedTuple):
-    """What is computed: ids, constants and sizes."""
+    """How a network is trained: ids, constants and sizes."""
 
     n_layers: INT
     n_params: INT
     moment_stride: INT  # elements from one row of the optimizer's state to the next
     batch_size: INT
-    max_copied_weights: INT  # layers of fewer keep a copy W', see `plan.max_copied_weights`
-    n_splits: INT  # parts of the first layer's sums over features (split-K), see `plan.n_splits`
-    n_shards: INT  # parts of a batch whose gradients are computed apart, see `plan.n_shards`
+    max_copied_weights: INT  # layers with fewer weights keep a copy W', see `plan.max_copied_weights`
+    n_splits: INT  # number of splits of the first layer's sums over features (split-K), see `plan.n_splits`
+    n_shards: INT  # number of shards of a batch, see `plan.n_shards`
     shard_stride: INT  # elements from one shard's gradient to the next
     loss: INT  # id
     solver: INT  # id
-    sink: INT  # id of what is done with a gradient: the solver's, or one of `optimizers.SINKS`
-    program: INTS  # verbs of a step, see `programs`
-    advance: INT  # id of what is serial between two phases
+    sink: INT  # id of the function that takes a gradient: the solver, or one of `optimizers.SINKS`
+    program: INTS  # ids of the verbs of a step, see `engine.programs`
+    advance: INT  # id of the serial work between two phases, see `engine.programs`
     alpha: REAL  # strength of the L2 term
-    loss_constants: IN  # the constants of the loss, those of its row in ``LOSSES``
-    optimizer: IN  # the constants of the optimizer, those of its row in ``OPTIMIZERS``
+    loss_constants: IN  # constants of the loss, see its row in ``LOSSES``
+    optimizer: IN  # constants of the optimizer, see its row in ``OPTIMIZERS``
 
 
 class Pass(NamedTuple):
-    """How rows go through a network to its outputs, some at a time."""
+    """How a network predicts: rows go through it in blocks."""
 
     n_layers: INT
-    by_columns: INT  # 1: X is handed over transposed, (n_features, n)
-    block_rows: INT  # most rows that go through at once
-    level_size: INT  # elements of the activations of so many rows
-    workspace_size: INT  # elements of scratch beside them
-    wide_size: INT  # float64 elements for the outputs of so many rows
+    by_columns: INT  # 1: X is passed transposed, (n_features, n)
+    block_rows: INT  # most rows of a block
+    level_size: INT  # elements of the activations of a block
+    workspace_size: INT  # elements of the workspace of a block
+    wide_size: INT  # float64 elements for the outputs of a block
     output: INT  # id of the output activation
     columns: INTS  # where rows are prefetched: bytes from the first column of X to each; else of size 0
-    ahead: INTS  # bytes from a row of X to the lines that are prefetched while it is read; size 0: none are
+    ahead: INTS  # bytes from a row of X to the lines that are prefetched while it is read; size 0: no prefetches
 
 
-# Of ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's sums of this batch are
-# there; whether what is derived from the weights is there; whether threads are about alike in speed.
+# Indices in ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's splits of the
+# batch are computed ahead; whether what is derived from the weights is up to date; whether threads have similar speeds.
 BATCH, STEPS, READY, DERIVED, ALIKE = range(5)
 
-# Of ``Buffers.step_scalars``: the sum of the weights of the batch whose rows are learned; then what the present step
-# needs, of which the last SCHEDULED are a schedule's (see `schedules`): one divided by the sum of its rows' weights,
-# the strength of its L2 term, the learning rate, the decay of weights, and Adam's two corrections of its moments.
+# Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
+# current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, the decay
+# of weights, and Adam's two corrections of the moments. The last SCHEDULED come from a schedule, see `schedules`.
 WEIGHT_SUM, SCALE, ALPHA, RATE, DECAY, FIRST_CORRECTION, SECOND_CORRECTION = range(7)
 SCHEDULED = 4
 
 
 class Buffers(NamedTuple):
-    """The only arrays that compiled code may write, all flat."""
+    """The only arrays that a training step writes, all flat."""
 
     params: OUT  # weights and biases
     moments: OUT  # n_moments rows of optimizer state, ``moment_stride`` apart
     gradient: OUT  # (n_params,) where the sink stores or adds gradients, else of size 0
-    transposed: OUT  # W' of the layers that keep a copy (`network.keeps_transposed`), for the backward pass
+    transposed: OUT  # W' of the layers that keep a copy (`layer.keeps_transposed`), for the backward pass
     activations: OUT  # levels 0 .. n_layers - 1 of one batch
-    inputs: OUT  # what hidden activations were applied to, where one keeps that, at the same places; else of size 0
+    inputs: OUT  # pre-activations at the same offsets, where an activation keeps its input; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
-    row_loss: OUT  # (batch_size,) loss of each row of the batch, weighted
+    row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
     squares: OUT  # sum of squares of each group of rows of each W
-    one: OUT  # (1,): a one
-    split_sums: OUT  # (n_splits, batch_size, stride[1]): parts of X W_0, where there are several
-    shard_gradients: OUT  # (2, n_shards, shard_stride), where there are shards: parameters, `single_output_sums`
+    one: OUT  # (1,): 1.0, for `layer.backward_bias`
+    split_sums: OUT  # (n_splits, batch_size, stride[1]): the splits of X W_0, where n_splits > 1
+    shard_gradients: OUT  # (2, n_shards, shard_stride), where n_shards > 1; ends with `single_output_sums`
     row_offsets: INTS  # (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
-    offsets: INTS  # (n_blocks * batch_size,): where the next batch's rows lie, for prefetching; or cursors
-    column_bounds: INTS  # (n_blocks + 1,), where X is sparse: weight rows of the first layer that each block updates
-    level_rows: INTS  # (n_layers, batch_size), bytes from a level's first row to each; or of size 0
+    offsets: INTS  # (n_blocks * batch_size,): offsets of the next batch's rows for prefetches; sparse X: cursors
+    column_bounds: INTS  # (n_blocks + 1,), sparse X: bounds of the blocks' weight rows of the first layer
+    level_rows: INTS  # (n_layers, batch_size), bytes from a level's first row to each, for large layers; else size 0
     prefetch_lines: INTS  # see `state.prefetch_lines_of`
-    fractions: NUMBERS  # (2, n_blocks): how much of either pass the blocks up to and with each one do
-    clocks: INTS  # (n_blocks, CLOCK): what blocks recorded since that was last read, see `partition.record`
-    stealing: INTS  # which tiles of the weights pass have somebody who does them, see `stealing`
-    barrier: INTS  # where threads wait for each other, see `barrier.reset_barrier`
-    progress: INTS  # (5,): where training stands, by the numbers above
-    step_scalars: NUMBERS  # (7,): by the numbers above; further on, see `shards.loss_place`
+    fractions: NUMBERS  # (2, n_blocks): cumulative fractions of the blocks in either pass
+    clocks: INTS  # (n_blocks, CLOCK): ticks and work of each block since the last reading, see `partition.record`
+    stealing: INTS  # queues of tiles and of splits' rows in the weights pass, see `parallel.stealing`
+    barrier: INTS  # see `parallel.barrier`
+    progress: INTS  # (5,): by the indices above
+    step_scalars: NUMBERS  # (7,): by the indices above; then the losses of shards, see `shards.loss_index`
     scratch: OUT  # workspaces of equal size, one for each block
 
 
 def unpack(packed, like):
-    """Layout, plan and buffers out of what `pack` made of them; ``like`` is any array of the network's dtype."""
+    """Layout, plan and buffers from the array that `pack` made; ``like`` is any array of the network's dtype."""
     return packed[:3]
 
 
 def unpack_all(packed, like):
-    """Layout, plan, buffers and examples out of what `pack` made of them; ``like`` as for `unpack`."""
+    """Layout, plan, buffers and examples, as `unpack`."""
     return packed
 
 
 def unpack_pass(packed, like):
-    """Layout and pass out of what `pack` made of them; ``like`` as for `unpack`."""
+    """Layout and pass, as `unpack`."""
     return packed
 
 
 def unpack_layout(packed, like):
-    """Layout alone, which comes first in all that `pack` makes; ``like`` as for `unpack`."""
+    """Layout only, which is first in every packed array, as `unpack`."""
     return packed[0]
 
 

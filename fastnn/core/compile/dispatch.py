@@ -1,8 +1,8 @@
-"""Families of leaves: functions of one signature, of which compiled code chooses one by its id.
+"""Dispatch tables: implementations with one signature, of which compiled code chooses one by its id.
 
-Losses, activations and optimizers are families: a network needs one of each, and none waits for the others to be
-compiled (all of them together took 3 of 8 s of leaves). A family's compiled members stand in a table of addresses by
-id, one table for each dtype. Callers find the table by its symbol, so their machine code can be cached.
+Losses, activations, optimizers and the engine's verbs are implementations. A network needs few of them, and only these
+are compiled (all together took 3 of 8 s of leaves). A table holds the addresses of compiled implementations by id, for
+one dtype. Callers find the table by its symbol, so their machine code can be cached.
 """
 
 import inspect
@@ -24,9 +24,10 @@ MAX_IMPLEMENTATIONS = 64
 def dispatch_table(name, *parameters):
     """Make a table of functions that take ``parameters``, pairs of a name and one of the kinds in `packing`.
 
-    Returns the function that compiled code calls, with the id before all else; an id without a function does nothing.
-    Its attribute ``implementation(id, group=None)`` is the decorator of the functions, which in plain Python stay what
-    they are. ``group`` names the leaves that a function calls beside those that everything may call, see `jit.leaf`.
+    Returns the function that compiled code calls, with the id as first argument; an id without implementation does
+    nothing. Its attribute ``implementation(id, group=None)`` is the decorator of the implementations, which stay plain
+    Python functions. ``group`` names leaves that the implementation calls and that are not always loaded, see
+    `jit.leaf`.
     """
     names, kinds = [n for n, _ in parameters], [kind for _, kind in parameters]
     implementations, groups, tables, dispatchers = {}, {}, {}, {}
@@ -55,7 +56,7 @@ def dispatch_table(name, *parameters):
         return tables[real]
 
     def load_table(real):
-        """Have a table for a dtype, before any caller is compiled or loaded. Returns the dispatchers loaded so far."""
+        """Make the table for a dtype, before any caller is compiled or loaded. Returns the loaded dispatchers."""
         table(real)
         return [dispatcher for (_, other), dispatcher in dispatchers.items() if other == real]
 

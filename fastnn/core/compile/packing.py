@@ -1,4 +1,4 @@
-"""What compiled functions are handed: the kinds of parameters that `leaf` takes, and records packed into one array."""
+"""Arguments of compiled functions: the kinds of parameters that `leaf` takes, and records packed into one array."""
 
 import functools
 import struct
@@ -60,42 +60,42 @@ def REAL(real):
 
 
 def RECORDS(real):
-    """What `pack` made of records; the leaf takes them out with one of the functions that `unpacks` makes."""
+    """Records packed by `pack`; the leaf unpacks them by one of the functions that `unpacks` compiles."""
     return INTS(real)
 
 
 def RECORD_SETS(real):
-    """What `pack_sets` made of several sets of records, each of which is what `RECORDS` stands for."""
+    """Several sets of records packed by `pack_sets`, each as in `RECORDS`."""
     return types.Array(types.int64, 2, "C")
 
 
 class View(types.Type):
-    """A record inside the array that `pack` has made: each field is read from there, where it is asked for.
+    """Type of a record inside the array that `pack` makes: a field is read from there when it is used.
 
-    To compiled code it is one address. (As tuples of all their fields, 250 words, records took 1 to 2 of the 12 s that
-    the leaves of a first fit compiled in slow minutes of Zen 3, and 2 to 9 % of an epoch of 13-64-64-1 row by row or of
-    2-3-1.)
+    In compiled code it is one address. (Records as tuples of all their fields, 250 words, took 1 to 2 of the 12 s in
+    which the leaves of a first fit were compiled in slow minutes of Zen 3, and 2 to 9 % of an epoch of 2-3-1 or of
+    13-64-64-1 with batches of one row.)
 
     Parameters
     ----------
     cls : NamedTuple class
     real : Numba's type of the network's dtype
     start : int
-        Words in front of the record.
+        Words before the record.
 
     Attributes
     ----------
-    places : dict
+    fields : dict
         Type and first word of each field, by its name.
     end : int
         Words up to the end of the record.
     """
 
     def __init__(self, cls, real, start):
-        self.row_offsets, self.end = {}, start
+        self.fields, self.end = {}, start
         for name in cls._fields:
             kind = cls.__annotations__[name](real)
-            self.row_offsets[name] = (kind, self.end)
+            self.fields[name] = (kind, self.end)
             self.end += 1 + kind.ndim if isinstance(kind, types.Array) else 1  # an array: its address and shape
         super().__init__(f"View({cls.__name__}, {real}, {start})")
 
@@ -119,16 +119,16 @@ class _ViewFields(AttributeTemplate):
     key = View
 
     def generic_resolve(self, view, name):
-        return view.row_offsets[name][0] if name in view.row_offsets else None
+        return view.fields[name][0] if name in view.fields else None
 
 
 @lower_getattr_generic(View)
 def _lower_field(context, builder, view, words, name):
-    kind, place = view.row_offsets[name]
+    kind, start = view.fields[name]
 
     def word(i):
-        value = builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), place + i)]))
-        # Nobody changes records while compiled code runs: LLVM may read once what is used often, stores or not.
+        value = builder.load(builder.gep(words, [ir.Constant(ir.IntType(64), start + i)]))
+        # Records do not change while compiled code runs, so LLVM may load a word once for several uses.
         value.set_metadata("invariant.load", builder.module.add_metadata([]))
         return value
 
@@ -142,7 +142,7 @@ def _lower_field(context, builder, view, words, name):
 
 
 def _contiguous(context, builder, kind, data, shape):
-    """Emit the value of a C-contiguous array of a type, of which these are the address and the shape."""
+    """Emit a C-contiguous array of type ``kind`` with this address and shape."""
     itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
     strides = [itemsize]
     for length in shape[:0:-1]:
@@ -154,15 +154,15 @@ def _contiguous(context, builder, kind, data, shape):
         "itemsize": itemsize,
         "nitems": functools.reduce(builder.mul, shape),
     }
-    # Value by value: Numba's own way goes through memory, which takes longer to compile.
+    # Field by field: Numba's own code goes through memory, which takes longer to compile.
     model, array = context.data_model_manager[kind], ir.Constant(context.get_value_type(kind), None)
-    for part, value in values.items():
-        array = builder.insert_value(array, value, model.get_field_position(part))
+    for field, value in values.items():
+        array = builder.insert_value(array, value, model.get_field_position(field))
     return array
 
 
 def as_flat(array):
-    """The elements of a C-contiguous array, row behind row. (Numba compiles a `reshape` of its own, .12 s.)"""
+    """A flat view of a C-contiguous array. (Numba's `reshape` takes .12 s to compile.)"""
     return array.reshape(-1)
 
 
@@ -178,7 +178,7 @@ def _lower_as_flat(context, builder, sig, args):
 
 
 def as_read(array):
-    """The same array under its read-only type: variables that hold now a buffer, now the user's data, have one type."""
+    """The array with its read-only type, for variables that hold either a buffer or the user's data."""
     return array
 
 
@@ -193,15 +193,15 @@ def _lower_as_read(context, builder, sig, args):
 
 
 def pack(*records):
-    """Put records into one array: Numba takes .13 us to receive an array or a field, 5 us for all that a call needs.
+    """Pack records into one array: Numba takes .13 us for each array or field of an argument, 5 us for all of a call.
 
-    The array holds addresses: the records, whose arrays are C-contiguous, must outlive it. With NUMBA_DISABLE_JIT the
-    records themselves are returned.
+    The array holds addresses of the records' arrays, which are C-contiguous and must outlive it. With NUMBA_DISABLE_JIT
+    the records themselves are returned.
 
     Raises
     ------
     TypeError
-        Where a field is not what compiled code will take it for. (NumPy's integers have 32 bits on some systems.)
+        When the type of a field is not its annotation. (NumPy's integers have 32 bits on some systems.)
     """
     if config.DISABLE_JIT:
         return records
@@ -228,7 +228,7 @@ WHOLE, SINGLE, DOUBLE = map(np.dtype, (np.int64, np.float32, np.float64))
 
 @functools.cache
 def _kinds(cls):
-    """Of each field of a record: axes of its array, 0 of a number; its dtype, None of a real."""
+    """Number of axes, 0 for a scalar, and dtype, None for the network's dtype, of each field of a record."""
     kinds = []
     for name in cls._fields:
         single, double = (cls.__annotations__[name](real) for real in (types.float32, types.float64))
@@ -242,13 +242,13 @@ def _described(n_axes, dtype):
 
 
 def pack_sets(sets):
-    """Put several sets of the same kinds of records into one array, as `pack` does with each, to be told by index."""
+    """Pack several sets of the same records into one array; set i is row i."""
     packed = [pack(*records) for records in sets]
     return packed if config.DISABLE_JIT else np.stack(packed)
 
 
 def unpacks(function, *records):
-    """Compile ``function`` to code that gives a `View` of each of these records."""
+    """Compile ``function(packed, like)`` to code that returns a `View` of each of these records."""
 
     @type_callable(function)
     def type_function(context):

@@ -1,1 +1,1 @@
-"""The loops that train and predict."""
+"""Training and prediction: the entries that Python calls, the driver, programs and their verbs."""

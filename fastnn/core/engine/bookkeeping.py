@@ -1,4 +1,4 @@
-"""The batches of a call: which rows they have, what their losses add up to, what is done between two phases."""
+"""What is serial in a call: bounds and losses of its batches, and the work between two phases."""
 
 import math
 
@@ -28,13 +28,13 @@ from .programs import GRADIENT_OF_BATCHES, START, STEPS_OF_BATCHES, advance
 
 @kernel
 def batch_bounds(plan, n, batch):
-    """First of n rows that belongs to a batch, and the end; twice the end behind the last batch."""
+    """First of n rows that belongs to a batch, and the end; both are n behind the last batch."""
     return min(batch * plan.batch_size, n), min((batch + 1) * plan.batch_size, n)
 
 
 @kernel
 def begin_call(buffers, n_blocks):
-    """Open START, behind which the first batch begins. Writes: progress, barrier."""
+    """Reset the barrier to START, the phase before the first batch. Writes: progress, barrier."""
     buffers.progress[BATCH] = -1
     buffers.progress[STEPS] = buffers.progress[READY] = 0
     reset_barrier(buffers.barrier, n_blocks, START)
@@ -42,9 +42,9 @@ def begin_call(buffers, n_blocks):
 
 @kernel
 def find_batch(plan, buffers, examples, rows, losses):
-    """Whether there is a next batch whose weights do not sum to zero; those that are skipped have loss 0.
+    """Whether there is another batch whose weights do not sum to zero. Batches before it are skipped, with loss 0.
 
-    Writes: losses of those; progress; step_scalars, the sum of the weights.
+    Writes: losses of the skipped batches; progress; the sum of the weights in step_scalars.
     """
     progress = buffers.progress
     while progress[BATCH] < losses.size:
@@ -61,7 +61,7 @@ def find_batch(plan, buffers, examples, rows, losses):
 
 @kernel
 def rows_loss(buffers, lo, hi):
-    """Sum of the losses of rows lo .. hi in float64: four partial sums, then what is left. Reads: row_loss."""
+    """Sum of the losses of rows lo .. hi in float64: four partial sums, the first with the rest. Reads: row_loss."""
     loss = buffers.row_loss
     a = b = c = d = 0.0
     whole = hi - (hi - lo) % 4
@@ -98,7 +98,7 @@ def weight_sum(sample_weight, rows):
 
 @kernel
 def set_row_offsets(row_offsets, start, X, batch_rows):
-    """row_offsets[start + r] <- how many bytes row batch_rows[r] lies behind the first of X. Writes: row_offsets."""
+    """row_offsets[start + r] <- bytes from the first row of X to row batch_rows[r]. Writes: row_offsets."""
     row = X.shape[1] * X.itemsize
     for r in range(batch_rows.size):
         row_offsets[start + r] = batch_rows[r] * row
@@ -106,7 +106,7 @@ def set_row_offsets(row_offsets, start, X, batch_rows):
 
 @kernel
 def advance_row_offsets(row_offsets, batch_size, n):
-    """The offsets of the next batch's n rows become this one's. Writes: row_offsets."""
+    """Move the offsets of the next batch's n rows to the place of the present batch's. Writes: row_offsets."""
     for r in range(n):
         row_offsets[r] = row_offsets[batch_size + r]
 
@@ -124,7 +124,7 @@ def prefetch_rows(X, rows, first, last):
 
 @kernel
 def refresh_all_derived(packed, like):
-    """Derive from the weights what training keeps beside them, unless that is there. Writes: transposed, squares."""
+    """Compute what is derived from the weights, unless it is up to date. Writes: transposed, squares, progress."""
     layout, plan, buffers = unpack(packed, like)
     if buffers.progress[DERIVED] == 0:
         for layer in range(plan.n_layers):
@@ -134,7 +134,7 @@ def refresh_all_derived(packed, like):
 
 @kernel
 def begin_step(plan, buffers, scalars):
-    """Get the numbers of the next step, for a batch whose loss is known. Writes: step_scalars, progress."""
+    """Set the step scalars of the next step, for a batch whose loss is known. Writes: step_scalars, progress."""
     step_scalars, row = buffers.step_scalars, SCHEDULED * buffers.progress[STEPS]
     step_scalars[SCALE] = 1.0 / step_scalars[WEIGHT_SUM]
     step_scalars[ALPHA] = plan.alpha
@@ -145,14 +145,14 @@ def begin_step(plan, buffers, scalars):
 
 @kernel
 def begin_weights(packed, like, rows, n_blocks):
-    """Get ready for the weights pass: say whether it multiplies the next batch by its weights at once.
+    """Prepare the weights pass: decide whether it computes the first product of the next batch ahead (READY).
 
     Writes: progress, row_offsets.
     """
     _, plan, buffers, examples = unpack_all(packed, like)
     progress = buffers.progress
     lo, hi = batch_bounds(plan, rows.size, progress[BATCH] + 1)
-    # Blocks of whole splits only: a split is published, and may be read, once one block has updated all of it.
+    # Blocks must have whole splits: a split is published, and may be read, once one block has updated all of it.
     splits = plan.n_splits > 1 and plan.n_splits % n_blocks == 0
     progress[READY] = int(splits and lo < hi and progress[ALIKE] != 0)
     if progress[READY]:
@@ -161,7 +161,7 @@ def begin_weights(packed, like, rows, n_blocks):
 
 @kernel
 def begin_rows(packed, like, rows):
-    """Get ready for the rows pass. Writes: row_offsets."""
+    """Prepare the rows pass. Writes: row_offsets."""
     _, plan, buffers, examples = unpack_all(packed, like)
     lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH])
     if buffers.progress[READY]:
@@ -172,7 +172,9 @@ def begin_rows(packed, like, rows):
 
 @advance.implementation(STEPS_OF_BATCHES)
 def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
-    """One optimizer step for each batch whose weights do not sum to zero; the end where a loss is not finite.
+    """Release the next phase of a step, or of the next batch's step; end the call where a loss is not finite.
+
+    A batch whose weights sum to zero makes no step.
 
     Writes: losses, progress, step_scalars, row_offsets, stealing, barrier; before the first batch transposed, squares.
     """
@@ -204,9 +206,9 @@ def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
 
 @advance.implementation(GRADIENT_OF_BATCHES)
 def advance_gradient(packed, like, rows, scalars, losses, n_blocks, done):
-    """The gradients of all batches are added up, and their losses: the last of ``losses`` is the sum of all.
+    """`advance_steps` where gradients and losses of all batches are added up: the last of ``losses`` is the sum of all.
 
-    The L2 term belongs to the first batch, if ALPHA says so.
+    The first batch adds the L2 term, if ALPHA is not zero; the others do not.
 
     Writes: losses, progress, step_scalars, row_offsets, stealing, barrier; transposed, squares.
     """

@@ -1,4 +1,4 @@
-"""The two passes of a training step where X is dense, and the update by gradients that are stored."""
+"""The verbs of a training step where X is dense: rows pass, weights pass, and the update by stored gradients."""
 
 from ..compile.jit import kernel
 from ..compile.packing import as_flat
@@ -23,10 +23,10 @@ def row_bounds(buffers, block, n_blocks, n):
 
 @kernel
 def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
-    """Where in X the rows lie that this block will read in the next step, as bytes from the block's own columns.
+    """Set the offsets of what this block will read of X in the next rows pass, in bytes from the block's own columns.
 
     In the weights pass a block reads its share of the columns of all rows; in the next rows pass it will read all
-    columns of its share of the rows. So each of its rows is named once for each share of the columns.
+    columns of its share of the rows. So each of its rows has one offset for each block's share of the columns.
 
     Writes: offsets (n_rows,). Reads: ahead, the rows of the next batch; fractions.
     """
@@ -44,9 +44,9 @@ def prefetch_offsets(buffers, offsets, X, ahead, block, n_blocks):
 
 @work.implementation(ROWS_PASS_DENSE)
 def rows_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """A block's share of the batch's rows, forth and back.
+    """Verb: forward and backward pass of a block's share of the batch's rows.
 
-    With READY the first layer's sums are there already: see `weights_pass`.
+    With READY the weights pass has computed the first layer's splits already: see `weights_pass`.
     """
     first = packed[0]
     _, plan, buffers, examples = unpack_all(first, like)
@@ -57,7 +57,7 @@ def rows_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspace_
     start = begin(n_blocks)
     lo, hi = row_bounds(buffers, block, n_blocks, batch_rows.size)
     if n_blocks > 1 and X.shape[1] * X.itemsize >= PREFETCH_BYTES:
-        # The columns that the weights pass will read of the other blocks' rows, which other cores are reading now.
+        # The weights pass of this block will read these columns of the other blocks' rows.
         left, right = weight_bounds(buffers, block, n_blocks, X.shape[1])
         prefetch_rows(X, batch_rows[:lo], left, right)
         prefetch_rows(X, batch_rows[hi:], left, right)
@@ -70,10 +70,11 @@ def rows_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspace_
 
 @kernel
 def multiply_split(packed, X, split, n, n_blocks):
-    """Multiply those of the next batch's n rows with a split of the first layer's weights that nobody has taken.
+    """Multiply rows of the next batch by one split of the first layer's weights, as long as there are rows to take.
 
-    Writes: split_sums, stealing. Reads: params, X, row_offsets. Returns the work done: that of all n is one for each
-    weight.
+    Returns the work done: for all n rows of the batch it is the number of the split's weights.
+
+    Writes: split_sums, stealing. Reads: params, X, row_offsets.
     """
     layout, plan, buffers = unpack(packed, X)
     lo, hi = split_bounds(layout, plan, split)
@@ -88,10 +89,10 @@ def multiply_split(packed, X, split, n, n_blocks):
 
 @work.implementation(WEIGHTS_PASS_DENSE)
 def weights_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """A block's share of the weight rows of every layer, then what others have left.
+    """Verb: gradient and update of a block's share of the weight rows of every layer; then tiles of other blocks.
 
-    With READY the block then multiplies the next batch with its share of the first layer's weights, split by split
-    while they are in this core's cache: other cores read them only to help.
+    With READY the block first updates its splits of the first layer's weights, and multiplies the next batch by each
+    split while that is in this core's cache: another core reads these weights only if it steals rows of a split.
     """
     first = packed[0]
     layout, plan, buffers, examples = unpack_all(first, like)
@@ -123,8 +124,8 @@ def weights_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspa
         owner, tiles_done = (block + turn) % n_blocks, 0
         layer, i0, n = next_tile(layout, plan, buffers, ready, owner, n_blocks, tiles_done)
         while n > 0:
-            named = address if layer == 0 and turn == 0 else 0
-            update_weights(first, X, layer, i0, i0 + n, n_rows, n_blocks > 1, line, named, workspace)
+            hints = address if layer == 0 and turn == 0 else 0
+            update_weights(first, X, layer, i0, i0 + n, n_rows, n_blocks > 1, line, hints, workspace)
             done += n * layout.units[layer + 1]
             tiles_done += 1
             layer, i0, n = next_tile(layout, plan, buffers, ready, owner, n_blocks, tiles_done)
@@ -135,7 +136,7 @@ def weights_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspa
 
 @work.implementation(UPDATE)
 def update(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """The optimizer's step of a block's share of the weights, then of what others have left, by stored gradients.
+    """Verb: update a block's share of the weights by the stored gradient; then tiles of other blocks.
 
     Writes: params, moments, transposed, squares. Reads: gradient.
     """

@@ -1,6 +1,6 @@
-"""The loop in which a thread goes from phase to phase: the same for every program.
+"""The driver: the loop in which a thread goes from phase to phase, the same for every program.
 
-The modules of verbs are imported, so that whoever imports this finds them in the dispatch tables.
+The imports of the modules that define verbs fill the dispatch tables.
 """
 
 from ..compile.jit import leaf
@@ -14,9 +14,9 @@ from .programs import START, advance, work
 
 @leaf(RECORD_SETS, IN, ROWS, NUMBERS, NUMBERS, INT, INT, INT)
 def run_program(packed, like, rows, scalars, losses, thread, n_blocks, workspace_size):
-    """What one thread does of the steps of a call: its block of each phase, and blocks that nobody else begins.
+    """One thread's work in a call: its block of each phase, and blocks that no other thread begins.
 
-    Writes: as `entries.train`. Reads: progress and step_scalars, which stay what they are while a phase is open.
+    Writes: as `entries.train`. Reads: progress and step_scalars, which change only between two phases.
     """
     mode = flush_denormals()
     first = packed[0]

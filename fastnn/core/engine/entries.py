@@ -1,11 +1,11 @@
 """The functions that Python calls: the steps of a call, prediction. The only parallel loops are here.
 
-How many blocks there are changes no bit of the result. The threads of a call stay in one loop and wait for each other
-at the end of each phase, see `programs` and `driver`.
+The number of blocks changes no bit of the result. The threads of a call stay in one loop and wait at a barrier at the
+end of each phase, see `programs` and `driver`.
 
-What a block does is a leaf: Numba would compile it anew into the parallel loop and again into the entry around it (a
-first fit took 12.2 s so, 8.9 s with leaves). In parallel entries an assignment to a slice becomes a parallel loop too:
-such work is left to kernels.
+The work of a block is a leaf: Numba would compile a kernel into the parallel loop, and again into the entry around it
+(a first fit took 12.2 s so, 8.9 s with leaves). In parallel entries an assignment to a slice becomes a parallel loop
+too, so only kernels make such assignments.
 """
 
 from numba import prange
@@ -23,7 +23,7 @@ from .driver import run_program
 
 @entry
 def train(packed, like, rows, scalars, losses, n_blocks, workspace_size):
-    """Go through the batches of ``rows`` by the plan's program. ``packed`` holds sets of records, see `shard_buffers`.
+    """Run the plan's program for the batches of ``rows``. ``packed`` holds sets of records, see `state.shard_buffers`.
 
     Writes: params, moments, gradient and the other buffers; losses (n_batches,): the loss of each batch before its
     step. Reads: the examples ``rows``; scalars (n_batches, SCHEDULED), a row for each step made.
@@ -39,17 +39,19 @@ def train(packed, like, rows, scalars, losses, n_blocks, workspace_size):
 
 @leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT, group="predict")
 def predict_block(packed, params, X, rows, out, wide, memory, counters, first, block, n_blocks):
-    """Outputs of one block's share of the rows, then of what other blocks have not begun yet of theirs."""
+    """Outputs of one block's share of the rows, then of rows of other blocks that no thread has taken."""
     layout, sizes = unpack_pass(packed, params)
     n_outputs = layout.units[sizes.n_layers]
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.workspace_size) :]
     levels, workspace = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.workspace_size]
-    room = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
+    own_wide = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
     flag = counters[block * COUNTERS + NON_FINITE_FLAG : block * COUNTERS + NON_FINITE_FLAG + 1]
     start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
     while m > 0:
-        predict_rows(packed, params, X, rows, out[start * n_outputs :], room, levels, workspace, flag, first + start, m)
+        predict_rows(
+            packed, params, X, rows, out[start * n_outputs :], own_wide, levels, workspace, flag, first + start, m
+        )
         start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
 
 
@@ -74,12 +76,12 @@ def predict_block_sparse(packed, params, csr, rows, out, wide, memory, counters,
     n = out.size // n_outputs
     own = memory[block * (sizes.level_size + sizes.workspace_size) :]
     levels, workspace = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.workspace_size]
-    room = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
+    own_wide = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
     flag = counters[block * COUNTERS + NON_FINITE_FLAG : block * COUNTERS + NON_FINITE_FLAG + 1]
     start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
     while m > 0:
         predict_rows_sparse(
-            packed, params, csr, rows, out[start * n_outputs :], room, levels, workspace, flag, first + start, m
+            packed, params, csr, rows, out[start * n_outputs :], own_wide, levels, workspace, flag, first + start, m
         )
         start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
 

@@ -1,16 +1,16 @@
-"""Steps of networks of few parameters: every thread learns parts of the batch, and has weights of its own.
+"""Training of networks of few parameters: each thread learns shards of the batch with its own copy of the weights.
 
-A part of the rows goes forth and back on one thread, which also computes the gradient of all parameters over it. Then
-each thread adds the gradients of all parts, in one order, and makes the whole step on its own weights: all have the
-same ones, bit by bit. So threads exchange nothing but gradients, and meet once a step: who has made it begins with the
-next parts. Their gradients lie on the other of two sides, for another thread may still be adding the last ones.
+A shard is some rows of the batch. One thread computes their forward and backward pass, and the gradient of all
+parameters over them. Then every thread adds the gradients of all shards in one order and updates its own copy of the
+parameters: all copies are equal, bit by bit. So threads exchange gradients only, and a step has one barrier: a thread
+that has updated its weights begins with its shards of the next batch. Gradients of odd and even steps lie in two
+places, since another thread may still be adding those of the last step.
 
-Whatever else a thread writes is its own, and no neighbour of what others write: a processor fetches the line behind
-those that it reads, and whoever was writing there waits. (Fits of 20-100-1 with 200 rows, two cores of Zen 5: 8.4 us
-a step so, 9.5 to 9.7 with the activations and deltas of all rows in one array or with weights in common. Epochs in
-minutes in which a line took twice as long from one of the same two cores to the other: 1.10 ms so, 1.53 with those.)
-
-Called by ``epoch``.
+Whatever else a thread writes is its own, and does not lie on a cache line next to one that others write: a processor
+prefetches the line behind those that it reads, and a thread that writes there waits. (Fits of 20-100-1 with 200 rows,
+two cores of Zen 5: 8.4 us a step; 9.5 to 9.7 with the activations and deltas of all rows in one array, or with shared
+weights. Epochs in minutes in which a line took twice as long from one of the same two cores to the other: 1.10 ms, and
+1.53 with those.)
 """
 
 import math
@@ -45,23 +45,25 @@ def copy(out, a, ia, n):
 
 @work.implementation(STEP_THEN_SHARDS)
 def step_then_shards(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """The last batch's step on a block's own weights, then its shards of the next batch.
+    """Verb: update the block's own copy of the parameters by the last batch, then learn its shards of the next batch.
 
     ``packed`` holds a set of records for each block.
     """
     _, _, own = unpack(packed[block], like)
     workspace, progress = own.scratch[:workspace_size], own.progress
     if progress[STEPS] > 0:
-        make_step(packed[block], progress[STEPS] - 1, workspace)
+        update_by_shards(packed[block], progress[STEPS] - 1, workspace)
     elif block > 0:
-        take_over(packed[block], packed[0], workspace)
+        copy_parameters(packed[block], packed[0], workspace)
     if progress[BATCH] < n_batches:
         shards_of_block(packed[block], rows, progress[BATCH], progress[STEPS], block, n_blocks, workspace)
 
 
 @advance.implementation(STEPS_OF_SHARDS)
 def advance_shards(packed, like, rows, scalars, losses, n_blocks, done):
-    """Take in the losses of the batch that is learned, and open the phase of the next one; the last has only its step.
+    """Add up the loss of the batch that has been learned, and release the phase of the next one.
+
+    The phase behind the last batch only updates the weights.
 
     Writes: losses, progress, step_scalars, barrier; before the first batch transposed, squares.
     """
@@ -86,61 +88,61 @@ def advance_shards(packed, like, rows, scalars, losses, n_blocks, done):
 
 
 @kernel
-def shards_of_block(packed, rows, batch, made, block, n_blocks, workspace):
-    """A block's parts of a batch, behind so many steps.
+def shards_of_block(packed, rows, batch, n_steps, block, n_blocks, workspace):
+    """Learn a block's shards of a batch, after ``n_steps`` steps.
 
-    Writes: part_gradients of the parts, on the side of the next step; factors, their losses; places, activations,
-    deltas, row_loss at their rows. Reads: params, transposed, the examples ``rows``. Scratch: slot.
+    Writes: shard_gradients of the shards; their losses in step_scalars; row_offsets, activations, deltas, row_loss at
+    their rows. Reads: params, transposed, the examples ``rows``. Scratch: workspace.
     """
     _, plan, buffers, examples = unpack_all(packed, workspace)
-    X, parts = examples.X, plan.n_shards
+    X, n_shards = examples.X, plan.n_shards
     lo, hi = batch_bounds(plan, rows.size, batch)
     start, end = batch_bounds(plan, rows.size, batch + 1)
     batch_rows, ahead = rows[lo:hi], rows[start:end]
-    for part in range(boundary(block, n_blocks, parts, 1), boundary(block + 1, n_blocks, parts, 1)):
-        lo, hi = shard_rows(part, parts, ahead.size)
+    for shard in range(boundary(block, n_blocks, n_shards, 1), boundary(block + 1, n_blocks, n_shards, 1)):
+        lo, hi = shard_rows(shard, n_shards, ahead.size)
         prefetch_rows(X, ahead[lo:hi], 0, X.shape[1])
-        lo, hi = shard_rows(part, parts, batch_rows.size)
+        lo, hi = shard_rows(shard, n_shards, batch_rows.size)
         set_row_offsets(buffers.row_offsets, lo, X, batch_rows[lo:hi])
-        shard_gradient(packed, examples, batch_rows, side(plan, made) + part, lo, hi, workspace)
-        buffers.step_scalars[loss_place(part)] = rows_loss(buffers, lo, hi)
+        shard_gradient(packed, examples, batch_rows, first_shard(plan, n_steps) + shard, lo, hi, workspace)
+        buffers.step_scalars[loss_index(shard)] = rows_loss(buffers, lo, hi)
 
 
 @kernel
-def shard_rows(part, parts, n):
-    """First of a batch's n rows that belongs to a part, and the end."""
-    return boundary(part, parts, n, 4), boundary(part + 1, parts, n, 4)
+def shard_rows(shard, n_shards, n):
+    """First of a batch's n rows that belongs to a shard, and the end."""
+    return boundary(shard, n_shards, n, 4), boundary(shard + 1, n_shards, n, 4)
 
 
 @kernel
-def side(plan, made):
-    """The first of the gradients of parts behind so many steps."""
-    return made % 2 * plan.n_shards
+def first_shard(plan, n_steps):
+    """Index in ``shard_gradients`` of a batch's first shard, after ``n_steps`` steps."""
+    return n_steps % 2 * plan.n_shards
 
 
-def step_scalars_size(n_parts):
-    """float64 that ``step_scalars`` takes where a batch has so many parts (plain Python)."""
-    return 2 * (1 + n_parts) * LINE
+def step_scalars_size(n_shards):
+    """Number of float64 in ``step_scalars``, for batches of ``n_shards`` shards (plain Python)."""
+    return 2 * (1 + n_shards) * LINE
 
 
 @kernel
-def loss_place(part):
-    """Where in ``step_scalars`` the loss of a part is: two lines from those of other parts, and from what all read."""
-    return 2 * (1 + part) * LINE
+def loss_index(shard):
+    """Index of a shard's loss in ``step_scalars``: two cache lines from those of others, and from what all read."""
+    return 2 * (1 + shard) * LINE
 
 
 @kernel
 def shards_loss(plan, buffers):
-    """Sum of the losses of the batch's rows, part by part. Reads: factors."""
+    """Sum of the losses of the batch's rows, shard by shard. Reads: step_scalars."""
     total = 0.0
-    for part in range(plan.n_shards):
-        total += buffers.step_scalars[loss_place(part)]
+    for shard in range(plan.n_shards):
+        total += buffers.step_scalars[loss_index(shard)]
     return total
 
 
 @kernel
-def take_over(packed, source, like):
-    """The weights of ``source`` become those of ``packed``. Writes: params, moments, transposed, squares."""
+def copy_parameters(packed, source, like):
+    """Copy the parameters and their state from ``source``. Writes: params, moments, transposed, squares."""
     _, _, own = unpack(packed, like)
     _, _, other = unpack(source, like)
     copy(own.params, other.params, 0, own.params.size)
@@ -150,21 +152,21 @@ def take_over(packed, source, like):
 
 
 @kernel
-def shard_gradient(packed, examples, batch_rows, part, lo, hi, workspace):
-    """First half of a step for rows lo .. hi of the batch, and the gradient of all parameters over them.
+def shard_gradient(packed, examples, batch_rows, shard, lo, hi, workspace):
+    """Rows pass for rows lo .. hi of the batch, and the gradient of all parameters over these rows.
 
-    ``part`` is where that goes. Writes: part_gradients there, one unit behind it; activations, deltas, row_loss at
-    these rows. Reads: params, transposed, places, data at ``batch_rows``. Scratch: slot.
+    ``shard`` is the index of the gradient. Writes: shard_gradients there, and a vector behind it; activations, deltas,
+    row_loss at these rows. Reads: params, transposed, row_offsets, data at ``batch_rows``. Scratch: workspace.
     """
     X, weights = examples.X, examples.sample_weight
-    forward_backward(packed, X, examples.labels, examples.targets, weights, batch_rows, lo, hi, 0, part, workspace)
+    forward_backward(packed, X, examples.labels, examples.targets, weights, batch_rows, lo, hi, 0, shard, workspace)
     layout, plan, buffers = unpack(packed, workspace)
-    gradient = buffers.shard_gradients[part * plan.shard_stride : (part + 1) * plan.shard_stride]
-    begin, end = single_output_sums(layout, plan, part)
+    gradient = buffers.shard_gradients[shard * plan.shard_stride : (shard + 1) * plan.shard_stride]
+    begin, end = single_output_sums(layout, plan, shard)
     sums = buffers.shard_gradients[begin:end]
     last, n = plan.n_layers - 1, hi - lo
     single = has_single_output(layout.units[last], layout.units[last + 1])
-    # In order: what a layer's products write behind its end is where the next one writes.
+    # Layers in this order: a product writes beyond the end of its layer, where the next layer's gradient is written.
     for layer in range(plan.n_layers):
         fan_in, fan_out = layout.units[layer], layout.units[layer + 1]
         W, b = gradient[layout.weight[layer] :], gradient[layout.bias[layer] :]
@@ -180,35 +182,37 @@ def shard_gradient(packed, examples, batch_rows, part, lo, hi, workspace):
 
 
 @kernel
-def make_step(packed, made, workspace):
-    """Add the gradients of all parts and make the step of all parameters, behind so many, one layer after the other.
+def update_by_shards(packed, n_steps, workspace):
+    """Add the gradients of all shards, after ``n_steps`` steps, and update all parameters, layer by layer.
 
-    Writes: params, moments, transposed, squares. Reads: part_gradients, factors. Scratch: slot.
+    Writes: params, moments, transposed, squares. Reads: shard_gradients, step_scalars. Scratch: workspace.
     """
     layout, plan, buffers = unpack(packed, workspace)
-    params, first_part = buffers.params, side(plan, made)
+    params, first = buffers.params, first_shard(plan, n_steps)
     for layer in range(plan.n_layers):
         weight, bias, fan_out = layout.weight[layer], layout.bias[layer], layout.units[layer + 1]
         g = workspace[: bias - weight]
-        add_shards(plan, buffers, first_part, weight, g)
+        add_shards(plan, buffers, first, weight, g)
         step(plan.solver, packed, params[weight:bias], g, weight, 1)
         refresh_derived(packed, params, layer, 0, layout.units[layer])
         g = workspace[:fan_out]
-        add_shards(plan, buffers, first_part, bias, g)
+        add_shards(plan, buffers, first, bias, g)
         step(plan.solver, packed, params[bias : bias + fan_out], g, bias, 0)
 
 
 @kernel
-def add_shards(plan, buffers, first_part, start, g):
-    """g <- sum over the parts of their gradients of g.size parameters from ``start`` on, in this order.
+def add_shards(plan, buffers, index, start, g):
+    """g <- sum over the shards, in order, of the gradients of g.size parameters from ``start`` on.
 
-    Writes: g. Reads: part_gradients.
+    ``index`` is that of the first shard in shard_gradients.
+
+    Writes: g. Reads: shard_gradients.
     """
-    for part in range(0, plan.n_shards, 2):
-        first = (first_part + part) * plan.shard_stride + start
+    for shard in range(0, plan.n_shards, 2):
+        first = (index + shard) * plan.shard_stride + start
         second = first + plan.shard_stride
         a, b = buffers.shard_gradients[first : first + g.size], buffers.shard_gradients[second : second + g.size]
-        if part == 0:
+        if shard == 0:
             for i in range(g.size):
                 g[i] = a[i] + b[i]
         else:

@@ -1,4 +1,4 @@
-"""The two passes of a training step where X is sparse."""
+"""The verbs of a training step where X is sparse: rows pass and weights pass."""
 
 from ..nn.sparse_network import forward_backward_sparse, update_weights_sparse
 from ..nn.update import update_weights
@@ -12,7 +12,7 @@ from .programs import ROWS_PASS_CSR, WEIGHTS_PASS_CSR, work
 
 @work.implementation(ROWS_PASS_CSR, group="sparse")
 def rows_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """A block's share of the batch's rows, forth and back."""
+    """Verb: forward and backward pass of a block's share of the batch's rows."""
     first = packed[0]
     _, plan, buffers, _ = unpack_all(first, like)
     lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH])
@@ -27,9 +27,10 @@ def rows_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, worksp
 
 @work.implementation(WEIGHTS_PASS_CSR, group="sparse")
 def weights_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """A block's share of the first layer's weight rows, by their entries in X; then tiles of the other layers' weights.
+    """Verb: gradient and update of a block's share of the first layer's weight rows; then tiles of the other layers.
 
-    The first layer's shares are not stolen: each row of the batch is walked through once, from column to column.
+    Tiles of the first layer are not stolen: a block's cursors move through each row of the batch once, in the order of
+    the columns.
     """
     first = packed[0]
     layout, plan, buffers, examples = unpack_all(first, like)

@@ -1,11 +1,11 @@
 """Activation functions, and the table of them.
 
-An activation is a value and a slope: two small kernels of floats or of vectors, from which all that the network needs
-is made. ``slope(a, z, d)`` is d times the derivative, at the value a and, where the activation keeps its input, at the
-input z. Hidden activations work in place on flat slices of row-major activations. Output activations work in place on a
-transposed block (n_outputs, ldr): lanes run over rows, so that one column wastes nothing and every sum over the outputs
-of a row is one chain in order. Training computes them in the network's dtype, prediction in float64 from the network's
-last sums: probabilities add up to 1 as closely as float64 can say.
+An activation is a value and a slope: two kernels of floats or of vectors, from which `define` makes all functions that
+the network needs. ``slope(a, z, d)`` is d times the derivative at the pre-activation z, whose value is a; only an
+activation that keeps its input may use z. Hidden activations work in place on flat slices of row-major activations.
+Output activations work in place on a transposed block (n_outputs, ldr): lanes run over rows, so a single output wastes
+no lanes, and every sum over the outputs of a row is one chain in order. Training computes outputs in the network's
+dtype, prediction in float64 from the last layer's sums, so that probabilities add up to 1 within float64's rounding.
 """
 
 from typing import NamedTuple
@@ -21,15 +21,12 @@ from ..simd.vector import broadcast, like, load_vector, maximum, store_vector, w
 
 
 class Activation(NamedTuple):
-    """One row of the table: its id in compiled code and where it may stand.
+    """One row of the table. A network that only predicts may have any of them as its output activation."""
 
-    Any of them may be the output of a network that only predicts; ``output`` is whether a loss goes with it.
-    """
-
-    id: int
-    hidden: bool
-    output: bool
-    keeps_input: bool = False  # whether its slope is a function of what it was applied to, not of its value alone
+    id: int  # in compiled code
+    hidden: bool  # whether hidden layers may have it
+    output: bool  # whether it is the output activation of a loss
+    keeps_input: bool = False  # whether its slope uses its input, not its value alone
 
 
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
@@ -48,38 +45,38 @@ ACTIVATIONS = {
 activate = dispatch_table("activate", ("z", OUT))
 # Multiply d (flat) by the derivative at the activation's value a.
 differentiate = dispatch_table("differentiate", ("a", IN), ("d", OUT))
-# The whole way back through a single output, see `_through_one`. Ids are those of hidden activations.
-WAY_BACK = (
+# The backward pass of a layer with a single output, see `_single_output_backward`. Ids are those of hidden activations.
+SINGLE_OUTPUT = (
     ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
 )  # fmt: skip
-single_output_backward = dispatch_table("single_output_backward", ("a", IN), *WAY_BACK)
+single_output_backward = dispatch_table("single_output_backward", ("a", IN), *SINGLE_OUTPUT)
 # The same two for activations that keep their input z: an activation has a function in these, or in those.
 differentiate_input = dispatch_table("differentiate_input", ("a", IN), ("z", IN), ("d", OUT))
-single_output_backward_input = dispatch_table("single_output_backward_input", ("a", IN), ("z", IN), *WAY_BACK)
+single_output_backward_input = dispatch_table("single_output_backward_input", ("a", IN), ("z", IN), *SINGLE_OUTPUT)
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).
 activate_output = dispatch_table(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
-# Outputs in float64, out (n, n_outputs), of a transposed block z (n_outputs, ldr) of sums; see `_in_float64`.
+# Outputs in float64, out (n, n_outputs), from a transposed block z (n_outputs, ldr) of sums; see `_in_float64`.
 outputs_of_sums = dispatch_table(
     "outputs_of_sums", ("z", IN), ("out", NUMBERS), ("wide", NUMBERS), ("n_outputs", INT), ("ldr", INT), ("n", INT)
 )
 
 
-# ------------------------------------------------------------------------------- what is made of a value and a slope
+# ------------------------------------------------------------------------ what `define` makes of a value and a slope
 
 
 def define(name, value=None, slope=None, *, on_vectors=False):
-    """Register what the network needs of the activation of a row of the table.
+    """Register the functions of one activation in the dispatch tables above.
 
     Parameters
     ----------
     name : str
-        In ``ACTIVATIONS``.
+        Name in ``ACTIVATIONS``.
     value, slope : kernel, optional
-        See the module; None for the identity's value, and for the slope of what is no hidden activation.
+        See the module's docstring. None for the identity's value, and for the slope of a mere output activation.
     on_vectors : bool
-        Whether they are applied to vectors, for functions of which LLVM makes no vector code by itself.
+        Whether they are applied to vectors, for functions that LLVM does not vectorize by itself.
     """
     row = ACTIVATIONS[name]
     if value is not None:
@@ -91,15 +88,15 @@ def define(name, value=None, slope=None, *, on_vectors=False):
         _named(activate, row.id, name, _forward_by_vectors(value) if on_vectors else _forward(value))
     if row.keeps_input:
         _named(differentiate_input, row.id, name, _backward_input(slope))
-        _named(single_output_backward_input, row.id, name, _through_one_by_elements(slope))
+        _named(single_output_backward_input, row.id, name, _single_output_backward_input(slope))
         return
-    _named(single_output_backward, row.id, name, _through_one(slope))
+    _named(single_output_backward, row.id, name, _single_output_backward(slope))
     if value is not None:
         _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
 
 
 def _named(table, ident, name, function):
-    """Register a function that was made here, under a name of its own: machine code is kept by names."""
+    """Register a function under a name of its own, since cached machine code is found by names."""
     function.__name__ = function.__qualname__ = f"{name}_{table.__name__}"
     table.implementation(ident)(function)
 
@@ -160,17 +157,17 @@ def _backward_input(slope):
     return backward
 
 
-def _through_one(slope):
-    """The function that goes back through a single output: the derivative and all sums in one pass.
+def _single_output_backward(slope):
+    """The backward pass of a layer with a single output: derivative, weight gradient and bias gradient in one pass.
 
-    D = f' * (delta w'), and to the sums are added A' delta and the columns of D, four rows at a time. All that is read
-    and written of a row goes through registers once: beyond L1 a pass over the rows takes longer than what it computes.
-    (100 rows of 100 units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two sums one after the other.)
+    D = f' * (delta w'); A' delta and the sums of the columns of D are added to ``sums``, four rows at a time. So each
+    row is loaded and stored once: beyond L1 a pass over the rows takes longer than its arithmetic. (100 rows of 100
+    units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two sums one after the other.)
 
     Writes: d (n, stride), sums (2, stride). Reads: a (n, stride), outer[r * step] (delta of row r), weights (stride,).
     """
 
-    def through_one(a, d, outer, step, weights, n, stride, sums):
+    def backward(a, d, outer, step, weights, n, stride, sums):
         lanes = VECTOR_BYTES // d.itemsize
         for r in range(0, n - 3, 4):
             delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
@@ -201,13 +198,13 @@ def _through_one(slope):
                 store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)
 
-    return through_one
+    return backward
 
 
-def _through_one_by_elements(slope):
+def _single_output_backward_input(slope):
     """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not."""
 
-    def through_one(a, z, d, outer, step, weights, n, stride, sums):
+    def backward(a, z, d, outer, step, weights, n, stride, sums):
         lanes = VECTOR_BYTES // d.itemsize
         for r in range(n):
             row = d[r * stride : (r + 1) * stride]
@@ -232,11 +229,11 @@ def _through_one_by_elements(slope):
                 store_vector(sums, j, fma(delta, load_vector(a, i), load_vector(sums, j)))
                 store_vector(sums, stride + j, load_vector(sums, stride + j) + load_vector(d, i))
 
-    return through_one
+    return backward
 
 
 def _on_block(value):
-    """The function z <- f(z) of a transposed block, element by element. Writes: z."""
+    """The function z <- f(z) for a transposed block. Writes: z."""
 
     def on_block(z, n_outputs, ldr, largest, total):
         for i in range(z.size):
@@ -246,7 +243,7 @@ def _on_block(value):
 
 
 def _unchanged(z, n_outputs, ldr, largest, total):
-    """z."""
+    """The identity of a transposed block."""
 
 
 def _in_float64(on_block):
@@ -296,7 +293,7 @@ def tanh_slope(a, z, d):
 
 @kernel
 def relu_slope(a, z, d):
-    """d, or 0 where a == 0; the value keeps NaN."""
+    """d, or 0 where a == 0. NaN stays NaN."""
     return where_nonzero(a, d)
 
 

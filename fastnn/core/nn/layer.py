@@ -1,12 +1,12 @@
-"""The three products of a dense layer, and the sums of its biases: all shapes of networks end here.
+"""The three products of a dense layer, and the gradient of its biases, for layers of all shapes.
 
     forward           Z = A W + b       rows of activations times weights
     backward_data     D W'              deltas back through the weights
     backward_weights  A' D              the gradient of some rows of the weights
 
-Each has the ways that its shapes ask for: one row of a batch, one output, few outputs, few features, many weights; the
-first layer reads X where it lies. What is summed is summed in one order, whatever the way, the block and the thread.
-The products of a sparse first layer are in `simd.spmm`; ``sparse_network`` calls them.
+Each product has special code for some shapes: one row of a batch, one output, few outputs, few features, many weights.
+The first layer reads the rows of X in place. Every sum has one order, whatever code, block or thread computes it. The
+products of a sparse first layer are in `simd.spmm`; ``sparse_network`` calls them.
 
 The last layer's outputs live transposed, (n_outputs, ldr), where ldr is the number of rows rounded up to whole vectors.
 """
@@ -20,12 +20,13 @@ from ..records import unpack, unpack_layout
 from ..simd.gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
 from ..simd.reduce import dot
 from ..simd.scalar import fma
-from ..simd.target import LONGEST_DOWN, VECTOR_BYTES
+from ..simd.target import VECTOR_BYTES
 from ..simd.tile import address_of
 from ..simd.transpose import transpose
 from ..simd.vector import load_vector, store_vector, whole_vectors
 from ..tuning import (
     LARGE_LAYER,
+    LONGEST_DOWN,
     MANY_ROWS,
     NARROW,
     NARROW_GRADIENT,
@@ -33,12 +34,12 @@ from ..tuning import (
     TRANSPOSED_VECTORS,
 )
 
-LANES = 16  # rows of a transposed block are padded to this: a whole vector of any supported width
+LANES = 16  # rows of a transposed block are padded to multiples of this, which are whole registers on any processor
 
 
 @kernel
 def padded(n):
-    """n rounded up to whole LANES, and to no multiple of 64: rows that far apart would collide in L1."""
+    """n rounded up to a multiple of LANES that is no multiple of 64: rows that far apart would collide in L1."""
     whole = (n + LANES - 1) // LANES * LANES
     return whole + LANES if whole % 64 == 0 else whole
 
@@ -48,14 +49,14 @@ def padded(n):
 
 @kernel
 def split_bounds(layout, plan, split):
-    """First feature of a split of the first layer's sums, and the first behind it."""
+    """First feature of a split of the first layer's sums (split-K), and the end."""
     n, n_splits = layout.units[0], plan.n_splits
     return boundary(split, n_splits, n, SPLIT_GRANULARITY), boundary(split + 1, n_splits, n, SPLIT_GRANULARITY)
 
 
 @leaf(RECORDS, MATRIX, INT, INT, INT, INT)
 def forward_input(packed, X, split, lo, n, at):
-    """One split of X W_0, of rows lo .. lo + n of the batch whose offsets in X begin at ``at``.
+    """One split of X W_0, of rows lo .. lo + n of the batch; the batch's row offsets begin at ``at``.
 
     Where ``plan.n_splits`` is 1 the only split is Z_1 = X W_0 + b_0.
 
@@ -95,7 +96,7 @@ def add_splits(z, bias, sums, lo, n, stride, n_splits, batch_size):
 
 @kernel
 def forward_hidden(layout, params, layer, a, ia, lda, z, top, n):
-    """Z = A W + b of a hidden layer behind the first. Writes: z from ``top`` on. Reads: params, a."""
+    """Z = A W + b of a hidden layer after the first. Writes: z from ``top`` on. Reads: params, a."""
     fan_in, fan_out, stride = layout.units[layer], layout.units[layer + 1], layout.stride[layer + 1]
     product(
         z, top, stride, params, layout.bias[layer], 0,
@@ -107,8 +108,8 @@ def forward_hidden(layout, params, layer, a, ia, lda, z, top, n):
 def forward_output(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     """Z' = (A W + b)' of the last layer, before its activation.
 
-    A single output is a dot product for each row, sixteen partial sums each (lanes over columns would use 1 of 8); two
-    to NARROW outputs let lanes run over rows; more let them run over outputs.
+    A single output is a dot product for each row, with sixteen partial sums (a product with lanes over outputs would
+    use 1 of 8). With two to NARROW outputs lanes run over rows, with more outputs over outputs.
 
     Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride).
     """
@@ -141,10 +142,10 @@ def forward_output(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
 
 @kernel
 def keeps_transposed(plan, fan_in, fan_out):
-    """Whether a layer keeps W' as well as W for `backward_data`.
+    """Whether a layer keeps a copy W' beside W for `backward_data`.
 
-    A single row is multiplied with the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
-    without (Zen 4). A single column is its own transpose. Many weights are transposed on the fly.
+    A batch of one row is multiplied by the rows of W instead: 404 steps of 13-64-64-1 took 1.9 ms with the copy, 1.7
+    without (Zen 4). A single column is its own transpose. Large W are transposed on the fly.
     """
     return plan.batch_size > 1 and fan_out > 1 and fan_in * fan_out < plan.max_copied_weights
 
@@ -168,10 +169,10 @@ def multiply_transposed(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, work
 
 @kernel
 def backward_data(packed, layer, lo, n, workspace):
-    """D_l = D_{l+1} W' of rows lo .. lo + n of the batch, before the derivative of the activation.
+    """D_l = D_{l+1} W' of rows lo .. lo + n of the batch, not yet multiplied by the derivative of the activation.
 
-    Writes: deltas of level ``layer`` at these rows. Reads: those of the level above, transposed or params. Scratch:
-    workspace.
+    Writes: deltas of level l = ``layer`` at these rows. Reads: deltas of level l + 1, transposed or params.
+    Scratch: workspace.
     """
     layout, plan, buffers = unpack(packed, workspace)
     params, deltas = buffers.params, buffers.deltas
@@ -198,16 +199,16 @@ def backward_data(packed, layer, lo, n, workspace):
 
 
 class Hints(NamedTuple):
-    """What `backward_weights` may prefetch meanwhile; no result depends on it."""
+    """What `backward_weights` may prefetch; no result depends on it."""
 
-    shared: bool  # whether other threads read the weights whose gradient it is
-    line: int  # address that ``offsets`` count from
-    offsets: int  # address of int64, one for each row of the batch: bytes to what is read next; 0: nothing
+    shared: bool  # whether other threads have read the weights, which are updated next
+    line: int  # address from which ``offsets`` count
+    offsets: int  # address of int64, one for each row of the batch: bytes to what is read next; 0: no hints
 
 
 @leaf(OUT, IN, INT, IN, INT, INT, INT)
 def outer_product(g, a, ia, d, first, n, fan_out):
-    """G[i, j] = a[ia + i] d[first + j], the gradient of one row: a tile would take longer to begin than to compute.
+    """G[i, j] = a[ia + i] d[first + j], the gradient of a batch of one row, where a tile would not pay.
 
     Writes: g (n, fan_out). Reads: a, d.
     """
@@ -225,7 +226,7 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 
 @kernel
 def close_rows(g, width, ld, n):
-    """Rows of a matrix move together, from ``ld`` apart to ``width``. Writes: g (n, width), a vector behind it."""
+    """Move rows of ``width`` elements from ``ld`` apart to no gaps. Writes: g (n, width), and a vector behind it."""
     if ld > width:
         for r in range(1, n):
             for j in range(0, width, VECTOR_BYTES // g.itemsize):
@@ -234,7 +235,7 @@ def close_rows(g, width, ld, n):
 
 @kernel
 def row_distance(fan_out, n_rows, itemsize):
-    """How far apart rows of a gradient lie while it is computed: whole vectors where that is faster."""
+    """Distance of the rows of a gradient during the product: whole vectors where that is faster."""
     return whole_vectors(fan_out, itemsize) if FEW_REGISTERS and n_rows > LONGEST_DOWN else fan_out
 
 
@@ -242,11 +243,11 @@ def row_distance(fan_out, n_rows, itemsize):
 def backward_weights(packed, X, layer, i0, n, r0, n_rows, hints, g, ld, workspace):
     """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
 
-    The first layer of several reads its A in X. With ``hints.offsets`` the product prefetches, for weight row i, the
-    line at ``hints.line + i * itemsize`` of each of the rows whose byte offsets are at that address.
+    A of the first layer is X, except in a network of one layer. With ``hints.offsets`` the product of weight row i
+    prefetches the lines at ``hints.line + i * itemsize`` plus each of the byte offsets at that address.
 
-    Writes: g (n, fan_out) without padding; meanwhile its rows lie ``ld`` apart, and a vector of padding behind them.
-    Reads: activations or X at ``row_offsets``, deltas. Scratch: workspace.
+    Writes: g (n, fan_out) without padding; during the product its rows lie ``ld`` apart, with a vector of padding at
+    the end. Reads: activations or X at ``row_offsets``, deltas. Scratch: workspace.
     """
     layout, plan, buffers = unpack(packed, workspace)
     fan_out = layout.units[layer + 1]
@@ -254,9 +255,9 @@ def backward_weights(packed, X, layer, i0, n, r0, n_rows, hints, g, ld, workspac
     level, delta = layout.level[layer] + r0 * stride + i0, layout.delta[layer + 1] + r0 * above
     own = address_of(buffers.params, layout.weight[layer] + i0 * fan_out)
     large = layout.units[layer] * fan_out >= LARGE_LAYER
-    lines, reach = 0, 0
+    lines, extent = 0, 0
     if large:
-        lines, reach = address_of(buffers.prefetch_lines, 0), buffers.prefetch_lines[buffers.prefetch_lines.size - 1]
+        lines, extent = address_of(buffers.prefetch_lines, 0), buffers.prefetch_lines[buffers.prefetch_lines.size - 1]
     activations, deltas = buffers.activations, buffers.deltas
     if n_rows == 1:
         a, ia = as_read(activations), level
@@ -274,26 +275,28 @@ def backward_weights(packed, X, layer, i0, n, r0, n_rows, hints, g, ld, workspac
         product_at(
             g, 0, ld, g, 0, NO_C0, as_flat(X), i0, 1, 0, buffers.row_offsets, r0,
             deltas, delta, above, n, fan_out, n_rows, hints.line + i0 * g.itemsize, g.itemsize, hints.offsets,
-            own, hints.shared, lines, reach,
+            own, hints.shared, lines, extent,
         )  # fmt: skip
         close_rows(g, fan_out, ld, n)
     else:
         product_at(
             g, 0, ld, g, 0, NO_C0, activations, level, 1, 0 if large else stride,
             buffers.level_rows if large else NOWHERE, layer * plan.batch_size if large else 0,
-            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, hints.shared, lines, reach,
+            deltas, delta, above, n, fan_out, n_rows, 0, 0, 0, own, hints.shared, lines, extent,
         )  # fmt: skip
         close_rows(g, fan_out, ld, n)
 
 
 @kernel
 def backward_bias(packed, layer, r0, n_rows, workspace):
-    """Sums of the columns of D: four partial sums, row r in number r % 4, then what is left in order.
+    """Sums of the columns of D: row r counts in partial sum r % 4; the last n_rows % 4 rows are added in order.
 
-    The sums of four rows side by side are one product of a row of ones: four chains of additions instead of one. One
-    to three rows need none. (13-64-64-1 row by row takes .82 to .86 of the time that it took with it, Zen 3.)
+    The four partial sums are one product of a row of ones and rows of D, four of them side by side: four chains of
+    additions instead of one. One to three rows need no product. (13-64-64-1 with batches of one row takes .82 to .86 of
+    the time that it took with it, Zen 3.)
 
-    Writes: workspace (fan_out,), 4 stride in all as scratch. Reads: deltas of the layer's outputs, n_rows from r0 on.
+    Writes: workspace (fan_out,); 4 stride elements in all as scratch. Reads: deltas of the layer's outputs, n_rows rows
+    from r0 on.
     """
     layout, _, buffers = unpack(packed, workspace)
     width, stride = layout.units[layer + 1], layout.stride[layer + 1]
@@ -316,6 +319,6 @@ def backward_bias(packed, layer, r0, n_rows, workspace):
 
 
 def output_scratch_size(units, strides, n_rows):
-    """Elements that the transposed outputs of n_rows rows, `forward_output` and losses take (plain Python)."""
+    """Elements of scratch for the transposed outputs of n_rows rows, `forward_output` and the loss (plain Python)."""
     ldr = n_rows + 2 * LANES
     return (units[-1] + max(units[-2], strides[-1], units[-1] + 2)) * ldr + 8 * LANES

@@ -1,14 +1,13 @@
 """Loss functions and their output deltas, and the table of them.
 
-All work on a transposed block z (n_outputs, ldr) of activated outputs, one column a row of the batch, and turn it in
-place into the delta dL/d(pre-activation). For the canonical pairs of loss and output activation that is ``p - y``; the
-classifier's squared errors multiply by the derivative of theirs. A row of the table is one such pair; ``users_name`` is
-what the estimators call the loss. The value of each row goes to ``row_loss``; scikit-learn's averages over rows are
-taken by ``epoch`` and ``parts``. Called by ``network``. ``y`` of row r is ``labels[rows[r]]`` or
-``targets[rows[r], :]``.
+All work on a transposed block z (n_outputs, ldr) of activated outputs, with a column for each row of the batch, and
+overwrite it with the delta dL/d(pre-activation). That is ``p - y`` for the canonical pairs of loss and output
+activation; the classifier's squared errors multiply it by the activation's derivative. A row of the table ``LOSSES`` is
+one such pair. The loss of each row is written to ``row_loss``; ``engine.bookkeeping`` and ``engine.shards`` average
+over rows. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``. Called by ``network``.
 
-Each loss has its ``*_of`` beside it: the same value for rows of activated outputs p (n_rows, n_outputs), in NumPy and
-float64, for data that are only looked at; called by ``scoring``. Labels (n_rows,) are empty where there are targets.
+Beside each loss is its ``*_of``: the same value for rows of activated outputs p (n_rows, n_outputs), in NumPy and
+float64, for validation data; called by ``scoring``. Labels (n_rows,) are empty where there are targets.
 """
 
 import math
@@ -27,29 +26,29 @@ from .activations import activate_output
 
 
 class Loss(NamedTuple):
-    """One row of the table: id in compiled code, output activation, whose loss it is and its name there, NumPy twin."""
+    """One row of the table: a loss with its output activation."""
 
-    id: int
-    output: str
-    classifier: bool
-    users_name: str
-    rows_of: Callable  # (p, labels, targets, *constants) -> float64 (n_rows,)
-    hyper_parameters: tuple = ()  # the estimators' names of its constants
-    constants: Callable = tuple  # (the hyper-parameters) -> what compiled code finds in ``plan.loss_constants``
+    id: int  # in compiled code
+    output: str  # name of the output activation
+    classifier: bool  # whether it is a loss of the classifier or of the regressor
+    users_name: str  # the estimators' ``loss``
+    rows_of: Callable  # (p, labels, targets, *constants) -> float64 (n_rows,), the loss in NumPy
+    hyper_parameters: tuple = ()  # names of the estimators' parameters that it depends on
+    constants: Callable = tuple  # (*hyper-parameters) -> numbers that compiled code finds in ``plan.loss_constants``
     least: float = -math.inf  # smallest target for which it is defined
 
 
 LOG_LOSS, BINARY_LOG_LOSS, SQUARED_ERROR, POISSON, LOGISTIC_SQUARED_ERROR, SOFTMAX_SQUARED_ERROR = range(6)
-# Probabilities are kept so far from 0 and 1, in float32 too: where scikit-learn's float64 keeps them. A loss clipped at
-# the spacing of float32 would stop training on raw features that scikit-learn goes on with.
+# Probabilities are clipped this far from 0 and 1, in float32 too, as scikit-learn does in float64. With a loss clipped
+# at the spacing of float32, training on raw features would stop where scikit-learn goes on.
 EPS = 2.0**-52
 _bounds = by_dtype(*((dtype(EPS), dtype(1 - EPS)) for dtype in (np.float32, np.float64)))
 _largest_logit = by_dtype(*(dtype(np.log((1 - EPS) / EPS)) for dtype in (np.float32, np.float64)))
 _is_float64 = by_dtype(False, True)
 
 
-# Loss of each row, and z (n_outputs, ldr) turned from outputs into deltas. ``sums`` are the outputs before their
-# activation, there for BINARY_LOG_LOSS alone. Scratch: scratch (2 ldr,).
+# Compute the loss of each row, and overwrite the outputs z (n_outputs, ldr) with deltas. ``sums`` are the last layer's
+# pre-activations, for BINARY_LOG_LOSS only. Writes: z, row_loss. Scratch: scratch (2 ldr,).
 loss_of_rows = dispatch_table(
     "loss_of_rows",
     ("constants", IN), ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX),
@@ -79,7 +78,7 @@ def gather_targets(y, targets, rows, c):
 
 @kernel
 def gather_indicator(y, labels, targets, rows, c):
-    """y[r] <- 1 where the label of row r is c, else 0; the target where there are no labels. Writes: y (n_rows,)."""
+    """y[r] <- 1 where the label of row r is c, else 0; without labels the target. Writes: y (n_rows,)."""
     if labels.size == 0:
         gather_targets(y, targets, rows, c)
     else:
@@ -102,7 +101,7 @@ def label_log_loss(z, row_loss, labels, rows, ldr, p):
 
 @kernel
 def target_log_loss(z, row_loss, targets, rows, n_outputs, ldr, y):
-    """loss_r = -sum_c y log p, delta = p - y; a single output stands for p and 1 - p.
+    """loss_r = -sum_c y log p, delta = p - y; a single output p stands for two, p and 1 - p.
 
     Writes: z, row_loss. Scratch: y (ldr,).
     """
@@ -146,7 +145,7 @@ def log_loss_of(p, labels, targets):
 
 @kernel
 def softplus(s):
-    """log(1 + exp(s)), where exp(s) is much smaller or larger than 1 too."""
+    """log(1 + exp(s)), accurate also where exp(s) is much smaller or larger than 1."""
     zero, one = like(s, 0), like(s, 1)
     t = exp(s if s < zero else -s)
     u = one + t
@@ -157,9 +156,9 @@ def softplus(s):
 def binary_log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
 
-    In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn, whose roundings L-BFGS follows: on raw features its
-    line search lives on them. (Breast cancer, 240 seeds: accuracy .846 from s, .854 from p, scikit-learn .854.) In
-    float32 p cannot say how near to 1 it is: log p = -softplus(-s) and log(1 - p) = -softplus(s), with s clipped alike.
+    In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn: on raw features the line search of L-BFGS depends on
+    its roundings. (Breast cancer, 240 seeds: accuracy .846 from s, .854 from p, scikit-learn .854.) In float32 p has
+    too few digits near 1, so log p = -softplus(-s) and log(1 - p) = -softplus(s), with s clipped accordingly.
 
     Writes: z, row_loss. Reads: sums. Scratch: scratch.
     """
@@ -192,7 +191,7 @@ def binary_log_loss_of(p, labels, targets):
 def squared_error(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = sum_c (p - y)^2 / (2 n_outputs), delta = p - y.
 
-    The loss averages over outputs and the delta does not: scikit-learn's convention (its #8349).
+    The loss is averaged over outputs but the delta is not: scikit-learn's convention (its #8349).
     Writes: z, row_loss. Scratch: scratch.
     """
     y = scratch[:ldr]
@@ -305,7 +304,9 @@ def weigh(z, row_loss, sample_weight, rows, n_outputs, ldr, w):
 
 @leaf(INT, IN, INT, OUT, OUT, LABELS, MATRIX, IN, ROWS, INT, INT, OUT)
 def loss_and_delta(loss, constants, output, z, row_loss, labels, targets, sample_weight, rows, n_outputs, ldr, scratch):
-    """Loss of each row, and z turned from the last layer's sums into deltas; ``output`` is the id of its activation.
+    """Compute the loss of each row, and overwrite the last layer's sums z with deltas.
+
+    ``loss`` and ``output`` are the ids of the loss and of the output activation.
 
     Writes: z (n_outputs, ldr), row_loss (n_rows,).
     Reads: labels, targets, sample_weight at ``rows`` (n_rows,).

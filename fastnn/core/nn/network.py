@@ -1,9 +1,9 @@
-"""The rows pass of a training step: rows of a batch through the network and back.
+"""The rows pass of a training step: forward pass, loss and backward pass of some rows of a batch.
 
-It reads the weights and writes activations, deltas and losses of these rows alone, so blocks of rows run in any order
+It reads the weights, and writes activations, deltas and losses of these rows only, so blocks of rows run in any order
 and on any number of threads. The weights pass is in ``update``; each layer's products are in ``layer``.
 
-Shapes: a block has ``n`` rows of the batch, ``lo`` the first.
+Shapes: a block has ``n`` rows of the batch; ``lo`` is the first.
 """
 
 from ..compile.dispatch import dispatch_table
@@ -23,14 +23,14 @@ from .activations import (
 from .layer import LANES, add_splits, backward_data, forward_hidden, forward_input, forward_output, padded
 from .losses import loss_and_delta
 
-# Few need it: networks without hidden layers, and predictions for some of the rows.
+# Copies rows of X, for networks without hidden layers and for predictions of some rows; else it is not compiled.
 gather = dispatch_table("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
 ALL_COLUMNS = 0
 
 
 @gather.implementation(ALL_COLUMNS)
 def gather_rows(out, ld_out, X, rows, n):
-    """out[r, :] <- X[rows[r], :] for r < n; further rows are those that will be gathered next.
+    """out[r, :] <- X[rows[r], :] for r < n; ``rows`` may go on with those that will be gathered next.
 
     Writes: out (n, ld_out), first n_features columns. Reads: X, rows.
     """
@@ -63,7 +63,7 @@ def copy(out, a, ia):
 
 @leaf(RECORDS, INT, INT, IN, IN, INT, INT, OUT, OUT, INT, INT)
 def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, inputs, lo, n):
-    """A_l = f(A_{l-1} W + b) for the hidden levels from ``first + 1`` on; level ``first`` is ``x``, from ``ix`` on.
+    """A_l = f(A_{l-1} W + b) for the hidden levels after ``first``, whose activations are ``x`` from ``ix`` on.
 
     Writes: activations, rows lo .. lo + n of levels first + 1 .. n_layers - 1; inputs, if it has
     a size: what they were before their activation. Reads: params, x.
@@ -83,15 +83,15 @@ def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, inp
 
 @kernel
 def has_single_output(fan_in, fan_out):
-    """Whether a layer has one output and goes back by `single_output_backward`; a few weights are not worth it."""
+    """Whether a layer uses `single_output_backward`: it has one output, and enough weights to be worth it."""
     return fan_out == 1 and fan_in >= LANES
 
 
 @kernel
 def single_output_sums(layout, plan, shard):
-    """First and end in shard_gradients of the sums that `single_output_backward` adds up over a shard of the rows.
+    """First index and end in shard_gradients of what `single_output_backward` sums over a shard.
 
-    Behind them a line and more is left to nobody: the next one is written by another thread.
+    More than a cache line behind them stays unused: another thread writes the next shard.
     """
     end = (shard + 1) * plan.shard_stride - 2 * LANES
     return end - 2 * layout.stride[plan.n_layers - 1], end
@@ -101,8 +101,8 @@ def single_output_sums(layout, plan, shard):
 def backward(packed, lo, n, sums, workspace):
     """D_l = (D_{l+1} W') f'(A_l) down to level 1.
 
-    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output to sums (2, stride) is added. Reads:
-    deltas of level n_layers, activations, inputs, transposed or params. Scratch: workspace.
+    Writes: deltas, rows lo .. lo + n of levels 1 .. n_layers - 1; with one output it adds to sums (2, stride).
+    Reads: deltas of level n_layers, activations, inputs, transposed or params. Scratch: workspace.
     """
     layout, plan, buffers = unpack(packed, sums)
     params, deltas = buffers.params, buffers.deltas
@@ -127,7 +127,7 @@ def backward(packed, lo, n, sums, workspace):
 
 @leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
 def forward_backward_from(packed, labels, targets, sample_weight, block, first, start, shard, workspace):
-    """Rest of the rows pass once level ``first`` of the block's rows is there: forward, loss, backward.
+    """The rows pass of a block whose activations of level ``first`` are known: forward, loss, backward.
 
     Writes: activations, deltas, row_loss at rows start .. start + block.size; `single_output_sums` of the shard where
     ``plan.n_shards`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch:
@@ -154,7 +154,7 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
         scratch,
     )  # fmt: skip
     transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
-    sums = workspace  # without shards nobody takes these sums: the weights pass adds up in another order
+    sums = workspace  # without shards these sums are not used: the weights pass has another order
     if plan.n_shards > 1:
         begin, end = single_output_sums(layout, plan, shard)
         sums = buffers.shard_gradients[begin:end]
@@ -163,9 +163,9 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
 
 @kernel
 def first_activation(packed, X, lo, n, ready):
-    """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, read where they lie in X.
+    """A_1 = f(X W_0 + b_0) of rows lo .. lo + n of the batch, which are read in X in place.
 
-    With ``ready`` the splits of X W_0 are there.
+    With ``ready`` the splits of X W_0 are already computed.
 
     Writes: activations, rows lo .. lo + n of level 1. Reads: params, X, row_offsets.
     """
@@ -186,10 +186,10 @@ def first_activation(packed, X, lo, n, ready):
 
 @leaf(RECORDS, MATRIX, LABELS, MATRIX, IN, ROWS, INT, INT, INT, INT, OUT)
 def forward_backward(packed, X, labels, targets, sample_weight, rows, lo, hi, ready, shard, workspace):
-    """Rows lo .. hi of the batch through the network and back.
+    """The rows pass of rows lo .. hi of the batch.
 
-    With ``ready`` the splits of the first layer's sums are there. ``shard`` is where the gradient goes, if
-    ``plan.n_shards`` says that these rows are a shard of the batch.
+    With ``ready`` the splits of the first layer's sums are already computed. If ``plan.n_shards`` is not 1 the rows are
+    a shard of the batch, and ``shard`` is the index of its gradient.
 
     Writes: activations, deltas, row_loss at rows lo .. hi; `single_output_sums` of the shard.
     Reads: params, transposed, row_offsets or split_sums, data at ``rows``. Scratch: workspace.

@@ -1,10 +1,12 @@
 """Optimizer steps on contiguous slices of the parameters, and the table of them.
 
 A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the sum of the rows' weights,
-``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``update`` on the gradient
-tile that it has just computed, and by ``shards`` on a sum of gradients. The slice's state are the elements from
-``offset`` on of each row of ``moments``, rows ``plan.moment_stride`` apart. The numbers of one step, such as the rate
-and Adam's corrections, come from Python: see `records` and `schedules`.
+``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``update`` for each tile
+of the gradient while it is in L1, by ``engine.shards`` for sums of gradients, by ``engine.dense`` for stored ones. The
+state of the slice are the elements from ``offset`` on of each row of ``moments``; rows lie ``plan.moment_stride``
+apart. Step scalars, such as the rate and Adam's corrections, come from Python: see `records` and `schedules`.
+
+Two rows of the dispatch table, STORE and ADD, are no optimizers: as ``plan.sink`` they keep the gradient instead.
 """
 
 import math
@@ -19,23 +21,23 @@ from ..simd.scalar import fma
 
 
 class Optimizer(NamedTuple):
-    """One row of the table. Constants are rounded once, from float64 to the network's dtype."""
+    """One row of the table. Constants are computed in float64 and rounded once, to the network's dtype."""
 
     id: int  # in compiled code
-    hyper_parameters: dict  # the estimators' names of them, and what counts where none is given
-    constants: Callable  # (the hyper-parameters) -> what compiled code finds in ``plan.optimizer``
-    n_moments: Callable  # (the constants) -> arrays of state
-    scheduled: bool = False  # whether the estimators' ``learning_rate`` changes its rate
-    bias_correction: bool = False  # whether its moments are Adam's, which are corrected
+    hyper_parameters: dict  # names of the estimators' parameters that it depends on, with default values
+    constants: Callable  # (*hyper-parameters) -> numbers that compiled code finds in ``plan.optimizer``
+    n_moments: Callable  # (constants) -> number of state arrays, each as long as the parameters
+    scheduled: bool = False  # whether the estimators' ``learning_rate`` applies to it
+    bias_correction: bool = False  # whether its step scalars have Adam's corrections of the moments
 
 
-NO_STEP = -1  # in the place of an optimizer's id
+NO_STEP = -1  # the id where there is no optimizer, under L-BFGS
 STORE, ADD, SGD, ADAM, RMSPROP = range(5)
-SINKS = STORE, ADD  # what can be done with a gradient but a step
+SINKS = STORE, ADD  # sinks that keep the gradient and make no step
 
 
 def _adam_constants(beta_1, beta_2, epsilon):
-    """1 - beta is subtracted before it is rounded: in float32 1 - 0.999 is 5e-5 off, and Adam's steps with it."""
+    """The constants with 1 - beta computed in float64: in float32 1 - 0.999 is 5e-5 off, and so are Adam's steps."""
     return beta_1, beta_2, 1.0 - beta_1, 1.0 - beta_2, epsilon
 
 
@@ -64,14 +66,14 @@ step = dispatch_table(
 
 @kernel
 def terms(buffers, like, decays):
-    """Strength of the L2 term for this slice, and what its gradient is multiplied by. Reads: step_scalars."""
+    """``alpha`` for this slice, 0 for biases, and ``scale``. Reads: step_scalars."""
     real, scalars = like.dtype.type, buffers.step_scalars
     return real(scalars[ALPHA] if decays else 0.0), real(scalars[SCALE])
 
 
 @step.implementation(STORE)
 def store_gradient(packed, w, g, offset, decays):
-    """No step: ``gradient`` holds g. Writes: gradient. Reads: g."""
+    """No step: store g in ``gradient``. Writes: gradient. Reads: g."""
     _, _, buffers = unpack(packed, w)
     stored = buffers.gradient[offset : offset + w.size]
     for i in range(w.size):
@@ -80,7 +82,7 @@ def store_gradient(packed, w, g, offset, decays):
 
 @step.implementation(ADD)
 def add_gradient(packed, w, g, offset, decays):
-    """No step: (g + alpha w) scale is added to ``gradient``. Writes: gradient. Reads: w, g."""
+    """No step: add (g + alpha w) scale to ``gradient``. Writes: gradient. Reads: w, g."""
     _, _, buffers = unpack(packed, w)
     alpha, scale = terms(buffers, w, decays)
     total = buffers.gradient[offset : offset + w.size]
@@ -92,7 +94,7 @@ def add_gradient(packed, w, g, offset, decays):
 def sgd(packed, w, g, offset, decays):
     """v <- momentum v - rate g;  w <- w + v, or w + momentum v - rate g with Nesterov's momentum.
 
-    Without momentum v is not kept (size 0). Writes: w, moments. Reads: g.
+    Without momentum there is no v (size 0). Writes: w, moments. Reads: g.
     """
     _, plan, buffers = unpack(packed, w)
     alpha, scale = terms(buffers, w, decays)
@@ -103,9 +105,9 @@ def sgd(packed, w, g, offset, decays):
             w[i] -= rate * (fma(alpha, w[i], g[i]) * scale)
     elif nesterov:
         for i in range(w.size):
-            drop = rate * (fma(alpha, w[i], g[i]) * scale)
-            v[i] = fma(momentum, v[i], -drop)
-            w[i] += fma(momentum, v[i], -drop)
+            change = rate * (fma(alpha, w[i], g[i]) * scale)
+            v[i] = fma(momentum, v[i], -change)
+            w[i] += fma(momentum, v[i], -change)
     else:
         for i in range(w.size):
             v[i] = fma(momentum, v[i], -(rate * (fma(alpha, w[i], g[i]) * scale)))
@@ -137,7 +139,7 @@ def adam(packed, w, g, offset, decays):
 def rmsprop(packed, w, g, offset, decays):
     """v <- rho v + (1 - rho) g^2;  w <- w - rate g / (sqrt(v) + epsilon).
 
-    Tieleman & Hinton 2012; they have no epsilon. It stands outside of the root, as in Keras 2 and PyTorch.
+    Tieleman & Hinton 2012, who have no epsilon. It is added outside the root, as in Keras 2 and PyTorch.
     Writes: w, moments. Reads: g.
     """
     _, plan, buffers = unpack(packed, w)

@@ -1,4 +1,4 @@
-"""The forward pass of prediction: rows of X go through the network a block at a time. Called by ``epoch``."""
+"""The forward pass of prediction, for a block of rows of X. Called by ``engine.entries``."""
 
 import numpy as np
 
@@ -19,22 +19,22 @@ _largest_square = by_dtype(np.float32(2.0**120), np.float64(2.0**1000))
 @kernel
 def watch(z, suspect):
     """suspect[0] <- 1 if an element of z is NaN, inf, or so large that later sums may be. Writes: suspect. Reads: z."""
-    most, fine = _largest_square(z.dtype.type(0)), True
+    limit, finite = _largest_square(z.dtype.type(0)), True
     for i in range(z.size):
-        fine &= z[i] * z[i] < most
-    if not fine:
+        finite &= z[i] * z[i] < limit
+    if not finite:
         suspect[0] = 1
 
 
 @leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="predict")
 def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect, start, n):
-    """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
+    """Outputs of n rows of X from ``start`` on; if ``rows`` is not empty, of the rows ``rows[start:]``.
 
-    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one of them, seen before
-    its activation, tells for a row of any length: X is read once, and rows to come are prefetched meanwhile. Large
-    weights can do the same: it is but a suspicion.
+    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one sum of each row, looked
+    at before its activation, is enough: X is read once, and later rows are prefetched meanwhile. Large weights can have
+    the same effect, so ``suspect`` is only a suspicion.
 
-    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: wide, levels, slot.
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: wide, levels, workspace.
     """
     layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers

@@ -1,10 +1,8 @@
-"""The two halves of a training step, and prediction, for sparse input.
+"""Both passes of a training step, and prediction, for sparse input: the first layer; ``network`` has the others.
 
-The first layer is here, the rest in ``network`` and ``weights``.
-
-Level 0 is never laid out: the first layer's product reads the sparse rows where they lie, and so does its gradient. In
-a network without hidden layers the first layer is the last, and its outputs go through the deltas' place to the
-transposed block.
+Level 0 has no activations in memory: the first layer's product and its gradient read the sparse rows in place. In a
+network without hidden layers the first layer is the last; its outputs are computed in the place of the deltas and then
+transposed.
 """
 
 from ..compile.jit import kernel, leaf
@@ -52,11 +50,12 @@ def only_layer(layout, params, csr, rows, start, n, c, ic, z, scratch, ldr):
 
 @leaf(RECORDS, ROWS, INT, INT, ROWS, OUT, group="sparse")
 def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
-    """First half of a step: rows lo .. hi of the batch through the network and back.
+    """The rows pass of rows lo .. hi of the batch.
 
-    ``ahead`` are the next batch's rows: the entries of the first of them are asked for here.
+    ``ahead`` are the next batch's rows: the entries of the first of them are prefetched.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``. Scratch: slot.
+    Writes: activations, deltas, row_loss at rows lo .. hi. Reads: params, transposed, data at ``rows``.
+    Scratch: workspace.
     """
     layout, plan, buffers, csr = unpack_all(packed, workspace)
     labels, targets, sample_weight = csr.labels, csr.targets, csr.sample_weight
@@ -84,15 +83,16 @@ def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
 
 @leaf(RECORDS, ROWS, INTS, INT, INT, OUT, group="sparse")
 def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
-    """Second half of a step: gradient and update of the first layer's weight rows lo .. hi, and its bias with the last.
+    """The weights pass of the first layer's weight rows lo .. hi; with the last row also of its bias.
 
-    Every weight row is updated, also those whose column is empty in the batch: the L2 term acts on all weights, and
-    moments decay and go on moving a weight when its gradient is zero. A row could be passed over without changing a
-    bit only where alpha and all its moments are zero, or without moments alpha alone: not with scikit-learn's defaults.
-    The update of 10000 x 16 weights by adam is 45 of 265 us of a batch of 512 rows on one core of Zen 4 (100 entries a
-    row: 77 for the forward product, 105 for the gradient).
+    Every weight row is updated, also where its column is empty in the batch: the L2 term acts on all weights, and
+    moments decay and go on changing a weight when its gradient is zero. A row could be skipped without changing a bit
+    only where alpha and the row's moments are zero, which is not so with scikit-learn's defaults. The update of
+    10000 x 16 weights by adam is 45 of 265 us of a batch of 512 rows on one core of Zen 4 (100 entries a row: 77 for
+    the forward product, 105 for the gradient).
 
-    Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``. Scratch: slot, cursors (rows.size,).
+    Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``.
+    Scratch: workspace, cursors (rows.size,).
     """
     layout, _, buffers, csr = unpack_all(packed, workspace)
     fan_in, fan_out = layout.units[0], layout.units[1]
@@ -116,11 +116,11 @@ def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
 
 @leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, OUT, INTS, INT, INT, group="sparse")
 def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, workspace, suspect, start, n):
-    """Outputs of n rows of X from ``start``, or of the rows that ``rows[start:]`` names where there are any.
+    """Outputs of n rows of X from ``start`` on; if ``rows`` is not empty, of the rows ``rows[start:]``.
 
-    Rows that no ``rows`` names are looked through for NaN and inf.
+    Without ``rows`` the entries are checked for NaN and inf.
 
-    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: wide, levels, slot.
+    Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, csr, rows. Scratch: wide, levels, workspace.
     """
     layout, sizes = unpack_pass(packed, params)
     n_layers = sizes.n_layers
@@ -141,8 +141,8 @@ def predict_rows_sparse(packed, params, csr, rows, out, wide, levels, workspace,
 
 
 def sparse_scratch_size(units, strides):
-    """Elements of one slot of scratch that every function here can work in (plain Python, called once a fit)."""
+    """Elements of a workspace that is large enough for every function here (plain Python, called once a fit)."""
     weights = max(GROUP * strides[1], TILE_ELEMENTS)
     outputs = (units[-1] + strides[-1] + 2) * (BLOCK_ROWS + 2 * LANES)
     size = max(scratch_size([0, *units[1:]], strides), weights + 8 * LANES, outputs + 8 * LANES)
-    return (size + LANES - 1) // LANES * LANES  # slots start on cache lines
+    return (size + LANES - 1) // LANES * LANES  # each workspace starts a cache line

@@ -1,6 +1,6 @@
-"""The weights pass of a training step: the gradient of tiles of weight rows, their step, what is derived from them.
+"""The weights pass of a training step: tile by tile the gradient, the optimizer's step, and what is derived from W.
 
-The rows pass, in ``network``, has left the activations and deltas of the whole batch.
+The rows pass, in ``network``, has written the activations and deltas of the whole batch.
 """
 
 from ..compile.jit import kernel, leaf
@@ -36,7 +36,7 @@ WIDE_TILE_ELEMENTS = FEW_REGISTERS_TILE_ELEMENTS if FEW_REGISTERS else 0
 
 @leaf(RECORDS, IN, INT, INT, INT)
 def refresh_derived(packed, params, layer, i0, n):
-    """Renew what is derived from weight rows i0 .. i0 + n, i0 a multiple of GROUP: sums of squares, transposed copy.
+    """Compute what is derived from weight rows i0 .. i0 + n: sums of squares, transposed copy. i0 % GROUP must be 0.
 
     Writes: squares, transposed at these rows. Reads: params.
     """
@@ -62,7 +62,7 @@ def tile_height(fan_out, itemsize):
 
 @kernel
 def step_weights(packed, layer, i0, n, g):
-    """Do with the gradient of weight rows i0 .. i0 + n what the plan's sink says. Writes: see `step`. Reads: g."""
+    """Pass the gradient of weight rows i0 .. i0 + n to the plan's sink. Writes: see `optimizers.step`. Reads: g."""
     layout, plan, buffers = unpack(packed, g)
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
@@ -73,7 +73,7 @@ def step_weights(packed, layer, i0, n, g):
 
 @kernel
 def step_bias(packed, layer, n_rows, workspace):
-    """Gradient and step of a layer's bias. Writes: see `step`. Reads: deltas. Scratch: workspace."""
+    """Gradient of a layer's bias, passed to the sink. Writes: see `step_weights`. Reads: deltas. Scratch: workspace."""
     layout, plan, buffers = unpack(packed, workspace)
     bias, fan_out = layout.bias[layer], layout.units[layer + 1]
     backward_bias(packed, layer, 0, n_rows, workspace)
@@ -82,7 +82,7 @@ def step_bias(packed, layer, n_rows, workspace):
 
 @leaf(RECORDS, MATRIX, INT, INT, INT, INT, INT, INT, INT, OUT)
 def update_weights(packed, X, layer, lo, hi, n_rows, shared, line, offsets, workspace):
-    """Gradient and update of weight rows lo .. hi of a layer, and of its bias with the last row.
+    """Gradient and update of weight rows lo .. hi of a layer; with the last row also of its bias.
 
     ``shared``, ``line`` and ``offsets`` are those of `layer.Hints`.
 
@@ -91,19 +91,19 @@ def update_weights(packed, X, layer, lo, hi, n_rows, shared, line, offsets, work
     layout = unpack(packed, workspace)[0]
     fan_out, itemsize = layout.units[layer + 1], workspace.itemsize
     height, ld = tile_height(fan_out, itemsize), row_distance(fan_out, n_rows, itemsize)
-    room = height * whole_vectors(fan_out, itemsize) + LANES
+    size = height * whole_vectors(fan_out, itemsize) + LANES
     hints = Hints(shared, line, offsets)
     for i0 in range(lo, hi, height):
         n = min(height, hi - i0)
-        backward_weights(packed, X, layer, i0, n, 0, n_rows, hints, workspace[:room], ld, workspace[room:])
+        backward_weights(packed, X, layer, i0, n, 0, n_rows, hints, workspace[:size], ld, workspace[size:])
         step_weights(packed, layer, i0, n, workspace)
     if hi == layout.units[layer]:
         step_bias(packed, layer, n_rows, workspace)
 
 
 def scratch_size(units, strides):
-    """Elements of one workspace that every function here can work in (plain Python, called once a fit)."""
+    """Elements of a workspace that is large enough for both passes (plain Python, called once a fit)."""
     rows = output_scratch_size(units, strides, BLOCK_ROWS)
-    narrow = TILE_ELEMENTS + 2 * LANES * NARROW_GRADIENT  # a tile of the last layer's, outputs by rows
+    narrow = TILE_ELEMENTS + 2 * LANES * NARROW_GRADIENT  # a transposed tile of the last layer
     weights = (TILE_ROWS + 5) * max(strides[1:]) + max(TILE_ELEMENTS + narrow, WIDE_TILE_ELEMENTS)
     return max(rows, weights + 8 * LANES)

@@ -24,6 +24,7 @@ from numba.extending import lower_builtin, type_callable
 from ..compile.jit import kernel
 from ..simd.target import LINE_BYTES, PROCESSOR
 from ..simd.tile import array_data
+from ..tuning import PATIENCE, SPINS_BEFORE_YIELD
 from .partition import fetch_add
 
 LINE = LINE_BYTES // 8  # int64 in a cache line; words that different threads write lie on different lines
@@ -31,8 +32,6 @@ LINE = LINE_BYTES // 8  # int64 in a cache line; words that different threads wr
 # have arrived; then for each block the phase in which it can be taken next.
 PHASE, DONE, ARRIVED, BLOCKS = 0, LINE, 2 * LINE, 3 * LINE
 OVER = -1
-PATIENCE = 400  # polls of the phase before a thread takes another's block: some 10 us
-SPINS_BEFORE_YIELD = 1000  # polls after which a waiting thread yields its processor
 
 
 def barrier_size(n_blocks):

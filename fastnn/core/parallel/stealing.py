@@ -11,7 +11,8 @@ on which thread takes what.
 """
 
 from ..compile.jit import kernel
-from ..nn.update import GROUP, TILE_ROWS, tile_height
+from ..nn.update import GROUP, tile_height
+from ..tuning import CHUNKED_ROWS, FEWEST_ROWS, TILE_ROWS, TILES_PER_THREAD
 from .barrier import LINE, load_acquire, store_release
 from .partition import WEIGHTS_PASS, fetch_add, share
 
@@ -19,10 +20,6 @@ from .partition import WEIGHTS_PASS, fetch_add, share
 # whether the queue is closed. A queue is closed once it is empty, that of a split also until the split is published.
 # (Without the flag all threads that look for work at the end of a step would write to the counter.)
 TAKEN, CLOSED = 0, 1
-TILES_PER_THREAD = 4  # tiles of each layer in the queue of a block, about
-# A next batch of at least MANY_ROWS is multiplied in chunks of at least FEWEST_ROWS: each chunk packs the weights. (The
-# 100 rows of 784-50-10 in two chunks: 2 % more work, and no less waiting.)
-MANY_ROWS, FEWEST_ROWS = 128, 48
 
 
 def stealing_size(n_blocks, n_splits):
@@ -101,7 +98,7 @@ def next_rows_of_split(stealing, n_blocks, split, n):
     start = 0
     while start < n:
         left = n - start
-        few = n_blocks == 1 or n < MANY_ROWS or left < 2 * FEWEST_ROWS
+        few = n_blocks == 1 or n < CHUNKED_ROWS or left < 2 * FEWEST_ROWS
         rows = left if few else max(left // 24 * 12, FEWEST_ROWS)
         if turn == 0:
             return start, rows

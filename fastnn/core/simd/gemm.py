@@ -26,13 +26,11 @@ from numba.extending import register_jitable
 
 from ..compile.jit import KERNEL_OPTIONS, kernel, leaf
 from ..compile.packing import IN, INT, OUT, ROWS, as_read
+from ..tuning import CHUNK_BYTES, LONGEST_DOWN, LONGEST_PACKED, PACKED_BYTES, PACKED_ROWS
 from .target import (
-    CHUNK_BYTES,
     HALF,
     KINDS,
     LINE_BYTES,
-    LONGEST_DOWN,
-    LONGEST_PACKED,
     VECTOR_BYTES,
     few_registers,
     half_vector_tails,
@@ -44,10 +42,6 @@ from .vector import load_vector, store_vector
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)
 MAX_VECTORS = len(HEIGHTS)
 FEW_REGISTERS = few_registers()
-# Rows of A from which on it pays to pack B, if B has more bytes than fit L1 (128 x 784 x 100, Zen 3: 80 GFLOP/s, 63
-# unpacked; rows 2 KB apart fall into two sets of L1: 128 x 784 x 512 at 79 and 47). Chunks of A are not worth packing
-# for sums of fewer terms (sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed).
-PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
 HALF_TAILS = np.array(
     [HALF * (n_vectors in half_vector_tails()) for n_vectors in range(1, MAX_VECTORS + 1)], dtype=np.int64
 )

@@ -24,6 +24,7 @@ from numba.extending import lower_builtin, type_callable
 from ..compile.jit import kernel
 from ..compile.packing import IN, LABELS, ROWS
 from ..records import Csr
+from ..tuning import SPARSE_AHEAD_ENTRIES, SPARSE_AHEAD_ROWS
 from .reduce import PRODUCTS
 from .scalar import fma
 from .target import LINE_BYTES, VECTOR_BYTES
@@ -31,10 +32,6 @@ from .tile import address_of, array_data, emit_fma, prefetch_for_write, splat
 from .transpose import prefetch
 from .vector import whole_vectors
 
-# Distance of the row whose entries are prefetched; 2 to 16 do the same. Without prefetches an entry of the forward
-# product takes 1.8 to 2.9 ns instead of 1.5 (Zen 4, 25000 shuffled rows of 100 entries, 16 units).
-AHEAD_ROWS = 4
-AHEAD_ENTRIES = 128  # entries prefetched of a row, at most: the hardware prefetcher loads the rest of a long row
 # Vectors of a panel: four 64-byte accumulators hide the latency of one chain, eight 32-byte ones fit 16 registers.
 MAX_VECTORS = 8
 
@@ -262,8 +259,8 @@ _lower(scatter, _scatter_function, _flatten_scatter, result=True)
 
 @kernel
 def prefetch_entries(csr, lo, hi):
-    """Prefetch the entries lo .. hi, AHEAD_ENTRIES at most. Rows of a shuffled batch lie anywhere in memory."""
-    hi = min(hi, lo + AHEAD_ENTRIES)
+    """Prefetch the entries lo .. hi, SPARSE_AHEAD_ENTRIES at most. Rows of a shuffled batch lie anywhere in memory."""
+    hi = min(hi, lo + SPARSE_AHEAD_ENTRIES)
     for p in range(lo, hi + LINE_BYTES // 4 - 1, LINE_BYTES // 4):
         prefetch(csr.indices, p)
     line = LINE_BYTES // csr.values.itemsize
@@ -282,7 +279,7 @@ def sparse_product(c, ic, ldc, csr, rows, start, n, following, params, weight, b
     lanes = VECTOR_BYTES // c.itemsize
     for r in range(n):
         row = rows[start + r] if rows.size > 0 else start + r
-        ahead = r + AHEAD_ROWS
+        ahead = r + SPARSE_AHEAD_ROWS
         if ahead < n and rows.size > 0:
             prefetch_entries(csr, csr.indptr[rows[start + ahead]], csr.indptr[rows[start + ahead] + 1])
         elif 0 <= ahead - n < following.size:
@@ -350,8 +347,8 @@ def sparse_gradient(g, i0, i1, csr, rows, cursors, d, i_d, ldd, fan_out, params,
     per_row = (n * fan_out // rows.size // line + 1) * line
     for r in range(rows.size):
         lo, hi = cursors[r], csr.indptr[rows[r] + 1]
-        if r + AHEAD_ROWS < rows.size:
-            prefetch_entries(csr, cursors[r + AHEAD_ROWS], csr.indptr[rows[r + AHEAD_ROWS] + 1])
+        if r + SPARSE_AHEAD_ROWS < rows.size:
+            prefetch_entries(csr, cursors[r + SPARSE_AHEAD_ROWS], csr.indptr[rows[r + SPARSE_AHEAD_ROWS] + 1])
         if weight >= 0:
             for i in range(r * per_row, min((r + 1) * per_row, n * fan_out), line):
                 prefetch_for_write(address_of(params, weight + i0 * fan_out + i))

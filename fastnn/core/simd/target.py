@@ -1,4 +1,4 @@
-"""The target processor, and the sizes of register tiles, panels and chunks that fit it.
+"""The target processor, and the sizes of register tiles that fit it.
 
 Numba's view of the processor counts: ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` change the values here.
 
@@ -15,6 +15,7 @@ import llvmlite.binding
 from numba import config
 
 from ..compile import private
+from ..tuning import CHUNK_BYTES, LONGEST_DOWN, LONGEST_PACKED
 
 
 def processor_of(triple):
@@ -47,11 +48,6 @@ HALF_TAILS_AVX = (3,)
 # numbers have no gaps, since LLVM turns a switch with gaps into a search: 20-100-1 takes 3 % longer with it.
 KINDS, HALF = 5, 4
 TAIL_ROWS = (4, 2, 1)  # for the rows that do not fill a full tile
-LONGEST_PACKED = 256  # rows of a packed panel of B: 24 KB for three vectors, most of L1
-# For an A that is read down its columns: rows of a slice of the sum, and bytes of each row in a packed chunk.
-# (Gradients in training, Zen 3, medians: of 784-512-512-10 with 128 rows 62.5 GFLOP/s, 59.6 with 192 bytes; of
-# 784-100-10 with 200 rows 71, 62 with neither; of 256 x 256 weights over 256 rows 93, 89 in slices of 128.)
-LONGEST_DOWN, CHUNK_BYTES = 100, 384
 
 
 @functools.cache

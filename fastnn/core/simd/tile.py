@@ -22,6 +22,7 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from ..compile.private import target_data
+from ..tuning import FAR_ROWS
 from .target import (
     HALF,
     KINDS,
@@ -36,9 +37,6 @@ from .target import (
 )
 
 L1, L2 = 3, 2  # LLVM's locality argument of a prefetch into each cache
-# Rows of the next batch from which on they are prefetched into L2: L1 cannot hold them. (Time with L2 over time with
-# L1, Zen 5: epochs of 784-100-10 with 200 rows .96 on one thread, .97 on two; of 128-96-10 with 32 rows 1.06 and 1.01.)
-FAR_ROWS = 128
 
 
 def emit_fma(builder, vector, a, b, c):
