@@ -17,7 +17,6 @@ import scipy.sparse as sp
 from .core.compile.packing import pack
 from .core.engine.entries import forward as forward_dense
 from .core.engine.entries import forward_sparse
-from .core.nn.activations import ACTIVATIONS
 from .core.nn.layer import LANES, output_scratch_size
 from .core.parallel.partition import COUNTERS, NON_FINITE_FLAG
 from .core.records import Layout, Pass
@@ -25,7 +24,7 @@ from .core.simd.spmm import as_csr
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import BLOCK_ROWS, PREDICTION_AHEAD_ROWS, PREDICTION_BLOCK_BYTES, PREFETCH_BYTES
 from .csr import by_rows
-from .plan import PADDING, implementations_of, make_layout, without_input
+from .plan import PADDING, activation_ids, implementations_of, make_layout, without_input
 from .threads import runner, share, threads_for
 
 AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: Python threads take 0.25 ms to start
@@ -56,12 +55,8 @@ def network(units, hidden_activation, out_activation, dtype):
     ValueError
         When there is no activation of this name; the message lists the legal ones.
     """
-    names = [hidden_activation] * (len(units) - 2) + [out_activation]
-    for name, what in zip(names[::-1], ("out_activation_", *["activation"] * (len(names) - 1)), strict=True):
-        if name not in ACTIVATIONS:
-            raise ValueError(f"{what} must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}.")
     layout = make_layout(units, dtype, 1)
-    layout.activation[:] = [ACTIVATIONS[name].id for name in names]
+    layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     return layout
 
 

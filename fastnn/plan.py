@@ -182,22 +182,16 @@ def make_plan(
         For dense input: see `programmed`.
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
-    constants = (
-        ()
-        if row is None
-        else row.constants(*({**row.hyper_parameters, **hyper_parameters}[name] for name in row.hyper_parameters))
-    )
     layout = make_layout(units, dtype, batch_size)
-    layout.activation[:-1] = ACTIVATIONS[hidden_activation].id
-    layout.activation[-1] = ACTIVATIONS[out_activation].id
+    layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
         moment_stride=np.int64(moment_stride(n_params(layout))),
         batch_size=np.int64(batch_size),
         max_copied_weights=np.int64(NO_LAYER),
-        n_splits=np.int64(1 if solver == "lbfgs" else n_splits(units, batch_size)),
-        n_shards=np.int64(1 if solver == "lbfgs" else n_shards(layout, batch_size)),
+        n_splits=np.int64(n_splits(units, batch_size)),
+        n_shards=np.int64(n_shards(layout, batch_size)),
         shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
         solver=np.int64(NO_STEP if row is None else row.id),
@@ -205,16 +199,32 @@ def make_plan(
         program=np.empty(0, np.int64),
         advance=np.int64(0),
         alpha=dtype.type(alpha),
-        loss_constants=np.array(constants_of_loss(loss, hyper_parameters), dtype=dtype),
-        optimizer=np.array(constants, dtype=dtype),
+        loss_constants=constants_of(LOSSES[loss], hyper_parameters, dtype),
+        optimizer=constants_of(row, hyper_parameters, dtype),
     )
     return layout, programmed(plan, sparse=False)
 
 
-def constants_of_loss(loss, hyper_parameters):
-    """Constants of a loss, a name in ``LOSSES``, from the estimators' hyper-parameters by name."""
-    row = LOSSES[loss]
-    return row.constants(*(hyper_parameters[name] for name in row.hyper_parameters)) if row.hyper_parameters else ()
+def activation_ids(hidden_activation, out_activation, n_layers):
+    """Ids in ``ACTIVATIONS`` of all layers.
+
+    Raises
+    ------
+    ValueError
+        When a name is none of an activation's, with the legal ones.
+    """
+    for name, what in ((out_activation, "out_activation_"), (hidden_activation, "activation"))[:n_layers]:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"{what} must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}.")
+    return [ACTIVATIONS[name].id for name in [hidden_activation] * (n_layers - 1) + [out_activation]]
+
+
+def constants_of(row, hyper_parameters, dtype):
+    """The constants of a row of ``LOSSES`` or ``OPTIMIZERS``, None for no row, rounded once."""
+    if row is None:
+        return np.empty(0, dtype)
+    given = {**row.hyper_parameters, **hyper_parameters}
+    return np.array(row.constants(*(given[name] for name in row.hyper_parameters)), dtype=dtype)
 
 
 def programmed(plan, *, sparse):

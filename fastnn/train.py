@@ -101,6 +101,99 @@ class TrainingData:
         return bounds
 
 
+class Job:
+    """One plan, one data set and one state for the compiled entry: decided once, in this order, and never rewritten.
+
+    Parameters
+    ----------
+    layout, plan : Layout, TrainPlan
+    state : State
+        Changed in place.
+    data : EncodedData
+    n_threads : int
+        At most so many threads.
+
+    Attributes
+    ----------
+    plan : TrainPlan
+        With its program.
+    buffers : Buffers
+    n_threads : int
+    flops : float
+        Operations of a step.
+    balance : LoadBalance or None
+    """
+
+    def __init__(self, layout, plan, state, data, *, n_threads):
+        refuse_misfits(layout, data)
+        source, batch = TrainingData(data), int(plan.batch_size)
+        self._sparse, self._state, self.n_rows = source.csr is not None, state, source.n_rows
+        plan = programmed(plan, sparse=self._sparse)
+        self.flops = step_flops(layout, batch, source.csr)
+        self.n_threads = n_threads = threads_for(self.flops, n_threads, int(plan.n_shards))
+        self.plan = plan = plan._replace(max_copied_weights=max_copied_weights(n_threads))
+        layout = without_input(layout) if self._sparse or plan.n_layers > 1 else layout
+        buffers, self._workspace_size = make_buffers(layout, plan, state, n_threads, self._sparse)
+        self.buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
+        several = n_threads > 1 and plan.n_shards == 1
+        self.balance = LoadBalance(layout, plan, self.buffers, n_threads) if several else None
+        self._layout, self._examples, self._kept = layout, source.examples, []
+        self._implementations = implementations_of(layout, plan)
+
+    def packed(self, program=None):
+        """What the entry takes the records from, with another program where one is given."""
+        plan = self.plan if program is None else self.plan._replace(program=program)
+        every = shard_buffers(self._layout, plan, self.buffers, self.n_threads)
+        self._kept.append([(self._layout, plan, each, self._examples) for each in every])  # packed are addresses
+        return pack_sets(self._kept[-1])
+
+    def entry(self, n_threads):
+        """The compiled entry for so many threads, and its last arguments."""
+        run = runner(entries.train, self._state.params.dtype, n_threads, self._sparse, self._implementations)
+        return run, (n_threads, self._workspace_size)
+
+
+def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
+    """Make the function that trains for one epoch of ``n_rows`` rows.
+
+    The function takes the rows, in order, and the scalars of the steps, and returns the epoch's loss and whether all
+    losses were finite. It changes ``state``. (A function and no method: an epoch of a small network takes 10 us.)
+    """
+    job = Job(layout, plan, state, data, n_threads=n_threads)
+    batch, packed, params = int(plan.batch_size), job.packed(), state.params
+    (run, own), tuned = job.entry(job.n_threads), job.n_threads > 1 and job.flops < TUNED_FLOPS
+    if tuned:
+        run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
+    per_call, per_trial = (max(1, int(work / job.flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
+    n_batches = -(-n_rows // batch)
+    losses, progress = np.zeros(n_batches), memoryview(job.buffers.progress)
+
+    def epoch(order, scalars):
+        first, done = state.step, 0
+        while done < n_batches:
+            n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
+            some = (order, scalars, losses)
+            if n < n_batches:  # slices take 0.3 us, an epoch of a small network takes 10
+                begun = SCHEDULED * (state.step - first)
+                some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
+            call = (packed, params, *some, *own)
+            progress[STEPS] = 0
+            try:
+                made = run(n, *call) if tuned else run(*call)
+            finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
+                state.step += progress[STEPS]
+            done += made
+            if job.balance is not None:  # the function holds the job, and so the records whose addresses are packed
+                job.balance.follow(time.perf_counter())
+            if made < n:
+                break
+        finite = done == n_batches
+        mean = finite and n_batches > 1
+        return mean_of_batches(losses, batch, n_rows) if mean else losses.item(min(done, n_batches - 1)), finite
+
+    return epoch
+
+
 def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads, private_rng=False):
     """Train for up to ``max_epochs`` epochs, yielding a record after each.
 
@@ -125,59 +218,14 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     ------
     EpochRecord
     """
-    refuse_misfits(layout, data)
-    batch = int(plan.batch_size)
-    n_batches = -(-len(rows) // batch)
-    source = TrainingData(data)
-    sparse = source.csr is not None
-    plan = programmed(plan, sparse=sparse)
-    flops = step_flops(layout, batch, source.csr)
-    n_threads = threads_for(flops, n_threads, int(plan.n_shards))
-    plan = plan._replace(max_copied_weights=max_copied_weights(n_threads))
-    layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
-    buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
-    buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
-    balance = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 and plan.n_shards == 1 else None
-    own = (n_threads, workspace_size)
-    sets = [(layout, plan, each, source.examples) for each in shard_buffers(layout, plan, buffers, n_threads)]
-    packed = pack_sets(sets)  # it holds addresses, so `sets` must live as long
-    implementations = implementations_of(layout, plan)
-    run = runner(entries.train, state.params.dtype, n_threads, sparse, implementations)
-    tuned = n_threads > 1 and flops < TUNED_FLOPS
-    if tuned:
-        one = runner(entries.train, state.params.dtype, 1, sparse, implementations)
-        run = ThreadCountTuner(_followed_by(run, own), _followed_by(one, (1, workspace_size)))
-        own = ()
-    per_call, per_trial = (max(1, int(work / flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
-    losses = np.zeros(n_batches)
+    epoch = make_epoch(layout, plan, state, data, n_rows=len(rows), n_threads=n_threads)
+    n_batches = -(-len(rows) // int(plan.batch_size))
     # With a single batch the order of rows changes only rounding: a private generator need not draw it (3 us of 10).
     shuffle = shuffle and not (private_rng and n_batches == 1)
     quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
-    progress = memoryview(buffers.progress)
     for _, order in zip(range(max_epochs), epoch_orders(rows, rng if shuffle else None, quick), strict=False):
-        start = time.perf_counter()
-        scalars, first = schedule.scalars(state.step, n_batches), state.step
-        done = 0
-        while done < n_batches:
-            n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
-            some = (order, scalars, losses)
-            if n < n_batches:  # slices take 0.3 us, an epoch of a small network takes 10
-                begun = SCHEDULED * (state.step - first)
-                some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
-            call = (packed, state.params, *some, *own)
-            progress[STEPS] = 0
-            try:
-                made = run(n, *call) if tuned else run(*call)
-            finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
-                state.step += progress[STEPS]
-            done += made
-            if balance is not None:
-                balance.follow(time.perf_counter())
-            if made < n:
-                break
-        finite = done == n_batches
-        mean = finite and n_batches > 1
-        loss = mean_of_batches(losses, batch, len(rows)) if mean else losses.item(min(done, n_batches - 1))
+        start, first = time.perf_counter(), state.step
+        loss, finite = epoch(order, schedule.scalars(first, n_batches))
         yield EpochRecord(loss, state.step - first, finite, time.perf_counter() - start)
         if not finite:
             return
@@ -244,34 +292,25 @@ class Steps:
     """
 
     def __init__(self, layout, plan, state, data, *, n_threads):
-        refuse_misfits(layout, data)
-        source = TrainingData(data)
-        sparse, batch = source.csr is not None, int(plan.batch_size)
-        plan = programmed(plan._replace(sink=np.int64(STORE)), sparse=sparse)
-        n_threads = threads_for(step_flops(layout, batch, source.csr), n_threads, 1)
-        layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
-        buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
-        buffers = buffers._replace(column_bounds=source.column_bounds(layout, batch, n_threads))
-        self.gradient, self._scalars, self._params = buffers.gradient, buffers.step_scalars, state.params
-        plans = [plan._replace(program=verbs.copy()) for verbs in np.split(plan.program, [-1])]
-        self._records = [[(layout, each, buffers, source.examples)] for each in plans]  # ``packed`` holds addresses
-        self._packed = [pack_sets(each) for each in self._records]
-        needed = implementations_of(layout, plan)
-        self._run = runner(entries.train, state.params.dtype, n_threads, sparse, needed)
-        self._sizes, self._state, self.weight_sum = (n_threads, workspace_size), state, 0.0
+        job = Job(layout, plan._replace(sink=np.int64(STORE)), state, data, n_threads=n_threads)
+        self._state, self._params, self._scalars = state, state.params, job.buffers.step_scalars
+        self.gradient, self.weight_sum, self._alpha = job.buffers.gradient, 0.0, job.plan.alpha
+        # All verbs but the last one, which updates by the gradient, and that one.
+        self._packed = [job.packed(verbs.copy()) for verbs in np.split(job.plan.program, [-1])]
+        self._job, (self._run, self._own) = job, job.entry(job.n_threads)
 
     def loss(self, rows):
         """Compute the loss of these rows, at most a batch, and set ``gradient`` and ``weight_sum``."""
         losses = np.zeros(1)
-        self._run(self._packed[0], self._params, rows, np.zeros(SCHEDULED), losses, *self._sizes)
+        self._run(self._packed[0], self._params, rows, np.zeros(SCHEDULED), losses, *self._own)
         self.weight_sum = float(self._scalars[WEIGHT_SUM])
         return losses.item()
 
     def step(self, scalars):
         """Update the weights by ``gradient`` and ``weight_sum``, with these step scalars of a schedule."""
-        self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self.weight_sum, self._records[0][0][1].alpha
+        self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self.weight_sum, self._alpha
         self._scalars[RATE : RATE + SCHEDULED] = scalars
-        self._run(self._packed[1], self._params, ONE_ROW, NOTHING_SCHEDULED, np.zeros(1), *self._sizes)
+        self._run(self._packed[1], self._params, ONE_ROW, NOTHING_SCHEDULED, np.zeros(1), *self._own)
         self._state.step += 1
 
 
@@ -296,37 +335,27 @@ class FullBatch:
     """
 
     def __init__(self, layout, plan, params, data, *, n_threads):
-        refuse_misfits(layout, data)
-        source = TrainingData(data)
-        sparse = source.csr is not None
-        chunk = min(CHUNK_ROWS, source.n_rows)
+        n_rows = len(data.X) if data.csr is None else data.csr[2].size - 1
+        chunk = max(1, min(CHUNK_ROWS, n_rows))
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
-        layout = without_input(layout) if sparse or plan.n_layers > 1 else layout
-        plan = programmed(plan._replace(batch_size=np.int64(chunk)), sparse=sparse)
-        flops = step_flops(layout, chunk, source.csr)
-        n_threads = threads_for(flops, n_threads, 1)
         state = State(layout, params, np.empty((0, params.size), params.dtype))
-        buffers, workspace_size = make_buffers(layout, plan, state, n_threads, sparse)
-        buffers = buffers._replace(column_bounds=source.column_bounds(layout, chunk, n_threads))
-        self.gradient = buffers.gradient
-        self._balance = LoadBalance(layout, plan, buffers, n_threads) if n_threads > 1 else None
-        self._run = runner(entries.train, params.dtype, n_threads, sparse, implementations_of(layout, plan))
-        self._records = (layout, plan, buffers, source.examples)  # kept alive: ``packed`` holds their addresses
-        self._progress, self._scalars = buffers.progress, buffers.step_scalars
-        self._packed, self._sizes = (pack_sets([self._records]), params), (n_threads, workspace_size)
+        job = Job(layout, plan._replace(batch_size=np.int64(chunk)), state, data, n_threads=n_threads)
+        self.gradient, self._balance = job.buffers.gradient, job.balance
+        self._progress, self._scalars, self._alpha = job.buffers.progress, job.buffers.step_scalars, job.plan.alpha
+        self._job, (self._run, self._own), self._packed = job, job.entry(job.n_threads), (job.packed(), params)
         weight = data.sample_weight
-        self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(source.n_rows)
-        rows, per_call = np.arange(source.n_rows, dtype=np.int64), chunk * max(1, int(CALL_FLOPS / flops))
-        calls = [rows[start : start + per_call] for start in range(0, source.n_rows, per_call)]
+        self._weights = float(weight.sum(dtype=np.float64)) if weight.size else float(n_rows)
+        rows, per_call = np.arange(n_rows, dtype=np.int64), chunk * max(1, int(CALL_FLOPS / job.flops))
+        calls = [rows[start : start + per_call] for start in range(0, n_rows, per_call)]
         self._calls = [(some, np.zeros(-(-some.size // chunk))) for some in calls]
 
     def __call__(self):
         self.gradient[:] = 0
         self._progress[DERIVED] = 0  # weights change between calls
-        loss, alpha = 0.0, self._records[1].alpha
+        loss, alpha = 0.0, self._alpha
         for rows, losses in self._calls:
             self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self._weights, alpha
-            self._run(*self._packed, rows, NOTHING_SCHEDULED, losses, *self._sizes)
+            self._run(*self._packed, rows, NOTHING_SCHEDULED, losses, *self._own)
             loss += losses.item(-1) / self._weights
             alpha = 0.0
             if self._balance is not None:

@@ -75,6 +75,15 @@ def dispatch_table(name, *parameters):
     call.implementation, call.implementations, call.groups = implementation, implementations, groups
     call.load, call.load_implementation, call.group = load_table, load_implementation, "dense"
 
+    _declare(call, kinds, symbol)
+    load_with(load_table, forget=forget)
+    dispatch_tables.append(call)
+    return call
+
+
+def _declare(call, kinds, symbol):
+    """Let compiled code call a table: it looks up the address under the id, and calls what is there."""
+
     @type_callable(call)
     def type_call(context):
         def typer(*given):
@@ -99,7 +108,3 @@ def dispatch_table(name, *parameters):
                 callee = builder.inttoptr(address, function_type.as_pointer())
                 context.call_conv.call_function(builder, callee, sig.return_type, sig.args[1:], args[1:])
         return context.get_dummy_value()
-
-    load_with(load_table, forget=forget)
-    dispatch_tables.append(call)
-    return call

@@ -11,7 +11,8 @@ float64, for validation data; called by ``scoring``. Labels (n_rows,) are empty 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from ..simd.scalar import by_dtype
 from ..simd.vector import like
 from .activations import activate_output
 
+NONE = MappingProxyType({})
+
 
 class Loss(NamedTuple):
     """One row of the table: a loss with its output activation."""
@@ -33,7 +36,7 @@ class Loss(NamedTuple):
     classifier: bool  # whether it is a loss of the classifier or of the regressor
     users_name: str  # the estimators' ``loss``
     rows_of: Callable  # (p, labels, targets, *constants) -> float64 (n_rows,), the loss in NumPy
-    hyper_parameters: tuple = ()  # names of the estimators' parameters that it depends on
+    hyper_parameters: Mapping = NONE  # the estimators' parameters that it depends on, each with a default
     constants: Callable = tuple  # (*hyper-parameters) -> numbers that compiled code finds in ``plan.loss_constants``
     least: float = -math.inf  # smallest target for which it is defined
 
