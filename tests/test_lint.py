@@ -21,7 +21,7 @@ ROAD = """
     display
     _classifier _regressor
     _base
-    preparation predict
+    preparation predict learning
     interop persistence
     parameters labels
     encode
@@ -47,6 +47,7 @@ ROAD = """
     core.simd.vector
     core.simd.scalar core.simd.reduce
     core.simd.tile
+    core.simd.llvm
     core.compile.dispatch core.records
     core.compile.jit core.compile.packing
     core.simd.target

@@ -13,8 +13,8 @@ from fastnn import MLPClassifier, MLPRegressor, infer, threads, train
 from fastnn.core.compile import jit
 from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
+from fastnn.core.simd.llvm import address_of, prefetch_for_write
 from fastnn.core.simd.spmm import as_csr, find_column, gather, scatter
-from fastnn.core.simd.tile import address_of, prefetch_for_write
 from fastnn.plan import make_plan, n_params
 from fastnn.state import flat_params, new_state, split, with_padding
 from step_scalars import scalars_of

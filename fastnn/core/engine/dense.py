@@ -9,7 +9,7 @@ from ..nn.update import refresh_derived, update_weights
 from ..parallel.partition import ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS, begin, record, share
 from ..parallel.stealing import next_rows_of_split, next_tile, publish, weight_bounds
 from ..records import BATCH, READY, unpack, unpack_all
-from ..simd.tile import address_of
+from ..simd.llvm import address_of
 from ..tuning import PREFETCH_BYTES
 from .bookkeeping import batch_bounds, prefetch_rows
 from .programs import ROWS_PASS_DENSE, UPDATE, WEIGHTS_PASS_DENSE, work

@@ -18,10 +18,10 @@ from ..compile.packing import IN, INT, MATRIX, OUT, RECORDS, as_flat, as_read
 from ..parallel.partition import boundary
 from ..records import unpack, unpack_layout
 from ..simd.gemm import FEW_REGISTERS, NO_C0, NOWHERE, product, product_at
+from ..simd.llvm import address_of
 from ..simd.reduce import dot
 from ..simd.scalar import fma
 from ..simd.target import VECTOR_BYTES
-from ..simd.tile import address_of
 from ..simd.transpose import transpose
 from ..simd.vector import load_vector, store_vector, whole_vectors
 from ..tuning import (

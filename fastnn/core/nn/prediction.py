@@ -6,8 +6,8 @@ from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, INTS, MATRIX, NUMBERS, OUT, RECORDS, ROWS, as_flat, as_read
 from ..records import unpack_pass
 from ..simd.gemm import product_at
+from ..simd.llvm import address_of
 from ..simd.scalar import by_dtype
-from ..simd.tile import address_of
 from ..simd.transpose import transpose
 from .activations import activate, outputs_of_sums
 from .layer import forward_output, padded

@@ -22,8 +22,8 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from ..compile.jit import kernel
+from ..simd.llvm import array_data
 from ..simd.target import LINE_BYTES, PROCESSOR
-from ..simd.tile import array_data
 from ..tuning import PATIENCE, SPINS_BEFORE_YIELD
 from .partition import fetch_add
 

@@ -14,8 +14,8 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from ..compile.jit import kernel
+from ..simd.llvm import array_data
 from ..simd.target import PROCESSOR
-from ..simd.tile import array_data
 
 ROWS_PASS, WEIGHTS_PASS = 0, 1  # the passes of a step
 ROW_GRANULARITY = 2  # the rows pass divides a batch into pairs of rows

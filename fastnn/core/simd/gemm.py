@@ -27,6 +27,7 @@ from numba.extending import register_jitable
 from ..compile.jit import KERNEL_OPTIONS, kernel, leaf
 from ..compile.packing import IN, INT, OUT, ROWS, as_read
 from ..tuning import CHUNK_BYTES, LONGEST_DOWN, LONGEST_PACKED, PACKED_BYTES, PACKED_ROWS
+from .llvm import address_of, prefetch_for_write, word_at
 from .target import (
     HALF,
     KINDS,
@@ -36,7 +37,7 @@ from .target import (
     half_vector_tails,
     tile_rows,
 )
-from .tile import address_of, panel_buffer, prefetch_for_write, tile, word_at
+from .tile import panel_buffer, tile
 from .vector import load_vector, store_vector
 
 HEIGHTS = np.array(tile_rows(), dtype=np.int64)

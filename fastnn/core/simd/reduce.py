@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-from .tile import array_data, emit_fma, splat
+from .llvm import array_data, emit_fma, splat
 
 SQUARES = 64  # partial sums: four AVX-512 vectors, enough chains to hide the latency of the additions
 PRODUCTS = 16  # one AVX-512 register of float32: dot products are short, and independent ones overlap

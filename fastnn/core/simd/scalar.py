@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import lower_builtin, type_callable
 
+from .llvm import emit_fma
 from .target import PROCESSOR
-from .tile import emit_fma
 
 _BITS = {types.float32: types.int32, types.float64: types.int64}
 _BITS_NUMPY = {"float32": np.int32, "float64": np.int64}

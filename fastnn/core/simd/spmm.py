@@ -25,10 +25,10 @@ from ..compile.jit import kernel
 from ..compile.packing import IN, LABELS, ROWS
 from ..records import Csr
 from ..tuning import SPARSE_AHEAD_ENTRIES, SPARSE_AHEAD_ROWS
+from .llvm import address_of, array_data, emit_fma, prefetch_for_write, splat
 from .reduce import PRODUCTS
 from .scalar import fma
 from .target import LINE_BYTES, VECTOR_BYTES
-from .tile import address_of, array_data, emit_fma, prefetch_for_write, splat
 from .transpose import prefetch
 from .vector import whole_vectors
 

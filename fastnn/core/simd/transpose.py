@@ -13,8 +13,8 @@ from numba.extending import lower_builtin, type_callable
 
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, OUT
+from .llvm import L1, array_data, emit_prefetch
 from .target import VECTOR_BYTES
-from .tile import L1, array_data, emit_prefetch
 
 
 def transpose_block(out, i_out, ld_out, a, ia, lda):

@@ -24,9 +24,9 @@ from numba.core import types
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 from ..compile.jit import kernel
+from .llvm import array_data, emit_fma, splat
 from .scalar import fma
 from .target import VECTOR_BYTES, few_registers, target_features
-from .tile import array_data, emit_fma, splat
 
 
 @kernel

@@ -1,0 +1,172 @@
+"""The phases of a fit that learn: the plan, the training loop or L-BFGS, and what of it is published."""
+
+import operator
+import warnings
+from functools import partial
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+
+from .core.nn.activations import ACTIVATIONS
+from .core.nn.losses import LOSSES
+from .evaluation import evaluation, hold_out
+from .history import extended_history, validation_losses
+from .lbfgs import minimize_loss
+from .plan import loss_after, loss_of, make_plan
+from .remarks import in_sklearns_name
+from .schedules import Optimizer, checked
+from .state import new_state
+from .stopping import NON_FINITE, Progress
+from .threads import resolve_n_jobs
+from .train import train
+
+
+def _check_finite(params):
+    if not np.isfinite(params).all():
+        wider = ' They exceed float32: scale X and y, or use dtype="float64".' if params.dtype == np.float32 else ""
+        raise ValueError(NON_FINITE + wider)
+
+
+class LearningMixin:
+    """The part of `BaseMLP` that learns."""
+
+    def _mlp_in_place(self, state, published):
+        """Assignments that update the present weights in place, for users who keep their lists or arrays.
+
+        As in scikit-learn arrays are written into where possible (not under "lbfgs"), else list items are replaced.
+        """
+        written = []
+        for name, new in (("coefs_", state.coefs), ("intercepts_", state.intercepts)):
+            kept = getattr(self, name)
+            if not isinstance(kept, list) or len(kept) != len(new):
+                continue
+            published[name] = kept
+            for i, (array, values) in enumerate(zip(kept, new, strict=True)):
+                own = type(array) is np.ndarray and array.dtype == values.dtype and array.flags.writeable
+                written.append((array, ..., values) if own and self.solver != "lbfgs" else (kept, i, values))
+        return written
+
+    def _mlp_trained_objective(self, earlier):
+        """Name in ``LOSSES`` and output activation for training; an ``out_activation_`` set by hand is respected."""
+        loss, out_activation = self._mlp_objective()
+        given = earlier.get("out_activation_", out_activation)
+        if given == out_activation:
+            return loss_of(loss, out_activation, classifier=is_classifier(self)), out_activation
+        if given not in ACTIVATIONS:
+            raise ValueError(f"out_activation_ must be one of {', '.join(map(repr, ACTIVATIONS))}, got {given!r}.")
+        return loss_after(loss, given, classifier=is_classifier(self)), given
+
+    def _mlp_plan(self, network, settings, batch_size):
+        """Phase 3: layout and plan of a network under an optimizer's ``settings``."""
+        return make_plan(
+            units=network.units,
+            hidden_activation=self.activation,
+            out_activation=network.out_activation,
+            loss=network.loss,
+            solver=settings["solver"],
+            alpha=network.alpha,
+            batch_size=batch_size,
+            dtype=network.dtype,
+            **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
+            **{name: getattr(self, name) for name in LOSSES[network.loss].hyper_parameters},
+        )
+
+    def _mlp_settings(self):
+        return {name: getattr(self, name) for name in Optimizer.SETTINGS}
+
+    def _mlp_clipped_batch_size(self, n_samples):
+        if self.batch_size == "auto":
+            return min(200, n_samples)
+        if self.batch_size > n_samples:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2
+            )
+        return min(operator.index(self.batch_size), n_samples)
+
+    def _mlp_minimize(self, network, training, validation, scorers, start, earlier, dtype):
+        layout, plan = self._mlp_plan(network, self._mlp_settings(), 1)
+        state = new_state(layout, plan)
+        state.adopt(*start)
+        start.clear()
+        n_threads = resolve_n_jobs(self.n_jobs)
+        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
+        loss, n_iter, measured, remark = minimize_loss(
+            layout,
+            plan,
+            state.params,
+            training.data,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            max_fun=self.max_fun,
+            verbose=self.verbose,
+            n_threads=n_threads,
+            evaluate=evaluate,
+        )
+        if not np.isfinite(loss):
+            raise ValueError(f"{NON_FINITE} The loss was {loss}.")
+        state = state.converted(layout, dtype)
+        _check_finite(state.params)
+        history, lacking = extended_history(earlier.get("history_"), measured, len(measured["loss"]))
+        fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
+        return state, {**fitted, "validation_loss_curve_": validation_losses(history, measured)}, lacking, remark
+
+    def _mlp_train(self, network, training, validation, scorers, start, rng, earlier, incremental):
+        if self.early_stopping and validation is None:
+            n_classes = len(self._label_binarizer.classes_) if is_classifier(self) else None
+            training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
+        rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
+        optimizer = Optimizer(self._mlp_settings())
+        if incremental and earlier.get("_optimizer") is not None:
+            optimizer = checked(earlier["_optimizer"]).successor()
+        layout, plan = self._mlp_plan(network, optimizer.settings, self._mlp_clipped_batch_size(rows.size))
+        state = new_state(layout, plan)
+        state.adopt(*start)
+        start.clear()
+        if optimizer.moments is not None:
+            state.resume(optimizer.moments, optimizer.step)
+        progress = Progress(self.tol, self.early_stopping, earlier)
+        n_threads = resolve_n_jobs(self.n_jobs)
+        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
+
+        epochs = train(
+            layout,
+            plan,
+            state,
+            training.data,
+            rows=rows,
+            rng=rng,
+            shuffle=self.shuffle,
+            private_rng=isinstance(self.random_state, Integral),
+            schedule=optimizer.schedule,
+            max_epochs=1 if incremental else self.max_iter,
+            n_threads=n_threads,
+        )
+        progress.follow(
+            epochs,
+            rows.size,
+            state,
+            optimizer.schedule,
+            evaluate=evaluate,
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=self.verbose,
+        )
+        best = progress.best_params
+        if best is not None:
+            state.params[...] = best
+        _check_finite(state.params)
+        if network.dtype == np.float32 and not state.learns:
+            raise ValueError(
+                f"{NON_FINITE} Squares of gradients are infinite in float32, and weights no longer move: scale X and "
+                'y, or use dtype="float64".'
+            )
+        optimizer.moments, optimizer.step = state.moments, state.step
+        remark = None
+        if progress.interrupted:
+            remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
+        elif not (incremental or progress.stopped):
+            told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+            remark = in_sklearns_name(warnings.warn, f"{told}converged yet.", ConvergenceWarning)
+        fitted, lacking = progress.attributes()
+        return state, {**fitted, "_optimizer": optimizer}, lacking, remark
