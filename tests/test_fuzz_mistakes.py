@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sklearn import neural_network
 
-from fastnn import MLPClassifier, MLPRegressor, _base
+from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.nn.optimizers import OPTIMIZERS
 
 SETTINGS = settings(
@@ -255,7 +255,7 @@ def test_mistakes_in_validation_data(kind, place, name, monkeypatch):
     x, y = good(kind, np.random.RandomState(3))
     model = quick(kind).fit(x, y)
     before = pickle.dumps(model)
-    monkeypatch.setattr(_base, "train", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(learning, "train", lambda *args, **options: 1 / 0)
     given = {"X_val": x, "y_val": y}
     wrong = TABLES[place.removesuffix("_val")][name]
     given[place] = wrong if place == "sample_weight_val" else wrong(given[place])

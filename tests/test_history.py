@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import reference
-from fastnn import MLPClassifier, MLPRegressor, _base, evaluation
+from fastnn import MLPClassifier, MLPRegressor, evaluation, learning
 from fastnn.core.nn.losses import LOSSES
 from fastnn.history import extended_history
 from fastnn.scoring import mean_loss
@@ -174,7 +174,7 @@ def test_the_split_of_early_stopping_is_recorded_as_well(monkeypatch):
         parts.extend(real(*args))
         return parts[0], parts[1]
 
-    monkeypatch.setattr(_base, "hold_out", hold_out)
+    monkeypatch.setattr(learning, "hold_out", hold_out)
     model = MLPRegressor(**SETTINGS, early_stopping=True, metrics=["r2"]).fit(X, DIGITS)
     training, held_out = (sample.rows for sample in parts)  # training rows in the order that the loop left them in
     np.testing.assert_array_equal(np.sort(np.r_[training, held_out]), np.arange(400))
@@ -318,13 +318,13 @@ def test_an_interrupted_evaluation_leaves_lists_of_one_length(monkeypatch):
 
 
 def test_divergence_under_early_stopping_is_recorded_as_nan(monkeypatch):
-    real = _base.train
+    real = learning.train
 
     def diverging(*args, **options):
         for epoch, record in enumerate(real(*args, **options)):
             yield record if epoch < 2 else EpochRecord(math.nan, 0, False, 1.0)
 
-    monkeypatch.setattr(_base, "train", diverging)
+    monkeypatch.setattr(learning, "train", diverging)
     model = fitted(early_stopping=True, metrics=["accuracy"])
     for name in ("loss", "val_loss", "val_score", "accuracy", "val_accuracy"):
         assert [math.isnan(value) for value in model.history_[name]] == [False, False, True], name
@@ -417,7 +417,7 @@ def test_refusals_come_before_training_and_leave_an_earlier_fit(case, monkeypatc
     given, parameters, message = REFUSED[case]
     model = fitted(warm_start=True).set_params(**parameters)
     before, curve = dict(vars(model)), copy.deepcopy(model.history_)
-    monkeypatch.setattr(_base, "train", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(learning, "train", lambda *args, **options: 1 / 0)
     with pytest.raises(ValueError, match=message):
         model.fit(X[TRAINING], CLASSES[TRAINING], **given)
     assert vars(model).keys() == before.keys()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastnn import MLPClassifier, MLPRegressor, _base, evaluation, lbfgs, train
+from fastnn import MLPClassifier, MLPRegressor, evaluation, lbfgs, learning, train
 
 RNG = np.random.RandomState(5)
 X = RNG.standard_normal((60, 5)).astype(np.float32)
@@ -31,7 +31,7 @@ pytestmark = [
 LONG_FITS = """
 import signal, sys, time, warnings
 import numpy as np, scipy.sparse as sp
-from fastnn import MLPClassifier, MLPRegressor, _base
+from fastnn import MLPClassifier, MLPRegressor, learning
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs without it
 X = np.tile(np.random.RandomState(0).standard_normal((2000, 50)).astype(np.float32), (100, 1))
@@ -62,7 +62,7 @@ def telling(training):
     return told
 
 
-_base.train, _base.minimize_loss = telling(_base.train), telling(_base.minimize_loss)
+learning.train, learning.minimize_loss = telling(learning.train), telling(learning.minimize_loss)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     try:
@@ -237,7 +237,7 @@ def control_c(*args, **options):
 
 
 def third_epoch_fails(error):
-    real = _base.train
+    real = learning.train
 
     def loop(*args, **options):
         for epoch, record in enumerate(real(*args, **options), 1):
@@ -277,7 +277,7 @@ CAUSES = {
     "random_state": ({"random_state": "seven"}, {}, None, ValueError),
     "n_jobs": ({"n_jobs": "all"}, {}, None, ValueError),
     "divergence": ({}, {"X": X * np.float32(8e37)}, None, ValueError),
-    "no memory for the state": ({}, {}, (_base, "new_state", out_of_memory), MemoryError),
+    "no memory for the state": ({}, {}, (learning, "new_state", out_of_memory), MemoryError),
     "no memory for the buffers": ({}, {}, (train, "make_buffers", out_of_memory), MemoryError),
     "closed standard output": ({"verbose": True}, {}, (builtins, "print", closed_pipe), BrokenPipeError),
 }
@@ -286,7 +286,7 @@ IN_FIT_ONLY = {
     "wild steps": ({"learning_rate_init": 1e38}, {}, None, ValueError),
     "small validation set": ({"early_stopping": True, "validation_fraction": 0.01}, {}, None, ValueError),
     "no memory for the scores": ({"early_stopping": True}, {}, (evaluation, "forward", out_of_memory), MemoryError),
-    "no memory in mid-training": ({}, {}, (_base, "train", third_epoch_fails(MemoryError())), MemoryError),
+    "no memory in mid-training": ({}, {}, (learning, "train", third_epoch_fails(MemoryError())), MemoryError),
     "no memory for lbfgs": ({"solver": "lbfgs"}, {}, (lbfgs, "FullBatch", out_of_memory), MemoryError),
     "Ctrl-C in lbfgs": ({"solver": "lbfgs"}, {}, (lbfgs, "minimize", control_c), KeyboardInterrupt),
 }

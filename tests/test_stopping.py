@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics, neural_network
 
 import fastnn
-from fastnn import MLPClassifier, MLPRegressor, _base
+from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.records import EncodedData
 from fastnn.schedules import Optimizer
 from fastnn.scoring import accuracy, r2
@@ -64,7 +64,7 @@ class FakeLoop:
 
     def __init__(self, monkeypatch, at, happens):
         self.closed = False
-        real = _base.train
+        real = learning.train
 
         def loop(*args, **options):
             try:
@@ -73,7 +73,7 @@ class FakeLoop:
             finally:
                 self.closed = True
 
-        monkeypatch.setattr(_base, "train", loop)
+        monkeypatch.setattr(learning, "train", loop)
 
 
 def interrupt(record):
