@@ -93,8 +93,10 @@ class Constant:
 
     def scalars(self, step, n_steps):
         """Step scalars of ``n_steps`` steps after the first ``step`` steps: float64 (n_steps * SCHEDULED,)."""
-        if self._scalars.size != SCHEDULED * n_steps or (n_steps and self._scalars[0] != self.learning_rate):
+        if self._scalars.size != SCHEDULED * n_steps:
             self._scalars = np.tile([self.learning_rate, 0.0, 1.0, 1.0], n_steps)
+        elif n_steps and self._scalars.item(0) != self.learning_rate:
+            self._scalars[::SCHEDULED] = self.learning_rate
         return self._scalars
 
     @property
@@ -154,9 +156,9 @@ class BiasCorrected(Constant):
             np.sqrt(1 - power_2[skipped:], out=rows[:, 3])
             self._scalars = rows.reshape(-1)
             start = step + 1 - self._first
-        rate, _, first, second = self._scalars[SCHEDULED * (start + n_steps - 1) :][:SCHEDULED].tolist()
-        self.learning_rate = rate * second / first
-        return self._scalars[SCHEDULED * start : SCHEDULED * (start + n_steps)]
+        end, number = SCHEDULED * (start + n_steps), self._scalars.item
+        self.learning_rate = number(end - 4) * number(end - 1) / number(end - 2)
+        return self._scalars[SCHEDULED * start : end]
 
     def settings_changed(self):
         self._scalars = np.empty(0)

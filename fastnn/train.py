@@ -160,7 +160,7 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
     losses were finite. It changes ``state``. (A function and no method: an epoch of a small network takes 10 us.)
     """
     job = Job(layout, plan, state, data, n_threads=n_threads)
-    batch, packed, params = int(plan.batch_size), job.packed(), state.params
+    batch, packed, params, balance = int(plan.batch_size), job.packed(), state.params, job.balance
     (run, own), tuned = job.entry(job.n_threads), job.n_threads > 1 and job.flops < TUNED_FLOPS
     if tuned:
         run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
@@ -183,14 +183,15 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
             finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
                 state.step += progress[STEPS]
             done += made
-            if job.balance is not None:  # the function holds the job, and so the records whose addresses are packed
-                job.balance.follow(time.perf_counter())
+            if balance is not None:
+                balance.follow(time.perf_counter())
             if made < n:
                 break
         finite = done == n_batches
         mean = finite and n_batches > 1
         return mean_of_batches(losses, batch, n_rows) if mean else losses.item(min(done, n_batches - 1)), finite
 
+    epoch.job = job  # keeps the records alive, whose addresses are packed
     return epoch
 
 
