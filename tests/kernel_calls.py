@@ -76,11 +76,12 @@ def loss_data(loss, n_outputs, uses_labels, n_data, dtype, rng):
     return np.empty(0, np.int32), targets, targets
 
 
-def call_loss(loss, z, row_loss, labels, targets, weights, rows, n_outputs, ldr, output=None):
+def call_loss(loss, z, row_loss, labels, targets, weights, rows, n_outputs, ldr, output=None, constants=()):
     """Turn sums z into deltas; ``output`` is the activation in between, by default the one that goes with the loss."""
     scratch = np.full((n_outputs + 2) * ldr, np.nan, z.dtype)
     data = [read_only(x) for x in (labels, targets, weights, rows)]
+    numbers = read_only(np.array(constants, dtype=z.dtype))
     output = activations.ACTIVATIONS[output or losses.LOSSES[loss].output].id
     compiled(losses.loss_and_delta, z.dtype)(
-        losses.LOSSES[loss].id, read_only(np.empty(0, z.dtype)), output, z, row_loss, *data, n_outputs, ldr, scratch
+        losses.LOSSES[loss].id, numbers, output, z, row_loss, *data, n_outputs, ldr, scratch
     )

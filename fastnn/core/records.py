@@ -101,7 +101,8 @@ BATCH, STEPS, READY, DERIVED, ALIKE = range(5)
 
 # Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
 # current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, the decay
-# of weights, and Adam's two corrections of the moments. The last SCHEDULED come from a schedule, see `schedules`.
+# of weights (0: no optimizer of today has one beside the L2 term), and Adam's two corrections of the moments. The last
+# SCHEDULED come from a schedule, see `schedules`.
 WEIGHT_SUM, SCALE, ALPHA, RATE, DECAY, FIRST_CORRECTION, SECOND_CORRECTION = range(7)
 SCHEDULED = 4
 

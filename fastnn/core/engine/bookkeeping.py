@@ -42,7 +42,7 @@ def begin_call(buffers, n_blocks):
 
 @kernel
 def find_batch(plan, buffers, examples, rows, losses):
-    """Whether there is another batch whose weights do not sum to zero. Batches before it are skipped, with loss 0.
+    """Whether another batch has sample weights that do not sum to zero. Batches before it are skipped, with loss 0.
 
     Writes: losses of the skipped batches; progress; the sum of the weights in step_scalars.
     """

@@ -5,7 +5,8 @@ In a phase every block does its share of one verb. A barrier (``//``) ends the p
 
     default            ROWS_PASS_DENSE // WEIGHTS_PASS_DENSE //
     sparse X           ROWS_PASS_CSR // WEIGHTS_PASS_CSR //
-    small networks     STEP_THEN_SHARDS //: update by the last batch, then the gradients of shards of the next batch
+    shards             STEP_THEN_SHARDS //: update by the last batch, then the gradients of shards of the next batch
+                       (few parameters, large batches: see `plan.n_shards`)
     stored gradients   rows pass // weights pass, which stores gradients // UPDATE //
     full batch         rows pass // weights pass, which adds gradients up //
 

@@ -50,7 +50,8 @@ SINGLE_OUTPUT = (
     ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
 )  # fmt: skip
 single_output_backward = dispatch_table("single_output_backward", ("a", IN), *SINGLE_OUTPUT)
-# The same two for activations that keep their input z: an activation has a function in these, or in those.
+# The same two for activations that keep their input z. An activation has a function in these tables or in those, and
+# an id without a function does nothing.
 differentiate_input = dispatch_table("differentiate_input", ("a", IN), ("z", IN), ("d", OUT))
 single_output_backward_input = dispatch_table("single_output_backward_input", ("a", IN), ("z", IN), *SINGLE_OUTPUT)
 # Apply an output activation to a transposed block z (n_outputs, ldr). Scratch: largest, total (ldr,).

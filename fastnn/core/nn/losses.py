@@ -51,7 +51,7 @@ _is_float64 = by_dtype(False, True)
 
 
 # Compute the loss of each row, and overwrite the outputs z (n_outputs, ldr) with deltas. ``sums`` are the last layer's
-# pre-activations, for BINARY_LOG_LOSS only. Writes: z, row_loss. Scratch: scratch (2 ldr,).
+# pre-activations for BINARY_LOG_LOSS, and undefined for the others. Writes: z, row_loss. Scratch: scratch (2 ldr,).
 loss_of_rows = dispatch_table(
     "loss_of_rows",
     ("constants", IN), ("z", OUT), ("sums", IN), ("row_loss", OUT), ("labels", LABELS), ("targets", MATRIX),
@@ -157,7 +157,7 @@ def softplus(s):
 
 @loss_of_rows.implementation(BINARY_LOG_LOSS)
 def binary_log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
-    """loss_r = -sum_c y log p + (1 - y) log(1 - p), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
+    """loss_r = -sum_c (y log p + (1 - y) log(1 - p)), delta = p - y, where p = 1 / (1 + exp(-s)) of the sum s.
 
     In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn: on raw features the line search of L-BFGS depends on
     its roundings. (Breast cancer, 240 seeds: accuracy .846 from s, .854 from p, scikit-learn .854.) In float32 p has
@@ -185,7 +185,7 @@ def binary_log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outpu
 
 
 def binary_log_loss_of(p, labels, targets):
-    """-sum_c y log p + (1 - y) log(1 - p)."""
+    """-sum_c (y log p + (1 - y) log(1 - p))."""
     y, q = indicator(p, labels, targets), clipped(p)
     return -(y * np.log(q) + (1 - y) * np.log1p(-q)).sum(axis=1)
 
