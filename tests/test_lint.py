@@ -43,7 +43,7 @@ ROAD = """
     core.nn.layer core.nn.losses
     core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers
     core.parallel.barrier
-    core.simd.math core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
+    core.simd.vecmath core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
     core.simd.vector
     core.simd.scalar core.simd.reduce
     core.simd.tile

@@ -129,10 +129,10 @@ class Elementwise:
 
 def elementwise_driver(function):
     try:
-        from fastnn.core.simd import math as simd_math
+        from fastnn.core.simd import vecmath
     except ImportError as reason:
-        raise NotImplementedError("no fastnn.core.simd.math") from reason
-    call = getattr(simd_math, function)
+        raise NotImplementedError("no fastnn.core.simd.vecmath") from reason
+    call = getattr(vecmath, function)
 
     @njit(error_model="numpy")
     def sweep(out, x):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
 from ..compile.packing import IN, INT, NUMBERS, OUT
-from ..simd.math import exp, sigmoid, tanh
 from ..simd.scalar import fma
 from ..simd.target import VECTOR_BYTES
 from ..simd.transpose import transpose_here
+from ..simd.vecmath import exp, sigmoid, tanh
 from ..simd.vector import broadcast, like, load_vector, maximum, store_vector, where_nonzero, zero_if_negative
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, ROWS
-from ..simd.math import exp, log
 from ..simd.scalar import by_dtype
+from ..simd.vecmath import exp, log
 from ..simd.vector import like
 from .activations import activate_output
 

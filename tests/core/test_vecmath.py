@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from numba import config, njit
 
-from fastnn.core.simd import math as simd_math
+from fastnn.core.simd import vecmath
 from fastnn.core.simd.target import has_fma, target_features
 
 DTYPES = [np.float32, np.float64]
-NAMES = list(simd_math.MAX_ULP)
+NAMES = list(vecmath.MAX_ULP)
 REFERENCE = {"exp": np.exp, "log": np.log, "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
 CASES = [pytest.param(name, dtype, id=f"{name}-{dtype.__name__}") for name in NAMES for dtype in DTYPES]
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
 
 
 def make_loop(name):
-    function = getattr(simd_math, name)
+    function = getattr(vecmath, name)
 
     @njit(error_model="numpy")
     def loop(x, out):
@@ -98,13 +98,13 @@ def test_error_stays_within_the_stated_bound(name, dtype):
     np.testing.assert_array_equal(np.isinf(result), np.isinf(rounded))
     np.testing.assert_array_equal(result[np.isinf(rounded)], rounded[np.isinf(rounded)])
     subnormal = np.abs(exact) < np.finfo(dtype).smallest_normal
-    flushed = subnormal & (result == 0) & (name in simd_math.FLUSHED)
+    flushed = subnormal & (result == 0) & (name in vecmath.FLUSHED)
     if name == "exp":
         assert np.all(result[subnormal] == 0)
     checked = np.isfinite(exact) & np.isfinite(rounded) & ~flushed
     assert checked.sum() > 100_000
     error = ulp_error(result[checked], exact[checked], dtype)
-    assert error.max() <= simd_math.MAX_ULP[name][DTYPES.index(dtype)], x[checked][error.argmax()]
+    assert error.max() <= vecmath.MAX_ULP[name][DTYPES.index(dtype)], x[checked][error.argmax()]
 
 
 INF = np.inf
@@ -146,7 +146,7 @@ def test_same_bits_in_vectors_remainders_and_alone(name, dtype):
     x = few_samples(dtype)
     x = x[~np.isnan(x)]
     expected = bits(evaluate(name, x))
-    function = getattr(simd_math, name)
+    function = getattr(vecmath, name)
     one = njit(lambda element: function(element))
     alone = np.array([one(element) for element in x], dtype)
     np.testing.assert_array_equal(bits(alone), expected)
@@ -171,7 +171,7 @@ def test_loop_is_vector_code_without_calls(name, dtype):
 
 def run_as_script(tmp_path, **environment):
     saved = tmp_path / "outputs.npz"
-    paths = [str(pathlib.Path(simd_math.__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(pathlib.Path(vecmath.__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     environment |= {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run([sys.executable, __file__, str(saved)], env=os.environ | environment, check=True, timeout=300)
     return np.load(saved)
@@ -196,7 +196,7 @@ def test_plain_python_twin_agrees(tmp_path):
         for dtype in DTYPES:
             python, compiled = twin[f"{name} {dtype.__name__}"], evaluate(name, few_samples(dtype))
             assert python.dtype == dtype
-            ulp = 1 if has_fma() else 2 * simd_math.MAX_ULP[name][DTYPES.index(dtype)]
+            ulp = 1 if has_fma() else 2 * vecmath.MAX_ULP[name][DTYPES.index(dtype)]
             number = ~np.isnan(compiled)
             np.testing.assert_array_equal(np.isnan(python), ~number)
             np.testing.assert_array_max_ulp(python[number], compiled[number], maxulp=ulp)
