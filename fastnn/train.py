@@ -52,10 +52,15 @@ def step_flops(layout, n_rows, csr=None):
     return 2.0 * n_rows * (3.0 * products.sum() - products[0]) + updates
 
 
+def count_rows(data):
+    """Rows of encoded data."""
+    return data.csr[2].size - 1 if data.X is None else len(data.X)
+
+
 def refuse_misfits(layout, data):
     """Raise ValueError if sizes or labels do not fit: compiled code does not check bounds."""
     n_features, n_outputs = int(layout.units[0]), int(layout.units[-1])
-    n = data.csr[2].size - 1 if data.X is None else len(data.X)
+    n = count_rows(data)
     fits = data.X is None or data.X.shape[1] == n_features
     if data.labels.size:
         fits &= data.labels.size == n and np.maximum.reduce(data.labels.view(np.uint32)) < n_outputs
@@ -77,7 +82,7 @@ class TrainingData:
 
     def __init__(self, data):
         self.csr = None if data.X is not None else as_csr(data.csr)
-        self.n_rows = len(data.X) if self.csr is None else self.csr.indptr.size - 1
+        self.n_rows = count_rows(data)
         dtype = data.targets.dtype
         X = np.empty((1, 0), dtype) if data.X is None else data.X
         entries = (np.empty(0, dtype), NO_INDICES, NO_ROWS) if self.csr is None else self.csr
@@ -127,7 +132,7 @@ class Job:
     def __init__(self, layout, plan, state, data, *, n_threads):
         refuse_misfits(layout, data)
         source, batch = TrainingData(data), int(plan.batch_size)
-        self._sparse, self._state, self.n_rows = source.csr is not None, state, source.n_rows
+        self._sparse, self._state = source.csr is not None, state
         plan = programmed(plan, sparse=self._sparse)
         self.flops = step_flops(layout, batch, source.csr)
         self.n_threads = n_threads = threads_for(self.flops, n_threads, int(plan.n_shards))
@@ -336,7 +341,7 @@ class FullBatch:
     """
 
     def __init__(self, layout, plan, params, data, *, n_threads):
-        n_rows = len(data.X) if data.csr is None else data.csr[2].size - 1
+        n_rows = count_rows(data)
         chunk = max(1, min(CHUNK_ROWS, n_rows))
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
         state = State(layout, params, np.empty((0, params.size), params.dtype))

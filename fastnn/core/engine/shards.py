@@ -17,7 +17,7 @@ import math
 
 from ..compile.jit import kernel
 from ..nn.layer import Hints, backward_bias, backward_weights
-from ..nn.network import forward_backward, has_single_output, single_output_sums
+from ..nn.network import copy, forward_backward, has_single_output, single_output_sums
 from ..nn.optimizers import step
 from ..nn.update import refresh_derived
 from ..parallel.barrier import LINE, OVER, release
@@ -34,13 +34,6 @@ from .bookkeeping import (
     set_row_offsets,
 )
 from .programs import START, STEP_THEN_SHARDS, STEPS_OF_SHARDS, advance, work
-
-
-@kernel
-def copy(out, a, ia, n):
-    """out[i] <- a[ia + i] for i < n. Writes: out. Reads: a."""
-    for i in range(n):
-        out[i] = a[ia + i]
 
 
 @work.implementation(STEP_THEN_SHARDS)

@@ -55,9 +55,9 @@ def gather_rows(out, ld_out, X, rows, n):
 
 
 @kernel
-def copy(out, a, ia):
-    """out[i] <- a[ia + i]. Writes: out. Reads: a."""
-    for i in range(out.size):
+def copy(out, a, ia, n):
+    """out[i] <- a[ia + i] for i < n. Writes: out. Reads: a."""
+    for i in range(n):
         out[i] = a[ia + i]
 
 
@@ -76,7 +76,7 @@ def hidden_forward(packed, first, n_layers, params, x, ix, ldx, activations, inp
         end = top + n * stride
         forward_hidden(layout, params, layer, a, ia, lda, activations, top, n)
         if inputs.size > 0:
-            copy(inputs[top:end], activations, top)
+            copy(inputs[top:end], activations, top, end - top)
         activate(layout.activation[layer], activations[top:end])
         a, ia, lda = as_read(activations), top, stride
 
@@ -182,7 +182,7 @@ def first_activation(packed, X, lo, n, ready):
         bias = buffers.params[layout.bias[0] : layout.bias[0] + layout.units[1]]
         add_splits(z, bias, buffers.split_sums, lo, n, stride, plan.n_splits, plan.batch_size)
     if buffers.inputs.size > 0:
-        copy(buffers.inputs[top : top + n * stride], z, 0)
+        copy(buffers.inputs[top : top + n * stride], z, 0, n * stride)
     activate(layout.activation[0], z)
 
 

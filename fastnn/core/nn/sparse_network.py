@@ -29,7 +29,7 @@ def first_activation(layout, params, csr, rows, start, n, following, activations
     weight, bias = layout.weight[0], layout.bias[0]
     sparse_product(activations, top, stride, csr, rows, start, n, following, params, weight, bias, layout.units[1])
     if inputs.size > 0:
-        copy(inputs[top : top + n * stride], activations, top)
+        copy(inputs[top : top + n * stride], activations, top, n * stride)
     activate(layout.activation[0], activations[top : top + n * stride])
 
 
