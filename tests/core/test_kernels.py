@@ -201,6 +201,30 @@ def one_output_case(name, n, dtype):
     return results, np.concatenate([surroundings(around_d), surroundings(around_sums)])
 
 
+@pytest.mark.nojit
+@by_dtype
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_activations_that_keep_their_input_go_back_with_the_same_bits(n, dtype):
+    """Element by element and by vectors, of a slope that is a function of the value and so may do either."""
+    slope, stride, step = activations.tanh_slope, 3 * 32 // np.dtype(dtype).itemsize, 2
+    rng, outcomes = np.random.default_rng(n), []
+    a = np.tanh(rng.normal(0, 1, n * stride)).astype(dtype)
+    given = rng.normal(0, 1, n * step).astype(dtype), step, rng.normal(0, 1, stride).astype(dtype), n, stride
+    start = rng.normal(0, 1, 2 * stride).astype(dtype)
+    for make, values in (
+        (activations._single_output_backward, (a,)),
+        (activations._single_output_backward_input, (a, np.full_like(a, np.nan))),
+    ):
+        d, sums = np.full(n * stride, np.nan, dtype), start.copy()
+        njit(error_model="numpy")(make(slope))(*values, d, *given, sums)
+        outcomes.append((d, sums))
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(one, other)
+    d = np.ones(a.size, dtype)
+    njit(error_model="numpy")(activations._backward_input(slope))(a, np.full_like(a, np.nan), d)
+    np.testing.assert_allclose(d, 1 - a.astype(float) ** 2, rtol=0, atol=2 * np.finfo(dtype).eps)
+
+
 # ---- sum of squares -------------------------------------------------------------------------------------------------
 @njit
 def sum_squares(x):
