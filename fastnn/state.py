@@ -197,7 +197,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     # Arrays start a cache line, each with its own phase, see `with_padding`. (20-100-1 with 200 rows, Zen 4: an epoch
     # takes 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with phase 0 for all.)
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
-    progress = np.zeros(5, np.int64)
+    progress = np.zeros(6, np.int64)
     progress[ALIKE] = 1
     n_workspaces = 1 if plan.n_shards > 1 else n_threads  # with shards each thread has buffers: `shard_buffers`
     step_scalars = with_padding(step_scalars_size(int(plan.n_shards)), np.float64)

@@ -96,8 +96,9 @@ class Pass(NamedTuple):
 
 
 # Indices in ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's splits of the
-# batch are computed ahead; whether what is derived from the weights is up to date; whether threads have similar speeds.
-BATCH, STEPS, READY, DERIVED, ALIKE = range(5)
+# batch are computed ahead; whether what is derived from the weights is up to date; whether threads have similar speeds;
+# where the program is, the index of its verb.
+BATCH, STEPS, READY, DERIVED, ALIKE, VERB = range(6)
 
 # Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
 # current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, the decay
@@ -131,7 +132,7 @@ class Buffers(NamedTuple):
     clocks: INTS  # (n_blocks, CLOCK): ticks and work of each block since the last reading, see `partition.record`
     stealing: INTS  # queues of tiles and of splits' rows in the weights pass, see `parallel.stealing`
     barrier: INTS  # see `parallel.barrier`
-    progress: INTS  # (5,): by the indices above
+    progress: INTS  # (6,): by the indices above
     step_scalars: NUMBERS  # (7,): by the indices above; then the losses of shards, see `shards.loss_index`
     scratch: OUT  # workspaces of equal size, one for each block
 

@@ -17,6 +17,7 @@ from ..records import (
     SCALE,
     SCHEDULED,
     STEPS,
+    VERB,
     WEIGHT_SUM,
     unpack,
     unpack_all,
@@ -33,11 +34,20 @@ def batch_bounds(plan, n, batch):
 
 
 @kernel
-def begin_call(buffers, n_blocks):
+def begin_call(plan, buffers, n_blocks):
     """Reset the barrier to START, the phase before the first batch. Writes: progress, barrier."""
     buffers.progress[BATCH] = -1
+    buffers.progress[VERB] = plan.program.size - 1
     buffers.progress[STEPS] = buffers.progress[READY] = 0
     reset_barrier(buffers.barrier, n_blocks, START)
+
+
+@kernel
+def next_verb(plan, progress):
+    """Go on to the program's next verb; returns the index of the verb that is done. Writes: progress."""
+    done = progress[VERB]
+    progress[VERB] = done + 1 if done + 1 < plan.program.size else 0  # no modulo: a division for each phase
+    return done
 
 
 @kernel
@@ -180,12 +190,11 @@ def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
     """
     _, plan, buffers, examples = unpack_all(packed, like)
     progress, phase = buffers.progress, done + 1
-    n_verbs = plan.program.size
-    verb = (done - START - 1) % n_verbs if done > START else n_verbs - 1
+    verb = next_verb(plan, progress)
     if done == START:
         refresh_all_derived(packed, like)
     reset_stealing(buffers.stealing, n_blocks)
-    if verb == n_verbs - 1:
+    if verb == plan.program.size - 1:
         progress[BATCH] += 1
         if find_batch(plan, buffers, examples, rows, losses):
             begin_rows(packed, like, rows)
@@ -216,7 +225,7 @@ def advance_gradient(packed, like, rows, scalars, losses, n_blocks, done):
     progress, phase = buffers.progress, done + 1
     if done == START:
         refresh_all_derived(packed, like)
-    if (done - START) % 2 == 0:
+    if next_verb(plan, progress) == plan.program.size - 1:
         progress[BATCH] += 1
         if progress[BATCH] > 0:
             buffers.step_scalars[ALPHA] = 0.0

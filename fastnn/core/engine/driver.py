@@ -6,7 +6,7 @@ The imports of the modules that define verbs fill the dispatch tables.
 from ..compile.jit import leaf
 from ..compile.packing import IN, INT, NUMBERS, RECORD_SETS, ROWS
 from ..parallel.barrier import OVER, PHASE, arrive, is_last, load_acquire, next_block
-from ..records import unpack
+from ..records import VERB, unpack
 from ..simd.scalar import flush_denormals, restore_denormals
 from . import dense, shards, sparse  # noqa: F401
 from .programs import START, advance, work
@@ -29,8 +29,7 @@ def run_program(packed, like, rows, scalars, losses, thread, n_blocks, workspace
             phase = load_acquire(barrier, PHASE)
             continue
         if phase != START:
-            verb = program[(phase - START - 1) % program.size]
-            work(verb, packed, like, rows, losses.size, block, thread, n_blocks, workspace_size)
+            work(program[buffers.progress[VERB]], packed, like, rows, losses.size, block, thread, n_blocks, workspace_size)
         if is_last(barrier, n_blocks):
             advance(plan.advance, first, like, rows, scalars, losses, n_blocks, phase)
             phase = load_acquire(barrier, PHASE)

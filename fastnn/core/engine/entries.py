@@ -30,8 +30,8 @@ def train(packed, like, rows, scalars, losses, n_blocks, workspace_size):
     Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
     zero makes no step and has loss 0.
     """
-    _, _, buffers = unpack(packed[0], like)
-    begin_call(buffers, n_blocks)
+    _, plan, buffers = unpack(packed[0], like)
+    begin_call(plan, buffers, n_blocks)
     for block in prange(n_blocks):
         run_program(packed, like, rows, scalars, losses, block, n_blocks, workspace_size)
     return buffers.progress[BATCH]
