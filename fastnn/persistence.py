@@ -1,11 +1,15 @@
 """The state that pickles carry: every weight and every moment once, nothing compiled.
 
+``__getstate__`` gives the attributes, as scikit-learn's does, so that subclasses can change them; what a pickle stores
+of them is made by ``__reduce__``.
+
 ``coefs_`` and ``intercepts_`` are views on one flat vector; that vector is stored, with the spare elements that the
 engine wants behind it, so that what is loaded can be used in place, also read-only (joblib's ``mmap_mode="r"``). Lists
 of arrays that a user has made or changed are stored as they are.
 Everything in the state is an array or a plain Python value.
 """
 
+from copyreg import __newobj__
 from inspect import signature
 
 import numpy as np
@@ -19,10 +23,13 @@ FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read
 
 
 class PickleMixin:
-    """``__getstate__`` and ``__setstate__`` of the estimators."""
+    """How the estimators are pickled and copied."""
 
-    def __getstate__(self):
-        return dump(super().__getstate__())
+    def __reduce__(self):
+        state = self.__getstate__()
+        if type(self).__setstate__ is PickleMixin.__setstate__:  # else that of a subclass wants what it has given
+            state = dump(state)
+        return __newobj__, (type(self),), state
 
     def __setstate__(self, state):
         parameters = signature(type(self)).parameters.items()

@@ -1,5 +1,7 @@
 """README's table of differences from scikit-learn: each row with its test."""
 
+import contextlib
+import io
 import os
 import pickle
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -223,6 +226,32 @@ def negative_counts():
     assert refuses(ours, X, VALUES, match="negative")
 
 
+class Watch(io.StringIO):
+    """Standard output that looks at an estimator whenever something is printed, as another thread would."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.seen = model, set()
+
+    def write(self, text):
+        self.seen.add(len(getattr(self.model, "loss_curve_", ())))
+
+
+def attributes_while_training():
+    seen = []
+    for model in both(verbose=True):
+        with contextlib.redirect_stdout(Watch(model)) as watch:
+            model.fit(X, LABELS)
+        seen.append(watch.seen)
+        assert len(model.loss_curve_) == 3
+    assert seen == [{0}, {1, 2, 3}]
+
+
+def hash_of_fits():
+    same = [len({joblib.hash(model.fit(X, LABELS)) for _ in range(3)}) == 1 for model in both()]
+    assert same == [False, True]
+
+
 def single_batch():
     """A generator of the user's own is drawn from, for others may go on with it; an int's order stays."""
     settings = {**SMALL, "batch_size": 60, "solver": "sgd", "learning_rate_init": 0.5}
@@ -264,6 +293,8 @@ ROWS = {
     "sample weights so small": weights_too_small,
     "`warm_start` with other": other_sizes,
     "`fit` that fails": failing_fit,
+    "attributes of a fit": attributes_while_training,
+    "`joblib.hash` of two fits": hash_of_fits,
     "private methods": private_methods,
     "sparse indices out of bounds": indices_out_of_bounds,
     "labels in `y`": labels_of_edited_classes,

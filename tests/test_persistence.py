@@ -146,14 +146,14 @@ DAMAGE = {
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damaged_states_are_refused(case):
     damage, message = DAMAGE[case]
-    state = copy.deepcopy(fitted().__getstate__())
+    state = copy.deepcopy(fitted().__reduce__()[2])
     damage(state)
     with pytest.raises(ValueError, match=message):
         MLPClassifier().__setstate__(state)
 
 
 def test_a_state_of_fewer_parameters_gets_defaults():
-    state = MLPClassifier(alpha=0.25).__getstate__()
+    state = MLPClassifier(alpha=0.25).__reduce__()[2]
     del state["n_jobs"]
     made = MLPClassifier.__new__(MLPClassifier)
     made.__setstate__(state)

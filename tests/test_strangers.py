@@ -1,5 +1,6 @@
 """Code that knows scikit-learn only: every case runs twice, with the import line of each library, and must agree."""
 
+import copy
 import pickle
 import warnings
 
@@ -331,6 +332,25 @@ class Trimmed(fastnn.MLPClassifier):
         return state
 
 
+class Rounded(fastnn.MLPClassifier):
+    """A subclass that changes what scikit-learn's estimators give as their state, and reads it back itself."""
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {**state, "coefs_": [coef.astype(np.float16) for coef in state["coefs_"]]}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, coefs_=[coef.astype(np.float32) for coef in state["coefs_"]])
+
+
+class Halved(fastnn.MLPClassifier):
+    """A subclass that changes that state, which fastnn reads back."""
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {**state, "coefs_": [coef / 2 for coef in state["coefs_"]]}
+
+
 class Anything(fastnn.MLPRegressor):
     """A subclass whose constructor takes any keyword."""
 
@@ -343,6 +363,12 @@ def test_a_subclass_may_have_a_state_of_its_own():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
     again.partial_fit(X, BINARY)
+    for kind, change in ((Rounded, lambda coef: coef.astype(np.float16)), (Halved, lambda coef: coef / 2)):
+        model = kind((4,), max_iter=3, random_state=0).fit(X, BINARY)
+        for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            for coef, given in zip(again.coefs_, model.coefs_, strict=True):
+                np.testing.assert_array_equal(coef, change(given))
+            again.partial_fit(X, BINARY)
     assert vars(pickle.loads(pickle.dumps(Anything()))).keys() == vars(Anything()).keys()
 
 

@@ -29,7 +29,8 @@ def run_program(packed, like, rows, scalars, losses, thread, n_blocks, workspace
             phase = load_acquire(barrier, PHASE)
             continue
         if phase != START:
-            work(program[buffers.progress[VERB]], packed, like, rows, losses.size, block, thread, n_blocks, workspace_size)
+            verb = program[buffers.progress[VERB]]
+            work(verb, packed, like, rows, losses.size, block, thread, n_blocks, workspace_size)
         if is_last(barrier, n_blocks):
             advance(plan.advance, first, like, rows, scalars, losses, n_blocks, phase)
             phase = load_acquire(barrier, PHASE)
