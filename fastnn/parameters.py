@@ -15,6 +15,7 @@ from .initial import BIASES, INITS
 from .schedules import SCHEDULES
 
 FLOAT_TYPES = (np.float32, np.float64)
+SINGLE, DOUBLE = map(np.dtype, FLOAT_TYPES)
 REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classifier}
 CLASSIFICATION_LOSSES = {row.users_name for row in LOSSES.values() if row.classifier}
 CLASSIFIER_OUTPUTS = {row.output for row in LOSSES.values() if row.classifier}
@@ -68,9 +69,8 @@ def dtype_for(dtype, *arrays):
         When ``dtype`` is none of the legal ones.
     """
     if isinstance(dtype, str) and dtype == "match":
-        types = {array.dtype for array in arrays}
-        single = types == {np.dtype(np.float32)} or all(each.newbyteorder("=") == np.float32 for each in types)
-        return np.dtype(np.float32 if single else np.float64)
+        single = all(array.dtype == SINGLE or array.dtype.newbyteorder("=") == SINGLE for array in arrays)
+        return SINGLE if single else DOUBLE
     try:
         found = np.dtype(dtype)
     except TypeError:

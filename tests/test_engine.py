@@ -390,6 +390,24 @@ def test_flat_params_that_swap_two_layers_are_not_taken_for_the_views():
     np.testing.assert_array_equal(state.split(problem.layout, flat)[0][0], own.coefs[2])
 
 
+def test_views_that_were_found_before_are_looked_at_again():
+    problem = Problem("squared_error", (6, 6), "tanh", n_outputs=6, dtype=np.float32)
+    own, dtype = problem.state, np.dtype(np.float32)
+    for _ in range(2):
+        flat = state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
+        assert np.shares_memory(flat, own.params) and flat.ctypes.data == own.params.ctypes.data
+    swapped = state.flat_params(problem.layout, dtype, own.coefs[::-1], own.intercepts)
+    np.testing.assert_array_equal(state.split(problem.layout, swapped)[0][0], own.coefs[2])
+    state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
+    replaced = [own.coefs[0] + 1, *own.coefs[1:]]
+    copied = state.flat_params(problem.layout, dtype, replaced, own.intercepts)
+    assert not np.shares_memory(copied, own.params)
+    np.testing.assert_array_equal(state.split(problem.layout, copied)[0][0], replaced[0])
+    own.coefs[1].shape = (36,)
+    with pytest.raises(ValueError, match=r"coefs_\[1\] must have shape"):
+        state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
+
+
 REFUSED = {
     "coefs missing": (lambda c, b: (c[:2], b), r"coefs_ must hold 3 arrays, one for each layer, got 2"),
     "intercepts missing": (lambda c, b: (c, []), r"intercepts_ must hold 3 arrays, one for each layer, got 0"),
