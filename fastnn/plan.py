@@ -4,6 +4,8 @@ Modules that import this one know activations by name and a network as a tuple o
 scalars of exact type and arrays. Nothing is allocated here but these small arrays.
 """
 
+import functools
+
 import numpy as np
 
 from .core.engine.programs import (
@@ -77,8 +79,15 @@ def make_layout(units, dtype, n_rows):
     Returns
     -------
     Layout
-        ``activation`` is all zeros; `make_plan` fills it in.
+        ``activation`` is all zeros; `make_plan` fills it in. The other arrays are read-only.
     """
+    offsets = _offsets(tuple(map(int, units)), dtype, int(n_rows))
+    return offsets._replace(activation=np.zeros(len(units) - 1, dtype=np.int64))
+
+
+@functools.lru_cache(maxsize=128)
+def _offsets(units, dtype, n_rows):
+    """`make_layout` without activations. (It takes 20 us, and `partial_fit` with 200 rows 650.)"""
     units = np.asarray(units, dtype=np.int64)
     fan_in, fan_out = units[:-1], units[1:]
     strides = np.array([padded_stride(int(n), dtype.itemsize) for n in units], dtype=np.int64)
@@ -88,17 +97,20 @@ def make_layout(units, dtype, n_rows):
     deltas = _starts(strides[1:] * n_rows)
     copies = strides[:-1] * fan_out
     copies[0] = 0
-    return Layout(
+    layout = Layout(
         units=units,
         stride=strides,
         weight=weight,
         bias=weight + fan_in * fan_out,
-        activation=np.zeros(len(fan_in), dtype=np.int64),
+        activation=np.empty(0, dtype=np.int64),
         level=np.append(levels, 0),
         delta=np.append(0, deltas),
         transposed=_starts(copies),
         squares=_starts(-(-fan_in // GROUP)),
     )
+    for array in layout:
+        array.flags.writeable = False
+    return layout
 
 
 def without_input(layout):

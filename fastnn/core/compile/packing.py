@@ -213,9 +213,10 @@ def pack(*records):
                 dtype = real = real or (SINGLE if found == SINGLE else DOUBLE)
             fits = found is not None and found == dtype and value.ndim == n_axes
             if fits and n_axes:
-                told = value.__array_interface__
-                fits = told["strides"] is None and told["data"][0] % dtype.itemsize == 0
-                words += [told["data"][0], *told["shape"]]
+                # The address takes 0.8 us: no one reads that of an empty array.
+                address = value.__array_interface__["data"][0] if value.size else 0
+                fits = value.flags.c_contiguous and address % dtype.itemsize == 0
+                words += [address, *value.shape]
             elif fits:
                 words.append(value if dtype is WHOLE else struct.unpack("q", struct.pack("d", value))[0])
             if not fits:
