@@ -164,7 +164,9 @@ def make_plan(
     ----------
     units : sequence of int
         Features, hidden layers, outputs.
-    hidden_activation, out_activation, loss, solver : str
+    hidden_activation : str or tuple of str
+        Name in ``ACTIVATIONS``, or one for each hidden layer.
+    out_activation, loss, solver : str
         Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which compiled
         code only adds up gradients.
     alpha : float
@@ -206,17 +208,23 @@ def make_plan(
 
 
 def activation_ids(hidden_activation, out_activation, n_layers):
-    """Ids in ``ACTIVATIONS`` of all layers.
+    """Ids in ``ACTIVATIONS`` of all layers; ``hidden_activation`` as in `make_plan`.
 
     Raises
     ------
     ValueError
         When a name is none of an activation's, with the legal ones.
     """
-    for name, what in ((out_activation, "out_activation_"), (hidden_activation, "activation"))[:n_layers]:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"{what} must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}.")
-    return [ACTIVATIONS[name].id for name in [hidden_activation] * (n_layers - 1) + [out_activation]]
+    hidden = (hidden_activation,) * (n_layers - 1) if isinstance(hidden_activation, str) else hidden_activation
+    for name in hidden:
+        _check_name("activation", name, [legal for legal, row in ACTIVATIONS.items() if row.hidden])
+    _check_name("out_activation_", out_activation, ACTIVATIONS)
+    return [ACTIVATIONS[name].id for name in (*hidden, out_activation)]
+
+
+def _check_name(what, name, legal):
+    if name not in legal:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, legal))}, got {name!r}.")
 
 
 def constants_of(row, hyper_parameters, dtype):
