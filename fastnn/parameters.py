@@ -23,7 +23,7 @@ HIDDEN_ACTIVATIONS = [name for name, row in ACTIVATIONS.items() if row.hidden]
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), list, tuple, np.ndarray],
+    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],

@@ -260,10 +260,10 @@ def implementations_of(layout, plan=None):
     else:
         needed |= {(activate_output, output)}
         kept = {ident for ident in hidden if ident in differentiate_input.implementations}
-        needed |= {(differentiate, ident) for ident in hidden} | {(differentiate_input, ident) for ident in kept}
+        needed |= {(differentiate_input if ident in kept else differentiate, ident) for ident in hidden}
         if layout.units[-1] == 1 and hidden:
-            needed |= {(single_output_backward, hidden[-1])}
-            needed |= {(single_output_backward_input, ident) for ident in kept & {hidden[-1]}}
+            last = hidden[-1]
+            needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
         needed.discard((step, NO_STEP))
