@@ -87,7 +87,7 @@ def check_activation(activation):
     if isinstance(activation, str):
         return
     names = activation.tolist() if isinstance(activation, np.ndarray) else activation
-    if not isinstance(names, list | tuple) or not all(name in HIDDEN_ACTIVATIONS for name in names):
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) and n in HIDDEN_ACTIVATIONS for n in names):
         legal = ", ".join(map(repr, HIDDEN_ACTIVATIONS))
         raise ValueError(
             f"activation must be one of {legal}, or a list or tuple of such names, one for each hidden layer, got "

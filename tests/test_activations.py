@@ -155,6 +155,7 @@ WRONG = {
     "no order": ({"relu", "tanh", "gelu"}, "list or tuple"),
     "one string of three": ("relu,tanh,gelu", "'activation' parameter .* must be a str among .* or an array-like"),
     "nested": ([["relu", "tanh", "gelu"]], "activation must be one of"),
+    "arrays": ([np.array(["relu", "tanh"])] * 3, "activation must be one of"),
     "function": (np.tanh, "'activation' parameter"),
 }
 
