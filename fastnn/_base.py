@@ -236,12 +236,14 @@ class BaseMLP(
     def _validate_params(self):
         super()._validate_params()
         check_init_scale(self.init, self.init_scale)
+        parameters.check_activation(self.activation)
 
     def _mlp_run_phases(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
     ):
         refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes)
+        parameters.hidden_activation(self.activation, len(hidden))
         scorers = find_scorers(self.metrics)
         check_given(*validation)
         if incremental:

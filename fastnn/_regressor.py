@@ -22,8 +22,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Half the squared error, or half the Poisson deviance; the latter has exponential outputs and needs ``y >= 0``.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Units of each hidden layer; a number is one layer, an empty list no hidden layer.
-    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
-        Activation of the hidden layers: x, 1 / (1 + exp(-x)), tanh(x), max(0, x).
+    activation : str or list of str, default="relu"
+        Activation of the hidden layers, one name for all or a list with one for each: "identity" z, "relu" max(z, 0),
+        "tanh" tanh(z), "logistic" s(z) = 1 / (1 + exp(-z)), "softplus" log(1 + exp(z)), "leaky_relu" max(z, 0.01 z),
+        "elu" exp(z) - 1 where z < 0, else z, "selu" 1.7581 (exp(z) - 1) where z < 0, else 1.0507 z, "silu" z s(z),
+        "mish" z tanh(softplus(z)), "gelu" z P(N <= z) of a standard normal N (exact), "hard_swish"
+        z min(max(z + 3, 0), 6) / 6.
     solver : {"lbfgs", "sgd", "adam", "rmsprop"}, default="adam"
         "lbfgs" takes the whole data set in each step and suits small data; the others learn from mini-batches.
         "rmsprop" (Tieleman & Hinton, 2012) divides each gradient g by the root of its decaying mean square:
@@ -77,7 +81,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     init : {"glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "normal"}, \
             default="glorot_uniform"
         Distribution of the initial weights, of mean 0. "glorot_uniform" is scikit-learn's: uniform within
-        sqrt(6 / (fan_in + fan_out)), or sqrt(2 / (fan_in + fan_out)) where ``activation="logistic"``; "he_uniform":
+        sqrt(6 / (fan_in + fan_out)), or sqrt(2 / (fan_in + fan_out)) where ``activation`` is "logistic"; "he_uniform":
         within sqrt(6 / fan_in). The others are normal, not truncated, with the standard deviation
         sqrt(2 / (fan_in + fan_out)) ("glorot_normal"), sqrt(2 / fan_in) ("he_normal"), sqrt(1 / fan_in)
         ("lecun_normal") or ``init_scale`` ("normal"). Sources: Glorot & Bengio 2010, He et al. 2015, LeCun et al. 1998.

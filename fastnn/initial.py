@@ -47,11 +47,23 @@ def check_init_scale(init, init_scale):
         raise ValueError(f"init_scale={init_scale!r} goes with init={scaled} only, got init={init!r}: leave it None.")
 
 
+def per_layer(hidden_activation, n_layers):
+    """Names of the hidden activations by which the weights of each layer are drawn.
+
+    ``hidden_activation`` is one name, or a tuple of a name for each hidden layer. The output layer goes by the last
+    hidden layer's, as in scikit-learn.
+    """
+    if isinstance(hidden_activation, str):
+        return (hidden_activation,) * n_layers
+    return (*hidden_activation, *(hidden_activation[-1:] or ("relu",)))
+
+
 def draw_weights(rng, units, hidden_activation, dtype, *, init="glorot_uniform", init_scale=None, init_bias="match"):
     """Weights and biases of all layers, the output layer's too.
 
-    Draws are float64, layer by layer, the weights (fan_in, fan_out) in C order before the biases (fan_out,); then they
-    are cast. "match" draws biases from the distribution of their layer's weights; "zeros" draws none.
+    ``hidden_activation`` is as in `per_layer`. Draws are float64, layer by layer, the weights (fan_in, fan_out) in C
+    order before the biases (fan_out,); then they are cast. "match" draws biases from the distribution of their layer's
+    weights; "zeros" draws none.
 
     Returns
     -------
@@ -62,10 +74,10 @@ def draw_weights(rng, units, hidden_activation, dtype, *, init="glorot_uniform",
     ValueError
         When ``init_scale`` is too large for ``dtype``.
     """
-    row = INITS[init]
+    row, names = INITS[init], per_layer(hidden_activation, len(units) - 1)
     coefs, intercepts = [], []
-    for fan_in, fan_out in pairwise(units):
-        width = row.width(fan_in, fan_out, hidden_activation, init_scale)
+    for (fan_in, fan_out), hidden in zip(pairwise(units), names, strict=True):
+        width = row.width(fan_in, fan_out, hidden, init_scale)
         for arrays, shape in ((coefs, (fan_in, fan_out)), (intercepts, fan_out)):
             if arrays is intercepts and init_bias == "zeros":
                 arrays.append(np.zeros(fan_out, dtype))

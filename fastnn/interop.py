@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from .parameters import dtype_for
+from .parameters import dtype_for, hidden_activation
 
 # Beside coefs_ and intercepts_, which are copied: what a fit leaves behind in both libraries, where it is there.
 SHARED = (
@@ -28,6 +28,7 @@ SHARED = (
     "_no_improvement_count",
 )
 LISTS = ("loss_curve_", "validation_scores_")
+THEIR_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 
 
 class ConversionMixin:
@@ -48,12 +49,13 @@ class ConversionMixin:
         ------
         ValueError
             When scikit-learn's classifier would read the outputs otherwise: softmax outputs for two classes or for
-            one-hot rows, logistic ones for three or more classes.
+            one-hot rows, logistic ones for three or more classes. When hidden layers have an activation that
+            scikit-learn has not, or not all the same.
         """
         check_is_fitted(self)
         _refuse_other_outputs(self)
         kind = _counterpart(self)
-        result = kind(**_parameters_for(kind, self))
+        result = kind(**{**_parameters_for(kind, self), "activation": _their_activation(self)})
         _copy_fit(self, result, self._mlp_network_dtype(None, True))
         # Early stopping under warm_start falls back on these.
         result._best_coefs, result._best_intercepts = result.coefs_, result.intercepts_
@@ -106,6 +108,19 @@ def _refuse_other_outputs(estimator):
         )
 
 
+def _their_activation(estimator):
+    """The one name that scikit-learn has for the hidden activations; ValueError where it has none."""
+    names = hidden_activation(estimator.activation, len(estimator.coefs_) - 1)
+    names = {names} if isinstance(names, str) else set(names) or {"relu"}
+    if len(names) == 1 and names.issubset(THEIR_ACTIVATIONS):
+        return names.pop()
+    legal = ", ".join(map(repr, THEIR_ACTIVATIONS))
+    raise ValueError(
+        f"scikit-learn's MLP has one activation for all hidden layers, one of {legal}; activation="
+        f"{estimator.activation!r} cannot be converted."
+    )
+
+
 def _parameters_for(kind, source):
     known = kind().get_params(deep=False)
     return {name: value for name, value in source.get_params(deep=False).items() if name in known}
@@ -137,12 +152,11 @@ def _refuse_other_classes(estimator):
 
 def _refuse_other_values(estimator):
     """Raise ValueError unless skl2onnx exports what the regressor predicts."""
-    known = ("identity", "logistic", "tanh", "relu")
     n_outputs = np.shape(estimator.coefs_[-1])[-1]
-    if estimator.out_activation_ not in known:
+    if estimator.out_activation_ not in THEIR_ACTIVATIONS:
         raise ValueError(
             f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss='poisson'), only "
-            f"{', '.join(map(repr, known))}."
+            f"{', '.join(map(repr, THEIR_ACTIVATIONS))}."
         )
     if n_outputs != 1:
         raise ValueError(
@@ -150,13 +164,23 @@ def _refuse_other_values(estimator):
         )
 
 
+def _refuse_other_activations(estimator):
+    """Raise ValueError unless the hidden activation is one name that skl2onnx knows."""
+    name = _their_activation(estimator)
+    if estimator.activation != name:
+        raise ValueError(
+            f"skl2onnx reads one name for all hidden layers, got activation={estimator.activation!r}: use "
+            f"set_params(activation={name!r}), which is the same network."
+        )
+
+
 def register_onnx(classifier, regressor):
     """Tell skl2onnx, which must be installed, how to convert these two classes. Calling it again does no harm.
 
     skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used. What they
-    would export wrongly is refused with ValueError: more than one regression output, exponential outputs
-    (``loss="poisson"``), classes that are no strings and no integers of 32 bits, a single class, and a classifier whose
-    outputs scikit-learn has not for its targets.
+    would export wrongly is refused with ValueError: hidden activations that scikit-learn has not, more than one
+    regression output, exponential outputs (``loss="poisson"``), classes that are no strings and no integers of 32 bits,
+    a single class, and a classifier whose outputs scikit-learn has not for its targets.
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
@@ -169,11 +193,13 @@ def register_onnx(classifier, regressor):
     )
 
     def convert_classifier(scope, operator, container):
+        _refuse_other_activations(operator.raw_operator)
         _refuse_other_outputs(operator.raw_operator)
         _refuse_other_classes(operator.raw_operator)
         convert_sklearn_mlp_classifier(scope, operator, container)
 
     def convert_regressor(scope, operator, container):
+        _refuse_other_activations(operator.raw_operator)
         _refuse_other_values(operator.raw_operator)
         convert_sklearn_mlp_regressor(scope, operator, container)
 

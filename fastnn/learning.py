@@ -14,6 +14,7 @@ from .core.nn.losses import LOSSES
 from .evaluation import evaluation, hold_out
 from .history import extended_history, validation_losses
 from .lbfgs import minimize_loss
+from .parameters import hidden_activation
 from .plan import loss_after, loss_of, make_plan
 from .remarks import in_sklearns_name
 from .schedules import Optimizer, checked
@@ -62,7 +63,7 @@ class LearningMixin:
         """Phase 3: layout and plan of a network under an optimizer's ``settings``."""
         return make_plan(
             units=network.units,
-            hidden_activation=self.activation,
+            hidden_activation=hidden_activation(self.activation, len(network.units) - 2),
             out_activation=network.out_activation,
             loss=network.loss,
             solver=settings["solver"],

@@ -20,9 +20,11 @@ REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classi
 CLASSIFICATION_LOSSES = {row.users_name for row in LOSSES.values() if row.classifier}
 CLASSIFIER_OUTPUTS = {row.output for row in LOSSES.values() if row.classifier}
 
+HIDDEN_ACTIVATIONS = [name for name, row in ACTIVATIONS.items() if row.hidden]
+
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions({name for name, row in ACTIVATIONS.items() if row.hidden})],
+    "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -78,6 +80,39 @@ def dtype_for(dtype, *arrays):
     if found not in (np.float32, np.float64):
         raise ValueError(f'dtype must be "float32", "float64" or "match", got {dtype!r}.')
     return found
+
+
+def check_activation(activation):
+    """Raise ValueError unless ``activation``, if it is no string, is a sequence of names of hidden activations."""
+    if isinstance(activation, str):
+        return
+    names = activation.tolist() if isinstance(activation, np.ndarray) else activation
+    if not isinstance(names, list | tuple) or not all(isinstance(n, str) and n in HIDDEN_ACTIVATIONS for n in names):
+        legal = ", ".join(map(repr, HIDDEN_ACTIVATIONS))
+        raise ValueError(
+            f"activation must be one of {legal}, or a list or tuple of such names, one for each hidden layer, got "
+            f"{activation!r}."
+        )
+
+
+def hidden_activation(activation, n_hidden):
+    """The parameter ``activation`` for a network of so many hidden layers: one name, or a tuple of a name for each.
+
+    Raises
+    ------
+    ValueError
+        When there is another number of names than of hidden layers.
+    """
+    if isinstance(activation, str):
+        return activation
+    check_activation(activation)
+    names = tuple(map(str, activation))
+    if len(names) != n_hidden:
+        raise ValueError(
+            f"activation={list(names)} has {len(names)} names, the network has {n_hidden} hidden layers: give one name "
+            "for all layers, or one for each."
+        )
+    return names
 
 
 def hidden_units(hidden_layer_sizes):

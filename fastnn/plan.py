@@ -176,7 +176,9 @@ def make_plan(
     ----------
     units : sequence of int
         Features, hidden layers, outputs.
-    hidden_activation, out_activation, loss, solver : str
+    hidden_activation : str or tuple of str
+        Name in ``ACTIVATIONS``, or one for each hidden layer.
+    out_activation, loss, solver : str
         Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which compiled
         code only adds up gradients.
     alpha : float
@@ -218,17 +220,23 @@ def make_plan(
 
 
 def activation_ids(hidden_activation, out_activation, n_layers):
-    """Ids in ``ACTIVATIONS`` of all layers.
+    """Ids in ``ACTIVATIONS`` of all layers; ``hidden_activation`` as in `make_plan`.
 
     Raises
     ------
     ValueError
         When a name is none of an activation's, with the legal ones.
     """
-    for name, what in ((out_activation, "out_activation_"), (hidden_activation, "activation"))[:n_layers]:
-        if name not in ACTIVATIONS:
-            raise ValueError(f"{what} must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}.")
-    return [ACTIVATIONS[name].id for name in [hidden_activation] * (n_layers - 1) + [out_activation]]
+    hidden = (hidden_activation,) * (n_layers - 1) if isinstance(hidden_activation, str) else hidden_activation
+    for name in hidden:
+        _check_name("activation", name, [legal for legal, row in ACTIVATIONS.items() if row.hidden])
+    _check_name("out_activation_", out_activation, ACTIVATIONS)
+    return [ACTIVATIONS[name].id for name in (*hidden, out_activation)]
+
+
+def _check_name(what, name, legal):
+    if name not in legal:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, legal))}, got {name!r}.")
 
 
 def constants_of(row, hyper_parameters, dtype):
@@ -264,10 +272,10 @@ def implementations_of(layout, plan=None):
     else:
         needed |= {(activate_output, output)}
         kept = {ident for ident in hidden if ident in differentiate_input.implementations}
-        needed |= {(differentiate, ident) for ident in hidden} | {(differentiate_input, ident) for ident in kept}
+        needed |= {(differentiate_input if ident in kept else differentiate, ident) for ident in hidden}
         if layout.units[-1] == 1 and hidden:
-            needed |= {(single_output_backward, hidden[-1])}
-            needed |= {(single_output_backward_input, ident) for ident in kept & {hidden[-1]}}
+            last = hidden[-1]
+            needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
         needed.discard((step, NO_STEP))

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import persistence
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
-from .parameters import dtype_for
+from .parameters import dtype_for, hidden_activation
 from .state import flat_params
 from .threads import resolve_n_jobs
 from .transaction import apart
@@ -43,13 +43,14 @@ class PredictionMixin:
         if isinstance(self.dtype, str) and self.dtype == "match":
             dtype = answer = np.result_type(answer, dtype)  # as scikit-learn multiplies X and coefs_
         n_threads = resolve_n_jobs(self.n_jobs)
-        layout = network(units, self.activation, out_activation, dtype)
+        hidden = hidden_activation(self.activation, len(units) - 2)
+        layout = network(units, hidden, out_activation, dtype)
         params = flat_params(layout, dtype, coefs, intercepts)
         outputs, suspect = predict(layout, params, X, n_threads=n_threads)
         if suspect:
             refuse_non_finite(X, owner=type(self).__name__)
             if dtype == np.float32:  # finite, but X or sums of it exceed this type
-                layout = network(units, self.activation, out_activation, np.dtype(np.float64))
+                layout = network(units, hidden, out_activation, np.dtype(np.float64))
                 params = flat_params(layout, np.dtype(np.float64), coefs, intercepts)
                 outputs, _ = predict(layout, params, X, n_threads=n_threads)
         return outputs, answer

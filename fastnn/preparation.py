@@ -10,9 +10,9 @@ from sklearn.base import is_classifier
 from . import persistence
 from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .evaluation import Sample
-from .initial import draw_weights
+from .initial import draw_weights, per_layer
 from .overrides import overridden
-from .parameters import dtype_for
+from .parameters import dtype_for, hidden_activation
 from .threads import resolve_n_jobs
 
 
@@ -87,7 +87,7 @@ class PreparationMixin:
 
     def _mlp_start(self, units, rng, resumed, dtype, coefs_init, intercepts_init):
         """Phase 2: the initial weights and biases: given, of an earlier fit, or drawn."""
-        given = {}
+        given, hidden = {}, hidden_activation(self.activation, len(units) - 2)
         if coefs_init is not None:
             given["coefs"] = encode_start("coefs_init", coefs_init, [*pairwise(units)], dtype)
         if intercepts_init is not None:
@@ -95,13 +95,16 @@ class PreparationMixin:
         if resumed:
             coefs, intercepts = self._mlp_weights()
         elif overridden(self, "_init_coef"):
-            self._random_state = rng
-            drawn = [self._init_coef(*fan, dtype) for fan in pairwise(units)]
+            drawn = []
+            for fan, name in zip(pairwise(units), per_layer(hidden, len(units) - 1), strict=True):
+                self._random_state, self._drawn_by = rng, name
+                drawn.append(self._init_coef(*fan, dtype))
+            del self._drawn_by
             coefs = encode_start("_init_coef's coefs", [pair[0] for pair in drawn], [*pairwise(units)], dtype)
             shapes = [(n,) for n in units[1:]]
             intercepts = encode_start("_init_coef's intercepts", [pair[1] for pair in drawn], shapes, dtype)
         else:
-            coefs, intercepts = draw_weights(rng, units, self.activation, dtype, **self._mlp_init_options())
+            coefs, intercepts = draw_weights(rng, units, hidden, dtype, **self._mlp_init_options())
         return given.get("coefs", coefs), given.get("intercepts", intercepts)
 
     def _mlp_init_options(self):
@@ -113,7 +116,8 @@ class PreparationMixin:
         As scikit-learn's method. It exists for subclasses that override it.
         """
         units, options = (fan_in, fan_out), self._mlp_init_options()
-        [coef], [intercept] = draw_weights(self._random_state, units, self.activation, np.dtype(dtype), **options)
+        name = vars(self).get("_drawn_by", self.activation)
+        [coef], [intercept] = draw_weights(self._random_state, units, name, np.dtype(dtype), **options)
         return coef, intercept
 
     def _mlp_weights(self):

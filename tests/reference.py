@@ -34,6 +34,42 @@ def softmax(z):
     return e / e.sum(axis=1, keepdims=True)
 
 
+def softplus(z):
+    """log(1 + exp(z)), with the exponential taken of -|z| so that it never overflows."""
+    return np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def exp_minus_one(z):
+    """z where it is positive, else exp(z) - 1."""
+    return np.maximum(z, 0.0) + np.expm1(np.minimum(z, 0.0))
+
+
+def normal_cdf(z):
+    """The probability that a standard normal number is at most z, computed in long double.
+
+    Below 2.5 by 1/2 - e^(-z^2 / 2) (a + a^3 / 3 + a^5 / (3 5) + ...) / sqrt(2 pi), a = |z|, beyond by the continued
+    fraction e^(-z^2 / 2) / (a + 1 / (a + 2 / (a + 3 / ...))) / sqrt(2 pi). z^2 is the exact square of z rounded to
+    float32, and a rest.
+    """
+    z = np.asarray(z)
+    a = np.minimum(np.abs(z.astype(np.longdouble)), 40)
+    rounded = a.astype(np.float32).astype(np.longdouble)
+    density = np.exp(-rounded * rounded / 2) * np.exp(-(a - rounded) * (a + rounded) / 2)
+    density /= np.sqrt(8 * np.arctan(np.longdouble(1)))
+    small, large = np.minimum(a, 2.5), np.maximum(a, 2.5)
+    term, series, fraction = small, small, large
+    for k in range(1, 60):
+        term = term * small * small / (2 * k + 1)
+        series = series + term
+    for k in range(200, 0, -1):
+        fraction = large + k / fraction
+    tail = np.where(a < 2.5, 0.5 - density * series, density / fraction)
+    return np.where(z > 0, 1 - tail, tail).astype(z.dtype)
+
+
+SELU_LAMBDA, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., 2017, equation 14
+
+
 def xlogy(x, y):
     """x * log(y), and 0 where x is 0 whatever y is."""
     return np.where(x == 0, 0.0, x * np.log(np.where(x == 0, 1.0, y)))
@@ -50,6 +86,27 @@ ACTIVATIONS = {
     "logistic": Activation(logistic, lambda z, a, d: d * a * (1 - a)),
     "tanh": Activation(np.tanh, lambda z, a, d: d * (1 - a * a)),
     "relu": Activation(lambda z: np.maximum(z, 0.0), lambda z, a, d: np.where(a == 0, 0.0, d)),  # derivative 0 at 0
+    "gelu": Activation(
+        lambda z: z * normal_cdf(z), lambda z, a, d: d * (normal_cdf(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi))
+    ),
+    "leaky_relu": Activation(
+        lambda z: np.where(z > 0, z, 0.01 * z), lambda z, a, d: np.where(z > 0, d, 0.01 * d)
+    ),  # derivative 0.01 at 0
+    "silu": Activation(lambda z: z * logistic(z), lambda z, a, d: d * logistic(z) * (1 + z * logistic(-z))),
+    "elu": Activation(exp_minus_one, lambda z, a, d: d * np.exp(np.minimum(z, 0.0))),
+    "selu": Activation(
+        lambda z: np.where(z > 0, SELU_LAMBDA * z, SELU_LAMBDA * SELU_ALPHA * exp_minus_one(z)),
+        lambda z, a, d: d * SELU_LAMBDA * np.where(z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(z, 0.0))),
+    ),
+    "softplus": Activation(softplus, lambda z, a, d: d * logistic(z)),
+    "mish": Activation(
+        lambda z: z * np.tanh(softplus(z)),
+        lambda z, a, d: d * (np.tanh(softplus(z)) + z * logistic(z) / np.cosh(np.minimum(softplus(z), 700.0)) ** 2),
+    ),
+    "hard_swish": Activation(
+        lambda z: z * np.clip(z + 3, 0.0, 6.0) / 6,
+        lambda z, a, d: d * np.where(z <= -3, 0.0, np.where(z >= 3, 1.0, z / 3 + 0.5)),
+    ),
 }
 
 OUTPUTS = {"identity": lambda z: z, "logistic": logistic, "softmax": softmax, "exp": np.exp}
@@ -122,12 +179,18 @@ def loss_value(loss, y, outputs, sample_weight=None, coefs=(), alpha=0.0):
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------
+def hidden_names(hidden_activation, n_hidden):
+    """One name for each hidden layer, of one for all of them or of a sequence."""
+    return [hidden_activation] * n_hidden if isinstance(hidden_activation, str) else list(hidden_activation)
+
+
 def propagate(coefs, intercepts, X, hidden_activation, out_activation):
     """Inputs `z` and values `a` of the activation of every layer; the values start with X itself."""
     zs, values = [], [np.asarray(X, FLOAT)]
+    names = hidden_names(hidden_activation, len(coefs) - 1)
     for layer, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
         last = layer == len(coefs) - 1
-        function = OUTPUTS[out_activation] if last else ACTIVATIONS[hidden_activation].value
+        function = OUTPUTS[out_activation] if last else ACTIVATIONS[names[layer]].value
         zs.append(values[-1] @ np.asarray(w, FLOAT) + np.asarray(b, FLOAT))
         values.append(function(zs[-1]))
     return zs, values
@@ -149,10 +212,11 @@ def gradients(
     zs, values = propagate(coefs, intercepts, X, hidden_activation, out_activation)
     outputs = values[-1]
     w = weights_of(sample_weight, len(outputs))
+    names = hidden_names(hidden_activation, len(coefs) - 1)
     delta = w[:, None] * LOSSES[loss].delta(as_targets(y, outputs.shape[1]), outputs)
     layer_deltas = [delta]
     for layer in range(len(coefs) - 1, 0, -1):
-        pull = ACTIVATIONS[hidden_activation].pull
+        pull = ACTIVATIONS[names[layer - 1]].pull
         delta = pull(zs[layer - 1], values[layer], delta @ coefs[layer].T)
         layer_deltas.insert(0, delta)
     if deltas is not None:
@@ -186,11 +250,13 @@ def numerical_gradient(function, array, step=1e-3):
 def draw_weights(rng, units, activation):
     """Initial (coefs, intercepts) in scikit-learn's order: layer by layer, the coefs in C order, then the intercepts.
 
-    All are uniform within sqrt(6 / (fan_in + fan_out)), or sqrt(2 / ...) under logistic hidden units.
+    All are uniform within sqrt(6 / (fan_in + fan_out)), or sqrt(2 / ...) under logistic hidden units; the output layer
+    goes by the last hidden layer.
     """
     coefs, intercepts = [], []
-    for fan_in, fan_out in pairwise(units):
-        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + fan_out))
+    names = [activation] * len(units) if isinstance(activation, str) else [*activation, *activation[-1:], None]
+    for (fan_in, fan_out), name in zip(pairwise(units), names, strict=False):
+        bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (fan_in + fan_out))
         coefs.append(rng.uniform(-bound, bound, (fan_in, fan_out)))
         intercepts.append(rng.uniform(-bound, bound, fan_out))
     return coefs, intercepts

@@ -74,7 +74,7 @@ def test_docstring_names_every_parameter_and_attribute(kind):
 
 
 WRONG = {
-    "activation": ["softmax", "gelu"],
+    "activation": ["softmax", "swish", ["relu", "swish"], ["relu", "tanh", "relu"], [], {"relu"}],
     "solver": ["adagrad"],
     "dtype": ["float16", np.int32, np.dtype("float16")],
     "n_jobs": [0, 1.5],

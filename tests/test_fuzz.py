@@ -15,7 +15,7 @@ from sklearn import neural_network
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.initial import BIASES, INITS
-from fastnn.parameters import CLASSIFICATION_LOSSES, CLASSIFIER_OUTPUTS
+from fastnn.parameters import CLASSIFICATION_LOSSES, CLASSIFIER_OUTPUTS, HIDDEN_ACTIVATIONS
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "60")),
@@ -139,6 +139,7 @@ def own_parameters(draw, kind):
         "init_bias": draw(pick(BIASES)),
         "rho": draw(pick([0, 0.9])),
         "solver": draw(pick([*OPTIMIZERS])),
+        "activation": draw(pick(HIDDEN_ACTIVATIONS)),
     }
     if kind is MLPClassifier:
         drawn["loss"] = draw(pick(sorted(CLASSIFICATION_LOSSES)))

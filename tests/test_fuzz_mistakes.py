@@ -17,6 +17,7 @@ from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.nn.optimizers import OPTIMIZERS
+from fastnn.parameters import HIDDEN_ACTIVATIONS
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "80")),
@@ -126,7 +127,9 @@ OWN_PARAMETER = {
     "out_activation": ["sigmoid", "identity", "exp", None],
     "metrics": ["accuracy", None, 3, len, {"r2": 1}],
 }
-OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}  # scikit-learn's messages do not list them
+# scikit-learn's messages do not list these, nor a list as a legal activation.
+OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}
+OWN_ACTIVATIONS = {*HIDDEN_ACTIVATIONS} - {"identity", "logistic", "tanh", "relu"}
 TABLES = {
     "X": WRONG_X,
     "y": WRONG_Y,
@@ -166,8 +169,9 @@ def error_of(call, *args, **options):
     try:
         call(*args, **options)
     except Exception as error:
-        words = re.findall(r"\w+", str(error).replace("float16", "float64"))
-        return type(error).__name__, sorted(word for word in words if word not in OWN_SOLVERS)
+        message = str(error).replace("float16", "float64").replace("} or an array-like. Got", "}. Got")
+        words = re.findall(r"\w+", message)
+        return type(error).__name__, sorted(word for word in words if word not in OWN_SOLVERS | OWN_ACTIVATIONS)
 
 
 def fit_errors(kind, mistakes, way="fit"):

@@ -41,7 +41,8 @@ ROAD = """
     core.nn.prediction core.nn.update
     core.nn.network
     core.nn.layer core.nn.losses
-    core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers
+    core.nn.activations
+    core.simd.spmm core.simd.gemm core.nn.activation_loops core.nn.optimizers
     core.parallel.barrier
     core.simd.vecmath core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
     core.simd.vector

@@ -168,7 +168,7 @@ def compare_with_sklearn(problem, activation, weighted=False, hidden=HIDDEN, **p
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_training_equals_sklearn(problem, activation, solver, weighted):
     assert compare_with_sklearn(problem, activation, weighted, **SOLVERS[solver]) == 5

@@ -42,6 +42,9 @@ CASES = {
     "batch 1": ((13, 17, 1), "relu", "squared_error", "adam", 1, 9),
     "batch 3": ((9, 5, 4), "logistic", "log_loss", "plain", 3, 20),
     "rmsprop": ((46, 64, 64, 7), "relu", "softmax_squared_error", "rmsprop", 50, 210),
+    "gelu, leaky relu": ((40, 64, 30, 20, 5), ("gelu", "leaky_relu", "mish"), "log_loss", "adam", 40, 210),
+    "elu, softplus": ((40, 64, 30, 20, 1), ("selu", "elu", "softplus"), "squared_error", "adam", 40, 210),
+    "hard swish, silu": ((40, 30, 20, 1), ("hard_swish", "silu"), "squared_error", "adam", 50, 110),
     "quadratic cost": ((784, 30, 10), "logistic", "logistic_squared_error", "plain", 10, 65),
 }
 IN_PARTS = ("20-100-1", "rmsprop")  # trained on two threads at most

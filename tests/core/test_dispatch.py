@@ -20,8 +20,10 @@ from fastnn.core.nn.activations import (
     activate,
     activate_output,
     differentiate,
+    differentiate_input,
     outputs_of_sums,
     single_output_backward,
+    single_output_backward_input,
 )
 from fastnn.core.nn.losses import LOSSES, loss_of_rows
 from fastnn.core.nn.network import ALL_COLUMNS, gather
@@ -113,8 +115,10 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     verbs = {(work, verb) for verb in (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE)}
     verbs |= {(advance, GRADIENT_OF_BATCHES if solver == "lbfgs" else STEPS_OF_BATCHES)}
     every_network = {(activate_output, output), (loss_of_rows, LOSSES[loss].id), (step, optimizer)} | verbs
-    training = every_network | {(activate, hidden), (differentiate, hidden)}
+    keeps = ACTIVATIONS[activation].keeps_input
+    training = every_network | {(activate, hidden), (differentiate_input if keeps else differentiate, hidden)}
+    last = single_output_backward_input if keeps else single_output_backward
     assert implementations_of(layout, plan) == training
-    assert implementations_of(*one_output) == training | {(single_output_backward, hidden)}
+    assert implementations_of(*one_output) == training | {(last, hidden)}
     assert implementations_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
     assert LOSSES[loss].id in loss_of_rows.implementations and optimizer in step.implementations

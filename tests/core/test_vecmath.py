@@ -1,4 +1,4 @@
-"""exp, log, tanh and sigmoid: error in ulp, edges, the same bits in every loop, vector code.
+"""exp, log, tanh and their kin: error in ulp, edges, the same bits in every loop, vector code.
 
 Run as a script, it saves what the functions return for `few_samples` in the mode that the environment sets.
 """
@@ -14,12 +14,21 @@ import numpy as np
 import pytest
 from numba import config, njit
 
+import reference
 from fastnn.core.simd import vecmath
 from fastnn.core.simd.target import has_fma, target_features
 
 DTYPES = [np.float32, np.float64]
 NAMES = list(vecmath.MAX_ULP)
-REFERENCE = {"exp": np.exp, "log": np.log, "tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}
+REFERENCE = {
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "elu": reference.exp_minus_one,
+    "softplus": reference.softplus,
+    "normal_cdf": reference.normal_cdf,
+}
 CASES = [pytest.param(name, dtype, id=f"{name}-{dtype.__name__}") for name in NAMES for dtype in DTYPES]
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
 
@@ -113,6 +122,9 @@ EDGES = {
     "log": [(0, -INF), (-0.0, -INF), (1, 0), (INF, INF), (-1, np.nan), (-INF, np.nan), (-1e-40, np.nan)],
     "tanh": [(0, 0), (-0.0, -0.0), (INF, 1), (-INF, -1), (30, 1), (-30, -1), (1e-30, 1e-30), (-1e-40, -1e-40)],
     "sigmoid": [(0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0), (1000, 1), (-1000, 0), (1e-30, 0.5)],
+    "elu": [(0, 0), (-0.0, 0), (INF, INF), (-INF, -1), (1e30, 1e30), (-1e30, -1), (1e-30, 1e-30), (-1e-30, -1e-30)],
+    "softplus": [(INF, INF), (-INF, 0), (1e30, 1e30), (-1e30, 0), (-1000, 0)],
+    "normal_cdf": [(0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0), (1e30, 1), (-1e30, 0), (1e-30, 0.5), (-1e-30, 0.5)],
 }
 
 
@@ -171,7 +183,8 @@ def test_loop_is_vector_code_without_calls(name, dtype):
 
 def run_as_script(tmp_path, **environment):
     saved = tmp_path / "outputs.npz"
-    paths = [str(pathlib.Path(vecmath.__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(pathlib.Path(vecmath.__file__).parents[3]), str(pathlib.Path(__file__).resolve().parents[1])]
+    paths.append(os.environ.get("PYTHONPATH", ""))
     environment |= {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run([sys.executable, __file__, str(saved)], env=os.environ | environment, check=True, timeout=300)
     return np.load(saved)

@@ -29,6 +29,11 @@ def where_nonzero(x, y, out):
     vector.store_vector(out, 1, vector.where_nonzero(vector.load_vector(x, 0), vector.load_vector(y, 2)))
 
 
+def where_positive(x, y, out):
+    a, b = vector.load_vector(x, 0), vector.load_vector(y, 2)
+    vector.store_vector(out, 1, vector.where_positive(a, b, a - b))
+
+
 def zero_if_negative(x, y, out):
     vector.store_vector(out, 1, vector.zero_if_negative(vector.load_vector(x, 0)))
 
@@ -50,14 +55,26 @@ def like(x, y, out):
 
 def floats(x, y, out):
     for i in range(x.size - 2):
-        out[i] = vector.where_nonzero(x[i], y[i]) + vector.like(x[i], 0.3) * vector.zero_if_negative(
-            vector.maximum(x[i], y[i])
-        )
+        out[i] = vector.where_positive(y[i], vector.where_nonzero(x[i], y[i]), x[i]) + vector.like(
+            x[i], 0.3
+        ) * vector.zero_if_negative(vector.maximum(x[i], y[i]))
 
 
 @pytest.mark.parametrize(
     "function",
-    [add, subtract, multiply, multiply_add, where_nonzero, zero_if_negative, maximum, in_place, like, floats],
+    [
+        add,
+        subtract,
+        multiply,
+        multiply_add,
+        where_nonzero,
+        where_positive,
+        zero_if_negative,
+        maximum,
+        in_place,
+        like,
+        floats,
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_compiled_vectors_are_arrays(function, dtype):

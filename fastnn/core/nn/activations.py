@@ -13,11 +13,11 @@ from typing import NamedTuple
 from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
 from ..compile.packing import IN, INT, NUMBERS, OUT
-from ..simd.scalar import fma
+from ..simd.scalar import fma, select
 from ..simd.target import VECTOR_BYTES
-from ..simd.transpose import transpose_here
-from ..simd.vecmath import exp, sigmoid, tanh
-from ..simd.vector import broadcast, like, load_vector, maximum, store_vector, where_nonzero, zero_if_negative
+from ..simd.vecmath import elu, exp, normal, normal_cdf, sigmoid, softplus, tanh
+from ..simd.vector import like, load_vector, maximum, store_vector, where_nonzero, where_positive, zero_if_negative
+from . import activation_loops as loops
 
 
 class Activation(NamedTuple):
@@ -30,6 +30,7 @@ class Activation(NamedTuple):
 
 
 IDENTITY, LOGISTIC, TANH, RELU, SOFTMAX, EXP = range(6)
+GELU, LEAKY_RELU, SILU, ELU, SELU, SOFTPLUS, MISH, HARD_SWISH = range(6, 14)
 
 ACTIVATIONS = {
     "identity": Activation(IDENTITY, hidden=True, output=True),
@@ -38,6 +39,14 @@ ACTIVATIONS = {
     "relu": Activation(RELU, hidden=True, output=False),
     "softmax": Activation(SOFTMAX, hidden=False, output=True),
     "exp": Activation(EXP, hidden=False, output=True),
+    "gelu": Activation(GELU, hidden=True, output=False, keeps_input=True),
+    "leaky_relu": Activation(LEAKY_RELU, hidden=True, output=False),
+    "silu": Activation(SILU, hidden=True, output=False, keeps_input=True),
+    "elu": Activation(ELU, hidden=True, output=False),
+    "selu": Activation(SELU, hidden=True, output=False),
+    "softplus": Activation(SOFTPLUS, hidden=True, output=False, keeps_input=True),
+    "mish": Activation(MISH, hidden=True, output=False, keeps_input=True),
+    "hard_swish": Activation(HARD_SWISH, hidden=True, output=False, keeps_input=True),
 }
 
 
@@ -45,7 +54,7 @@ ACTIVATIONS = {
 activate = dispatch_table("activate", ("z", OUT))
 # Multiply d (flat) by the derivative at the activation's value a.
 differentiate = dispatch_table("differentiate", ("a", IN), ("d", OUT))
-# The backward pass of a layer with a single output, see `_single_output_backward`. Ids are those of hidden activations.
+# The backward pass of a layer with a single output, see `activation_loops`. Ids are those of hidden activations.
 SINGLE_OUTPUT = (
     ("d", OUT), ("outer", IN), ("step", INT), ("weights", IN), ("n", INT), ("stride", INT), ("sums", OUT),
 )  # fmt: skip
@@ -58,13 +67,10 @@ single_output_backward_input = dispatch_table("single_output_backward_input", ("
 activate_output = dispatch_table(
     "activate_output", ("z", OUT), ("n_outputs", INT), ("ldr", INT), ("largest", OUT), ("total", OUT)
 )
-# Outputs in float64, out (n, n_outputs), from a transposed block z (n_outputs, ldr) of sums; see `_in_float64`.
+# Outputs in float64, out (n, n_outputs), from a transposed block z (n_outputs, ldr) of sums; see `activation_loops`.
 outputs_of_sums = dispatch_table(
     "outputs_of_sums", ("z", IN), ("out", NUMBERS), ("wide", NUMBERS), ("n_outputs", INT), ("ldr", INT), ("n", INT)
 )
-
-
-# ------------------------------------------------------------------------ what `define` makes of a value and a slope
 
 
 def define(name, value=None, slope=None, *, on_vectors=False):
@@ -81,194 +87,37 @@ def define(name, value=None, slope=None, *, on_vectors=False):
     """
     row = ACTIVATIONS[name]
     if value is not None:
-        _named(activate_output, row.id, name, _on_block(value))
-    _named(outputs_of_sums, row.id, name, _in_float64(_unchanged if value is None else _on_block(value)))
+        _named(activate_output, row.id, name, loops.make_on_block(value))
+    _named(
+        outputs_of_sums,
+        row.id,
+        name,
+        loops.make_in_float64(loops.unchanged if value is None else loops.make_on_block(value)),
+    )
     if not row.hidden:
         return
     if value is not None:
-        _named(activate, row.id, name, _forward_by_vectors(value) if on_vectors else _forward(value))
+        _named(
+            activate, row.id, name, loops.make_forward_by_vectors(value) if on_vectors else loops.make_forward(value)
+        )
     if row.keeps_input:
-        _named(differentiate_input, row.id, name, _backward_input(slope))
-        _named(single_output_backward_input, row.id, name, _single_output_backward_input(slope))
+        _named(differentiate_input, row.id, name, loops.make_backward_input(slope))
+        _named(single_output_backward_input, row.id, name, loops.make_single_output_backward_input(slope))
         return
-    _named(single_output_backward, row.id, name, _single_output_backward(slope))
+    _named(single_output_backward, row.id, name, loops.make_single_output_backward(slope))
     if value is not None:
-        _named(differentiate, row.id, name, _backward_by_vectors(slope) if on_vectors else _backward(slope))
+        _named(
+            differentiate,
+            row.id,
+            name,
+            loops.make_backward_by_vectors(slope) if on_vectors else loops.make_backward(slope),
+        )
 
 
 def _named(table, ident, name, function):
     """Register a function under a name of its own, since cached machine code is found by names."""
     function.__name__ = function.__qualname__ = f"{name}_{table.__name__}"
     table.implementation(ident)(function)
-
-
-def _forward(value):
-    """The function z <- f(z). Writes: z."""
-
-    def forward(z):
-        for i in range(z.size):
-            z[i] = value(z[i])
-
-    return forward
-
-
-def _forward_by_vectors(value):
-    """The same. Writes: z."""
-
-    def forward(z):
-        lanes = VECTOR_BYTES // z.itemsize
-        for i in range(0, z.size - lanes + 1, lanes):
-            store_vector(z, i, value(load_vector(z, i)))
-        for i in range(z.size - z.size % lanes, z.size):
-            z[i] = value(z[i])
-
-    return forward
-
-
-def _backward(slope):
-    """The function d <- d f'. Writes: d. Reads: a."""
-
-    def backward(a, d):
-        for i in range(d.size):
-            d[i] = slope(a[i], a[i], d[i])
-
-    return backward
-
-
-def _backward_by_vectors(slope):
-    """The same. Writes: d. Reads: a."""
-
-    def backward(a, d):
-        lanes = VECTOR_BYTES // d.itemsize
-        for i in range(0, d.size - lanes + 1, lanes):
-            store_vector(d, i, slope(load_vector(a, i), load_vector(a, i), load_vector(d, i)))
-        for i in range(d.size - d.size % lanes, d.size):
-            d[i] = slope(a[i], a[i], d[i])
-
-    return backward
-
-
-def _backward_input(slope):
-    """The function d <- d f' of an activation that keeps its input. Writes: d. Reads: a, z."""
-
-    def backward(a, z, d):
-        for i in range(d.size):
-            d[i] = slope(a[i], z[i], d[i])
-
-    return backward
-
-
-def _single_output_backward(slope):
-    """The backward pass of a layer with a single output: derivative, weight gradient and bias gradient in one pass.
-
-    D = f' * (delta w'); A' delta and the sums of the columns of D are added to ``sums``, four rows at a time. So each
-    row is loaded and stored once: beyond L1 a pass over the rows takes longer than its arithmetic. (100 rows of 100
-    units, Zen 4: 1.2 us; 2.8 for the product, the derivative and the two sums one after the other.)
-
-    Writes: d (n, stride), sums (2, stride). Reads: a (n, stride), outer[r * step] (delta of row r), weights (stride,).
-    """
-
-    def backward(a, d, outer, step, weights, n, stride, sums):
-        lanes = VECTOR_BYTES // d.itemsize
-        for r in range(0, n - 3, 4):
-            delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
-            delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
-            for j in range(0, stride, lanes):
-                i_0 = r * stride + j
-                i_1, i_2, i_3 = i_0 + stride, i_0 + 2 * stride, i_0 + 3 * stride
-                w = load_vector(weights, j)
-                a_0, a_1, a_2, a_3 = load_vector(a, i_0), load_vector(a, i_1), load_vector(a, i_2), load_vector(a, i_3)
-                d_0 = slope(a_0, a_0, delta_0 * w)
-                d_1 = slope(a_1, a_1, delta_1 * w)
-                d_2 = slope(a_2, a_2, delta_2 * w)
-                d_3 = slope(a_3, a_3, delta_3 * w)
-                store_vector(d, i_0, d_0)
-                store_vector(d, i_1, d_1)
-                store_vector(d, i_2, d_2)
-                store_vector(d, i_3, d_3)
-                total = fma(delta_1, a_1, fma(delta_0, a_0, load_vector(sums, j)))
-                store_vector(sums, j, fma(delta_3, a_3, fma(delta_2, a_2, total)))
-                store_vector(sums, stride + j, load_vector(sums, stride + j) + ((d_0 + d_1) + (d_2 + d_3)))
-        for r in range(n - n % 4, n):
-            delta = broadcast(outer[r * step])
-            for j in range(0, stride, lanes):
-                i = r * stride + j
-                a_0 = load_vector(a, i)
-                d_0 = slope(a_0, a_0, delta * load_vector(weights, j))
-                store_vector(d, i, d_0)
-                store_vector(sums, j, fma(delta, a_0, load_vector(sums, j)))
-                store_vector(sums, stride + j, load_vector(sums, stride + j) + d_0)
-
-    return backward
-
-
-def _single_output_backward_input(slope):
-    """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not."""
-
-    def backward(a, z, d, outer, step, weights, n, stride, sums):
-        lanes = VECTOR_BYTES // d.itemsize
-        for r in range(n):
-            row = d[r * stride : (r + 1) * stride]
-            for j in range(stride):
-                i = r * stride + j
-                row[j] = slope(a[i], z[i], outer[r * step] * weights[j])
-        for r in range(0, n - 3, 4):
-            delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
-            delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
-            for j in range(0, stride, lanes):
-                i_0 = r * stride + j
-                i_1, i_2, i_3 = i_0 + stride, i_0 + 2 * stride, i_0 + 3 * stride
-                total = fma(delta_1, load_vector(a, i_1), fma(delta_0, load_vector(a, i_0), load_vector(sums, j)))
-                total = fma(delta_3, load_vector(a, i_3), fma(delta_2, load_vector(a, i_2), total))
-                store_vector(sums, j, total)
-                pairs = (load_vector(d, i_0) + load_vector(d, i_1)) + (load_vector(d, i_2) + load_vector(d, i_3))
-                store_vector(sums, stride + j, load_vector(sums, stride + j) + pairs)
-        for r in range(n - n % 4, n):
-            delta = broadcast(outer[r * step])
-            for j in range(0, stride, lanes):
-                i = r * stride + j
-                store_vector(sums, j, fma(delta, load_vector(a, i), load_vector(sums, j)))
-                store_vector(sums, stride + j, load_vector(sums, stride + j) + load_vector(d, i))
-
-    return backward
-
-
-def _on_block(value):
-    """The function z <- f(z) for a transposed block. Writes: z."""
-
-    def on_block(z, n_outputs, ldr, largest, total):
-        for i in range(z.size):
-            z[i] = value(z[i])
-
-    return on_block
-
-
-def _unchanged(z, n_outputs, ldr, largest, total):
-    """The identity of a transposed block."""
-
-
-def _in_float64(on_block):
-    """The function that computes an output activation in float64, whatever the dtype of the sums.
-
-    out[r, c] <- f(z[c, r]) for r < n.
-
-    Writes: out (n, n_outputs) flat. Reads: z (n_outputs, ldr). Scratch: wide ((n_outputs + 2) * ldr,).
-    """
-    compiled = kernel(on_block)
-
-    def in_float64(z, out, wide, n_outputs, ldr, n):
-        size = n_outputs * ldr
-        sums = wide[:size]
-        for i in range(size):
-            sums[i] = z[i]
-        compiled(sums, n_outputs, ldr, wide[size : size + ldr], wide[size + ldr : size + 2 * ldr])
-        if n_outputs == 1:
-            for r in range(n):
-                out[r] = sums[r]
-        else:
-            transpose_here(out, 0, n_outputs, sums, 0, ldr, n_outputs, n)
-
-    return in_float64
 
 
 # ---------------------------------------------------------------------------------------------------- the activations
@@ -298,11 +147,122 @@ def relu_slope(a, z, d):
     return where_nonzero(a, d)
 
 
+@kernel
+def gelu(z):
+    """z P(Z <= z) of a standard normal Z (Hendrycks & Gimpel, Gaussian error linear units, 2016)."""
+    return z * normal_cdf(z)
+
+
+@kernel
+def gelu_slope(a, z, d):
+    """d (P(Z <= z) + z e^(-z^2 / 2) / sqrt(2 pi))."""
+    cdf, e = normal(z)
+    return d * fma(z * like(z, 0.3989422804014327), e, cdf)
+
+
+@kernel
+def leaky_relu(z):
+    """z, or 0.01 z where it is not positive (Maas et al., Rectifier nonlinearities improve acoustic models, 2013)."""
+    return where_positive(z, z, like(z, 0.01) * z)
+
+
+@kernel
+def leaky_relu_slope(a, z, d):
+    """d, or 0.01 d where a is not positive."""
+    return where_positive(a, d, like(a, 0.01) * d)
+
+
+@kernel
+def silu(z):
+    """z / (1 + exp(-z)) (Elfwing et al., Sigmoid-weighted linear units, 2017; "swish")."""
+    return z * sigmoid(z)
+
+
+@kernel
+def silu_slope(a, z, d):
+    """d (s + a (1 - s)), s = 1 / (1 + exp(-z))."""
+    s = sigmoid(z)
+    return d * fma(a, like(a, 1) - s, s)
+
+
+@kernel
+def elu_slope(a, z, d):
+    """d, or d (a + 1) where a is not positive (Clevert et al., Exponential linear units, 2015)."""
+    return d * where_positive(a, like(a, 1), a + like(a, 1))
+
+
+# Klambauer et al., Self-normalizing neural networks, 2017: lambda and lambda alpha.
+SELU_SCALE, SELU_LIMIT = 1.0507009873554804934193349852946, 1.7580993408473768599402175208123
+
+
+@kernel
+def selu(z):
+    """lambda z, or lambda alpha (e^z - 1) where z is not positive."""
+    return elu(z) * where_positive(z, like(z, SELU_SCALE), like(z, SELU_LIMIT))
+
+
+@kernel
+def selu_slope(a, z, d):
+    """lambda d, or d (a + lambda alpha) where a is not positive."""
+    return d * where_positive(a, like(a, SELU_SCALE), a + like(a, SELU_LIMIT))
+
+
+@kernel
+def softplus_slope(a, z, d):
+    """d / (1 + exp(-z)). (1 - exp(-a) is the same, but vectors have no exponential.)"""
+    return d * sigmoid(z)
+
+
+@kernel
+def mish_terms(z):
+    """min(z, 20), e = exp of it, and n = e (e + 2), so that tanh(log(1 + e)) = n / (n + 2); 1 where z >= 20."""
+    bounded = select(z > like(z, 20), like(z, 20), z)
+    e = exp(bounded)
+    return bounded, e, fma(e, e, e + e)
+
+
+@kernel
+def mish(z):
+    """z tanh(log(1 + e^z)) (Misra, Mish: a self regularized non-monotonic activation function, 2019)."""
+    _, _, n = mish_terms(z)
+    return z * (n / (n + like(z, 2)))
+
+
+@kernel
+def mish_slope(a, z, d):
+    """d (n + 4 z e (1 + e) / (n + 2)) / (n + 2), with e and n of `mish_terms`."""
+    bounded, e, n = mish_terms(z)
+    q = like(z, 1) / (n + like(z, 2))
+    return d * (q * fma(like(z, 4) * bounded * fma(e, e, e), q, n))
+
+
+@kernel
+def hard_swish(z):
+    """z min(max(z + 3, 0), 6) / 6 (Howard et al., Searching for MobileNetV3, 2019)."""
+    shifted = zero_if_negative(z + like(z, 3))
+    return z * (select(shifted > like(z, 6), like(z, 6), shifted) * like(z, 1 / 6))
+
+
+@kernel
+def hard_swish_slope(a, z, d):
+    """d (z / 3 + 1 / 2), 0 where z <= -3, d where z >= 3."""
+    between = fma(z, like(z, 1 / 3), like(z, 0.5))
+    return d * select(z <= like(z, -3), like(z, 0), select(z >= like(z, 3), like(z, 1), between))
+
+
 define("identity", slope=identity_slope)
 define("logistic", sigmoid, logistic_slope)
 define("tanh", tanh, tanh_slope)
 define("relu", zero_if_negative, relu_slope, on_vectors=True)
 define("exp", exp)
+define("gelu", gelu, gelu_slope)
+define("leaky_relu", leaky_relu, leaky_relu_slope, on_vectors=True)
+define("silu", silu, silu_slope)
+define("elu", elu, elu_slope)
+define("selu", selu, selu_slope)
+define("softplus", softplus, softplus_slope)
+define("mish", mish, mish_slope)
+define("hard_swish", hard_swish, hard_swish_slope)
 
 
 @activate_output.implementation(SOFTMAX)
@@ -330,4 +290,4 @@ def softmax(z, n_outputs, ldr, largest, total):
             row[r] /= total[r]
 
 
-_named(outputs_of_sums, SOFTMAX, "softmax", _in_float64(softmax))
+_named(outputs_of_sums, SOFTMAX, "softmax", loops.make_in_float64(softmax))

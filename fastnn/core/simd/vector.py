@@ -9,6 +9,7 @@ to whole vectors, and a vector stays in a register while several results are com
     a + b, a - b, a * b, fma         element by element; only `fma` is fused, and nothing is reordered
     like(a, value)                   ``value`` with the type of a, a float or a vector
     where_nonzero(a, b)              b where a is not zero, else zero; floats or vectors
+    where_positive(a, b, c)          b where a is above zero, else c; floats or vectors
     zero_if_negative(a)              a where it is not below zero, else zero; floats or vectors
     maximum(a, b)                    a where b is below it, else b; floats or vectors
 
@@ -80,6 +81,11 @@ def like(a, value):
 def where_nonzero(a, b):
     """Elements of b where those of a are not zero, else zero; NaN is not zero."""
     return np.where(a == 0, np.zeros_like(b), b)[()]
+
+
+def where_positive(a, b, c):
+    """Elements of b where those of a are above zero, else of c, also where a is NaN."""
+    return np.where(a > 0, b, c)[()]
 
 
 def zero_if_negative(a):
@@ -177,6 +183,10 @@ def _emit_where_nonzero(builder, kind, a, b):
     return builder.select(builder.fcmp_ordered("==", a, zero), zero, b)
 
 
+def _emit_where_positive(builder, kind, a, b, c):
+    return builder.select(builder.fcmp_ordered(">", a, ir.Constant(kind, None)), b, c)
+
+
 def _emit_zero_if_negative(builder, kind, a):
     zero = ir.Constant(kind, None)
     return builder.select(builder.fcmp_ordered("<", a, zero), zero, a)
@@ -191,5 +201,6 @@ _elementwise(operator.sub, 2, (Vector,), lambda builder, kind, a, b: builder.fsu
 _elementwise(operator.mul, 2, (Vector,), lambda builder, kind, a, b: builder.fmul(a, b))
 _elementwise(fma, 3, (Vector,), emit_fma)
 _elementwise(where_nonzero, 2, (Vector, types.Float), _emit_where_nonzero)
+_elementwise(where_positive, 3, (Vector, types.Float), _emit_where_positive)
 _elementwise(zero_if_negative, 1, (Vector, types.Float), _emit_zero_if_negative)
 _elementwise(maximum, 2, (Vector, types.Float), _emit_maximum)
