@@ -1,4 +1,5 @@
-"""House rules that no linter knows: the one-way road of imports, no machine's paths, short files, the field's words.
+"""House rules that no linter knows: the one-way road of imports, no machine's paths, short files and functions, the
+field's words.
 
 A module may import only modules of a strictly later line of ROAD, wherever the import stands (inside a function too).
 """
@@ -64,7 +65,10 @@ RANK = {
 }
 CORE_MAY_IMPORT = {"numpy", "numba", "llvmlite"}  # besides the standard library
 
-MAX_LINES = 450
+MAX_LINES = {"fastnn": 400, "": 450}  # of a file, by its folder; "" is anywhere else
+MAX_FUNCTION_LINES, MAX_PARAMETERS = 60, 12  # of a function of `fastnn/`
+MAY_BE_LONG = {"__init__"}  # of the estimators: a line for each parameter
+MAY_TAKE_MORE = {"__init__", "fit"}  # and products: each matrix is an array, an offset and two strides
 FOLDERS = ("fastnn", "tests", "benchmarks", "scripts", ".ci", ".github")
 TEXT = {".py", ".md", ".cfg", ".toml", ".sh", ".txt", ".yml", ".yaml", ".ini", ""}
 # Spelt in pieces, so that this file obeys its own rules.
@@ -189,8 +193,29 @@ def text_violations(name, text):
             problems.append(f"{name}:{number} names a path of one machine: {line.strip()}")
         if DATA_FOLDER in line and name != "tests/conftest.py":
             problems.append(f"{name}:{number} names {DATA_FOLDER}, which belongs in tests/conftest.py alone")
-    if name.endswith((".py", ".sh")) and len(text.splitlines()) > MAX_LINES:
-        problems.append(f"{name} has {len(text.splitlines())} lines, more than {MAX_LINES}")
+    most = MAX_LINES.get(name.split("/")[0], MAX_LINES[""])
+    if name.endswith((".py", ".sh")) and len(text.splitlines()) > most:
+        problems.append(f"{name} has {len(text.splitlines())} lines, more than {most}")
+    return problems
+
+
+def function_violations(name, source):
+    """Functions that are too long, with their docstrings, or have too many parameters."""
+    problems, in_class = [], {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            in_class.update(dict.fromkeys(node.body, node.name))
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        where = f"{name}:{node.lineno} {node.name}"
+        length = node.end_lineno - node.lineno + 1
+        if length > MAX_FUNCTION_LINES and not (node in in_class and node.name in MAY_BE_LONG):
+            problems.append(f"{where} has {length} lines, more than {MAX_FUNCTION_LINES}")
+        arguments = node.args
+        count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+        exempt = name.startswith("fastnn/core/simd/") or (node in in_class and node.name in MAY_TAKE_MORE)
+        if count > MAX_PARAMETERS and not exempt:
+            problems.append(f"{where} has {count} parameters, more than {MAX_PARAMETERS}")
     return problems
 
 
@@ -231,6 +256,16 @@ def test_texts_name_no_machine_and_files_are_short():
     assert {"tests/test_lint.py", "tests/reference.py"} <= set(files)
     problems = [problem for name, text in files.items() for problem in text_violations(name, text)]
     assert not problems, "\n".join(problems)
+
+
+def test_functions_are_short():
+    paths = sorted((ROOT / "fastnn").rglob("*.py"))
+    problems = [
+        problem
+        for path in paths
+        for problem in function_violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+    assert paths and not problems, "\n".join(problems)
 
 
 def test_identifiers_are_the_fields_words():
@@ -281,13 +316,15 @@ TEXT_CASES = {
     "plain": ("scripts/a.sh", "ls ./build/tmp $HOME/work https://example.org/root temp/works", False),
     "longer name": ("README.md", f"{SLASH}workshop and {SLASH}tmp-like", False),
     "data folder in conftest": ("tests/conftest.py", DATA_FOLDER, False),
-    "short file": ("fastnn/a.py", "x = 1\n" * MAX_LINES, False),
-    "long prose": ("README.md", "line\n" * (MAX_LINES + 1), False),
+    "short file": ("fastnn/a.py", "x = 1\n" * 400, False),
+    "short file of tests": ("tests/a.py", "x = 1\n" * 450, False),
+    "long prose": ("README.md", "line\n" * 451, False),
     "machine path": ("README.md", f"see {SLASH}work{SLASH}main", True),
     "quoted machine path": ("fastnn/a.py", f"x = '{SLASH}tmp{SLASH}x'", True),
     "home of root": ("setup.cfg", f"cache = {SLASH}root", True),
     "data folder elsewhere": ("scripts/datasets.py", f"Path('{DATA_FOLDER}')", True),
-    "long file": ("fastnn/a.py", "x = 1\n" * (MAX_LINES + 1), True),
+    "long file": ("fastnn/core/a.py", "x = 1\n" * 401, True),
+    "long file of tests": ("tests/a.py", "x = 1\n" * 451, True),
 }
 
 
@@ -295,6 +332,33 @@ TEXT_CASES = {
 def test_text_rules_on_made_up_files(case):
     name, text, refused = TEXT_CASES[case]
     assert len(text_violations(name, text)) == refused
+
+
+def function(name, n_lines, n_parameters=0, indent=""):
+    parameters = ", ".join(f"p{i}" for i in range(n_parameters))
+    return f"{indent}def {name}({parameters}):\n" + f"{indent}    x = 1\n" * (n_lines - 1)
+
+
+FUNCTION_CASES = {
+    "short": ("fastnn/a.py", function("f", 60, 12), False),
+    "a long constructor": ("fastnn/a.py", "class A:\n" + function("__init__", 61, 13, "    "), False),
+    "fit": ("fastnn/a.py", "class A:\n" + function("fit", 60, 13, "    "), False),
+    "a product": ("fastnn/core/simd/a.py", function("f", 60, 25), False),
+    "long": ("fastnn/a.py", function("f", 61), True),
+    "long, with a docstring": ("fastnn/a.py", 'def f():\n    """A\n' + "\n" * 58 + '    """\n', True),
+    "a long method": ("fastnn/a.py", "class A:\n" + function("fit", 61, 1, "    "), True),
+    "a long inner function": ("fastnn/a.py", "class A:\n    if x:\n" + function("f", 61, 1, " " * 8), True),
+    "no constructor": ("fastnn/a.py", function("__init__", 61), True),
+    "a long product": ("fastnn/core/simd/a.py", function("f", 61), True),
+    "many parameters": ("fastnn/core/nn/a.py", function("f", 2, 13), True),
+    "many keywords": ("fastnn/a.py", "def f(a, *, " + ", ".join("bcdefghijklm") + "):\n    return a", True),
+}
+
+
+@pytest.mark.parametrize("case", FUNCTION_CASES)
+def test_function_rules_on_made_up_sources(case):
+    name, source, refused = FUNCTION_CASES[case]
+    assert len(function_violations(name, source)) == refused
 
 
 WORD_CASES = {

@@ -37,59 +37,43 @@ def train(packed, like, rows, scalars, losses, n_blocks, workspace_size):
     return buffers.progress[BATCH]
 
 
-@leaf(RECORDS, IN, MATRIX, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT, group="predict")
-def predict_block(packed, params, X, rows, out, wide, memory, counters, first, block, n_blocks):
-    """Outputs of one block's share of the rows, then of rows of other blocks that no thread has taken."""
-    layout, sizes = unpack_pass(packed, params)
-    n_outputs = layout.units[sizes.n_layers]
-    n = out.size // n_outputs
-    own = memory[block * (sizes.level_size + sizes.workspace_size) :]
-    levels, workspace = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.workspace_size]
-    own_wide = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
-    flag = counters[block * COUNTERS + NON_FINITE_FLAG : block * COUNTERS + NON_FINITE_FLAG + 1]
-    start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
-    while m > 0:
-        predict_rows(
-            packed, params, X, rows, out[start * n_outputs :], own_wide, levels, workspace, flag, first + start, m
-        )
+def _forward(name, predict_rows, kind, group):
+    """The entry ``name``, which predicts by the leaf ``predict_rows`` for an X of this kind."""
+
+    def predict_block(packed, params, X, rows, out, wide, memory, counters, first, block, n_blocks):
+        """Outputs of one block's share of the rows, then of rows of other blocks that no thread has taken."""
+        layout, sizes = unpack_pass(packed, params)
+        n_outputs = layout.units[sizes.n_layers]
+        n = out.size // n_outputs
+        own = memory[block * (sizes.level_size + sizes.workspace_size) :]
+        levels, workspace = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.workspace_size]
+        own_wide = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
+        flag = counters[block * COUNTERS + NON_FINITE_FLAG : block * COUNTERS + NON_FINITE_FLAG + 1]
         start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
+        while m > 0:
+            predict_rows(
+                packed, params, X, rows, out[start * n_outputs :], own_wide, levels, workspace, flag, first + start, m
+            )
+            start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
+
+    def forward(packed, params, X, rows, out, wide, memory, counters, first, n_blocks):
+        """Outputs of the network for as many rows as ``out`` has: of X from ``first`` on, or of ``X[rows[first:]]``.
+
+        Writes: out (n, n_outputs); counters (n_blocks, COUNTERS), the flag of a block where X may hold NaN or inf.
+        Reads: params, X, rows. Scratch: memory (n_blocks * (level_size + workspace_size)), wide (n_blocks * wide_size).
+        """
+        flat = as_flat(out)
+        reset_counters(counters, n_blocks)
+        for block in prange(n_blocks):
+            predict_block(packed, params, X, rows, flat, wide, memory, counters, first, block, n_blocks)
+
+    # Cached machine code is found by names.
+    predict_block.__name__ = predict_block.__qualname__ = f"predict_block_of_{name}"
+    forward.__name__ = forward.__qualname__ = name
+    arguments = RECORDS, IN, kind, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT
+    leaf(*arguments, group=group)(predict_block)
+    return entry(forward)
 
 
-@entry
-def forward(packed, params, X, rows, out, wide, memory, counters, first, n_blocks):
-    """Outputs of the network for as many rows as ``out`` has: of X from ``first`` on, or of ``X[rows[first:]]``.
-
-    Writes: out (n, n_outputs); counters (n_blocks, COUNTERS), the flag of a block where X may hold NaN or inf. Reads:
-    params, X, rows. Scratch: memory (n_blocks * (level_size + workspace_size)), wide (n_blocks * wide_size).
-    """
-    flat = as_flat(out)
-    reset_counters(counters, n_blocks)
-    for block in prange(n_blocks):
-        predict_block(packed, params, X, rows, flat, wide, memory, counters, first, block, n_blocks)
-
-
-@leaf(RECORDS, IN, CSR, ROWS, NUMBERS, NUMBERS, OUT, INTS, INT, INT, INT, group="sparse")
-def predict_block_sparse(packed, params, csr, rows, out, wide, memory, counters, first, block, n_blocks):
-    """`predict_block` with X in ``csr``."""
-    layout, sizes = unpack_pass(packed, params)
-    n_outputs = layout.units[sizes.n_layers]
-    n = out.size // n_outputs
-    own = memory[block * (sizes.level_size + sizes.workspace_size) :]
-    levels, workspace = own[: sizes.level_size], own[sizes.level_size : sizes.level_size + sizes.workspace_size]
-    own_wide = wide[block * sizes.wide_size : (block + 1) * sizes.wide_size]
-    flag = counters[block * COUNTERS + NON_FINITE_FLAG : block * COUNTERS + NON_FINITE_FLAG + 1]
-    start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
-    while m > 0:
-        predict_rows_sparse(
-            packed, params, csr, rows, out[start * n_outputs :], own_wide, levels, workspace, flag, first + start, m
-        )
-        start, m = next_rows(counters, block, n_blocks, n, sizes.block_rows)
-
-
-@entry
-def forward_sparse(packed, params, csr, rows, out, wide, memory, counters, first, n_blocks):
-    """`forward` with X in ``csr``."""
-    flat = as_flat(out)
-    reset_counters(counters, n_blocks)
-    for block in prange(n_blocks):
-        predict_block_sparse(packed, params, csr, rows, flat, wide, memory, counters, first, block, n_blocks)
+forward = _forward("forward", predict_rows, MATRIX, "predict")
+forward_sparse = _forward("forward_sparse", predict_rows_sparse, CSR, "sparse")

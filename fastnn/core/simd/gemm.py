@@ -21,6 +21,8 @@ the same bits. (Zen 3, AVX, one core, in training, the fastest of seven epochs: 
 same narrow tiles: 73 to 79, 57 to 68, 62 and 70.)
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba.extending import register_jitable
 
@@ -50,22 +52,115 @@ NOWHERE = np.empty(0, dtype=np.int64)
 NO_C0 = -1
 
 
-@register_jitable(**KERNEL_OPTIONS)  # `product_at` calls it as plain Python too
-def pack_rows(out, width, a, ia, lda, table, i_table, n, n_k):
-    """Pack rows of n elements: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
+# Kernels that `gemm_direct` and `gemm_packed` call as plain Python too.
+kernel_or_python = register_jitable(**KERNEL_OPTIONS)
 
-    With ``lda = 0`` row k lies table[i_table + k] bytes behind a[ia]. Writes: out. Reads: a, table.
+
+# --------------------------------------------------------------------------------------------------------- one panel
+
+
+class Panel(NamedTuple):
+    """Columns of C, at most as many vectors as the widest tile has."""
+
+    left: int  # its first vector
+    n_vectors: int
+    kind: int  # of its full tiles
+    is_first: bool  # whether it is the rightmost one
+    to_next: int  # bytes from its B to that of the next panel, which lies to the left: negative; 0 in the last panel
+
+
+@kernel_or_python
+def panel_at(right, n_left, n, lanes):
+    """The panel that ends before vector ``right``, the first of ``n_left`` panels."""
+    n_vectors = (right + n_left - 1) // n_left
+    left, overrun = right - n_vectors, right * lanes - n
+    kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if overrun >= lanes // 2 else 0)
+    to_next = -left // (n_left - 1) * VECTOR_BYTES if n_left > 1 else 0
+    return Panel(left, n_vectors, kind, overrun >= 0, to_next)
+
+
+class RowHints(NamedTuple):
+    """Rows that tiles prefetch, see `multiply_panel`; distances in bytes."""
+
+    line: int  # an address
+    line_row: int
+    offsets: int  # address of int64, or 0
+    n_rows: int
+    step: int
+
+
+class OutputHints(NamedTuple):
+    """The matrix that the caller writes next, with the arrays beside it, see `gemm_direct` and `multiply_panel`."""
+
+    output: int
+    lines: int
+    extent: int
+    size: int  # bytes of the matrix
+    work: int  # ``done`` when all is prefetched; 0: nothing is
+
+
+@kernel_or_python
+def prefetch_rows_for_write(first, row, n_rows):
+    """Prefetch n_rows rows for writing, of ``row`` bytes each, from address ``first`` on."""
+    for r in range(n_rows):
+        for byte in range(0, row, LINE_BYTES):
+            prefetch_for_write(first + r * row + byte)
+
+
+@kernel_or_python
+def multiply_panel(
+    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, table, i_table, b, ib, b_k, m, n_k, panel, next_b, next_b_k,
+    own, own_row, rows, matrix, next_row, done,
+):  # fmt: skip
+    """C = C0 + A B for m rows of one panel, tile by tile downwards. Matrices are given as in `gemm_direct`.
+
+    Each tile prefetches one thing in its n_k steps. If A is read by a table of its columns, this is ``rows.line`` plus
+    each of ``rows.offsets``, for row i ``i * rows.line_row`` further; without offsets, or in later panels, lines of
+    ``matrix``. Otherwise it is the first of these that is left to do:
+
+    1. a line of each row of the next panel of B: the rows lie ``next_b_k`` bytes apart, from ``next_b`` on in this one,
+    2. row ``next_row`` of ``rows``,
+    3. a piece of ``matrix`` and the arrays beside it: as large a part as its rows are of ``matrix.work`` rows.
+
+    With ``own`` != 0 the m rows there, ``own_row`` bytes long, are prefetched for writing. Returns ``next_row`` and
+    ``done`` for the next panel. Writes: c. Reads: c0, a, table, b.
     """
-    lanes = VECTOR_BYTES // out.itemsize
-    whole = n - n % lanes
-    for k in range(n_k):
-        start = ia + k * lda
-        if lda == 0:
-            start += table[i_table + k] >> (2 + a.itemsize // 8)
-        for j in range(0, whole, lanes):
-            store_vector(out, k * width + j, load_vector(a, start + j))
-        for j in range(whole, n):
-            out[k * width + j] = a[start + j]
+    n_vectors, kind, to_next, i = panel.n_vectors, panel.kind, panel.to_next, 0
+    height, by_columns = HEIGHTS[n_vectors - 1], table.size > 0 and a_k == 0
+    offsets = rows.offsets if panel.is_first else 0
+    while i < m:
+        while height > m - i:
+            height = 4 if height > 4 else height // 2
+            kind = KINDS * (n_vectors - 1) + 3 - height // 2
+        if own != 0:
+            prefetch_rows_for_write(own + i * own_row, own_row, height)
+        hint, hint_step = address_of(b, ib), b_k * c.itemsize  # no hint: the elements that are being read
+        if by_columns and offsets == 0 and done < matrix.work:
+            hint, hint_step = matrix.output + done, matrix.lines
+            done += matrix.extent
+        elif by_columns:
+            hint, hint_step = rows.line + i * rows.line_row, offsets
+        elif to_next < 0:
+            hint, hint_step = next_b + to_next, next_b_k
+            to_next = min(to_next + LINE_BYTES, 0)
+        elif next_row < rows.n_rows:
+            hint, hint_step = rows.line + next_row * rows.line_row, rows.step
+            if rows.offsets != 0:
+                hint += word_at(rows.offsets, next_row)
+            next_row += 1
+        elif done < matrix.work:
+            hint, hint_step = share_of_matrix(matrix, done, height, n_k)
+            done += height
+        tile(
+            kind, c, ic + i * ldc, ldc, c0, ic0 + i * ldc0, ldc0,
+            a, ia + i * a_row, a_row, a_k, table, i_table + (i if a_row == 0 else 0),
+            b, ib, b_k, n_k, hint, hint_step,
+        )  # fmt: skip
+        i += height
+    return next_row, done
+
+
+# ---------------------------------------------------------------------------------------------------- many registers
 
 
 def gemm_direct(
@@ -97,44 +192,86 @@ def gemm_direct(
     Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole vectors.
     Reads: c0, a, table, b.
     """
-    lanes = VECTOR_BYTES // c.itemsize
-    row_vectors = (n + lanes - 1) // lanes
-    n_panels = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS
-    right = row_vectors
-    next_line, lines_end = output, output + m * n * c.itemsize
-    column_table = table.size > 0 and a_k == 0
-    for panel in range(n_panels, 0, -1):
-        n_vectors = (right + panel - 1) // panel
-        left = right - n_vectors
-        j = left * lanes
-        height = HEIGHTS[n_vectors - 1]
-        kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if right * lanes - n >= lanes // 2 else 0)
-        i, idle = 0, prefetch_lines != 0 and offsets == 0
-        # Bytes from this panel of B to the next one, which lies to the left.
-        next_panel = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
-        while i < m:
-            while height > m - i:
-                height = 4 if height > 4 else height // 2
-                kind = KINDS * (n_vectors - 1) + 3 - height // 2
-            if shared and right == row_vectors:
-                for r in range(i, i + height):
-                    for first in range(0, n, LINE_BYTES // c.itemsize):
-                        prefetch_for_write(output + (r * n + first) * c.itemsize)
-            hint, hint_step = line + i * line_row, offsets
-            if not column_table:
-                hint, hint_step = address_of(b, ib + j) + next_panel, b_k * c.itemsize
-                next_panel = min(next_panel + LINE_BYTES, 0)
-            elif idle and next_line < lines_end:
-                hint, hint_step = next_line, prefetch_lines
-                next_line += extent
-            tile(
-                kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
-                a, ia + i * a_row, a_row, a_k, table, i_table + (i if a_row == 0 else 0),
-                b, ib + j, b_k, n_k, hint, hint_step,
-            )  # fmt: skip
-            i += height
-        right = left
-        offsets = 0
+    lanes, row = VECTOR_BYTES // c.itemsize, n * c.itemsize
+    right, done = (n + lanes - 1) // lanes, 0
+    rows = RowHints(line, line_row, offsets, 0, 0)
+    work = m * row if prefetch_lines != 0 and table.size > 0 and a_k == 0 else 0
+    matrix = OutputHints(output, prefetch_lines, extent, m * row, work)
+    for n_left in range((right + MAX_VECTORS - 1) // MAX_VECTORS, 0, -1):
+        panel = panel_at(right, n_left, n, lanes)
+        right = panel.left
+        j = right * lanes
+        _, done = multiply_panel(
+            c, ic + j, ldc, c0, ic0 + j, ldc0, a, ia, a_row, a_k, table, i_table, b, ib + j, b_k, m, n_k,
+            panel, address_of(b, ib + j), b_k * c.itemsize,
+            output if shared and panel.is_first else 0, row, rows, matrix, 0, done,
+        )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- few registers
+
+
+@kernel_or_python
+def pack_rows(out, width, a, ia, lda, table, i_table, n, n_k):
+    """Pack rows of n elements: out[k*width + j] <- a[ia + k*lda + j] for k < n_k, j < n.
+
+    With ``lda = 0`` row k lies table[i_table + k] bytes behind a[ia]. Writes: out. Reads: a, table.
+    """
+    lanes = VECTOR_BYTES // out.itemsize
+    whole = n - n % lanes
+    for k in range(n_k):
+        start = ia + k * lda
+        if lda == 0:
+            start += table[i_table + k] >> (2 + a.itemsize // 8)
+        for j in range(0, whole, lanes):
+            store_vector(out, k * width + j, load_vector(a, start + j))
+        for j in range(whole, n):
+            out[k * width + j] = a[start + j]
+
+
+@kernel_or_python
+def packing(down, by_columns, resumable, b_k, m, n_k, itemsize):
+    """How `gemm_packed` divides a product: number of slices of k, rows of a chunk, whether A and whether B is packed.
+
+    Panels of B are packed if its rows lie far apart, and chunks of A if it is read ``down`` its columns by a table,
+    where a tile uses only 16 bytes of each line it touches. A C that is not ``resumable`` has no padding to whole
+    vectors, so a row's overrun would destroy the partial sums of the row below: there is one slice.
+    """
+    n_slices = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
+    packs_a = down and by_columns and n_k >= PACKED_ROWS and n_k <= n_slices * LONGEST_DOWN
+    packs_b = not down and m >= PACKED_ROWS and n_k * b_k * itemsize >= PACKED_BYTES
+    packs_b = packs_b and (resumable or n_k <= LONGEST_PACKED)
+    if packs_b:
+        n_slices = (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED
+    return max(n_slices, 1), CHUNK_BYTES // itemsize if packs_a else max(m, 1), packs_a, packs_b
+
+
+@kernel_or_python
+def rows_ahead(down, by_columns, chunk, packs_a, top, k0, k1, n_k, m, itemsize, line, line_row, offsets):
+    """`RowHints` for the terms k0 .. k1 of the sums and the chunk of A from row ``top`` on; the last three as given.
+
+    If A is read ``down`` its columns by a table, these are rows of the next batch; a tile of a packed chunk prefetches
+    one of them. If A is read along its rows, they are the next slice of A, and during the last slice the rows at
+    offsets[0] behind A.
+    """
+    if offsets == 0 or (down and not by_columns):
+        return RowHints(0, 0, 0, 0, 0)
+    if by_columns and not packs_a:
+        return RowHints(line, line_row, offsets + 8 * k0, 0, 0)
+    if packs_a:
+        step = chunk * line_row // max(k1 - k0, 1) + 1
+        return RowHints(line + top * line_row, 0, offsets + 8 * k0, k1 - k0, step)
+    behind = k1 * itemsize if k1 < n_k else word_at(offsets, 0)
+    return RowHints(line + behind, line_row, 0, m, itemsize)
+
+
+@kernel_or_python
+def share_of_matrix(matrix, done, height, n_k):
+    """Address and step of the prefetches of a tile, ``height`` of ``matrix.work`` rows, ``done`` rows before it."""
+    position = done * matrix.extent * matrix.size // matrix.work
+    array = position // matrix.size
+    hint = matrix.output + word_at(matrix.lines, array) + position - array * matrix.size
+    return hint, height * matrix.extent * matrix.size // (matrix.work * n_k) + 1
 
 
 def gemm_packed(
@@ -143,118 +280,52 @@ def gemm_packed(
 ):  # fmt: skip
     """`gemm_direct` for few registers: narrow tiles read a panel of B many times, so panels fit L1.
 
-    The sum is divided into slices of k; each later slice adds to C. Panels of B are packed if its rows lie far apart,
-    and chunks of A if it is read down its columns by a table, where a tile uses only 16 bytes of each line it touches.
-
-    Prefetches are spread evenly over the steps of all tiles. The order is: the next panel of B; then one row for each
-    tile, of the next batch if A is read down its columns, else of the next slice of A, and during the last slice of the
-    rows at offsets[0] behind A; then the matrix at ``output``. (All at once they cost as much as they saved: gradients
-    of 784-512-512-10, Zen 3, at 61 instead of 80 GFLOP/s. Prediction for 60000 rows of 784-100-10 takes 4 % less than
-    with tiles of the first panel that prefetch rows twelve below.)
+    The sum is divided into slices of k; each later slice adds to C. Prefetches are spread evenly over the steps of all
+    tiles. (All at once they cost as much as they saved: gradients of 784-512-512-10, Zen 3, at 61 instead of 80
+    GFLOP/s. Prediction for 60000 rows of 784-100-10 takes 4 % less than with tiles of the first panel that prefetch
+    rows twelve below.)
     """
-    lanes = VECTOR_BYTES // c.itemsize
+    lanes, row, itemsize = VECTOR_BYTES // c.itemsize, n * c.itemsize, c.itemsize
     row_vectors = (n + lanes - 1) // lanes
     n_panels = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS
-    down, column_table = a_row == 1, table.size > 0 and a_k == 0
-    # If C's rows have no padding to whole vectors, a row's overrun would destroy the partial sums of the row below.
-    resumable = ldc >= row_vectors * lanes
-    n_slices = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
-    packs_a = down and column_table and n_k >= PACKED_ROWS and n_k <= n_slices * LONGEST_DOWN
-    packs_b = not down and m >= PACKED_ROWS and n_k * b_k * c.itemsize >= PACKED_BYTES
-    packs_b = packs_b and (resumable or n_k <= LONGEST_PACKED)
-    if packs_b:
-        n_slices = (n_k + LONGEST_PACKED - 1) // LONGEST_PACKED
-    n_slices = max(n_slices, 1)
-    chunk, next_k = max(m, 1), a_k
-    if packs_a:
-        chunk = next_k = CHUNK_BYTES // c.itemsize
+    down, by_columns, resumable = a_row == 1, table.size > 0 and a_k == 0, ldc >= row_vectors * lanes
+    n_slices, chunk, packs_a, packs_b = packing(down, by_columns, resumable, b_k, m, n_k, itemsize)
     pack_buffer = panel_buffer(c)
     packed = as_read(pack_buffer)
-    initial = c0
-    tile_table = table
+    initial, tile_table, next_k = c0, table, a_k
     if packs_a:
-        tile_table = table[:0]
-    size = m * n * c.itemsize
+        tile_table, next_k = table[:0], chunk
     # Tiles of four rows that prefetch the next rows of X, one each; the others prefetch the matrix at ``output``.
     tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
-    done, work = 0, n_slices * n_panels * m - 4 * tiles_ahead
+    work = n_slices * n_panels * m - 4 * tiles_ahead if prefetch_lines != 0 and (packs_a or not by_columns) else 0
+    matrix, done = OutputHints(output, prefetch_lines, extent, m * row, work), 0
     for k_slice in range(n_slices):
-        k0 = k_slice * n_k // n_slices
-        length = (k_slice + 1) * n_k // n_slices - k0
-        row_hint_step = chunk * line_row // max(length, 1) + 1
+        k0, k1 = k_slice * n_k // n_slices, (k_slice + 1) * n_k // n_slices
         if k_slice == 1:
-            initial = as_read(c)
-            ic0 = ic
-            ldc0 = ldc
+            initial, ic0, ldc0 = as_read(c), ic, ldc
         for top in range(0, m, chunk):
-            rows = min(chunk, m - top)
-            from_a = a
-            i_a = ia + top * a_row + k0 * a_k
+            height = min(chunk, m - top)
+            from_a, i_a = a, ia + top * a_row + k0 * a_k
             if packs_a:
-                pack_rows(pack_buffer, chunk, a, i_a, 0, table, i_table + k0, rows, length)
-                from_a = packed
-                i_a = 0
-            right = row_vectors
-            hint_row = 0
-            for panel in range(n_panels, 0, -1):
-                n_vectors = (right + panel - 1) // panel
-                left = right - n_vectors
-                j = left * lanes
-                width = n_vectors * lanes
-                i_b = ib + k0 * b_k + j
-                from_b = b
-                i_from = i_b
-                k_from = b_k
+                pack_rows(pack_buffer, chunk, a, i_a, 0, table, i_table + k0, height, k1 - k0)
+                from_a, i_a = packed, 0
+            rows = rows_ahead(down, by_columns, chunk, packs_a, top, k0, k1, n_k, m, itemsize, line, line_row, offsets)
+            right, next_row = row_vectors, 0
+            for n_left in range(n_panels, 0, -1):
+                panel = panel_at(right, n_left, n, lanes)
+                right, width = panel.left, panel.n_vectors * lanes
+                j, i_b = right * lanes, ib + k0 * b_k + right * lanes
+                from_b, i_from, k_from = b, i_b, b_k
                 if packs_b:
-                    pack_rows(pack_buffer, width, b, i_b, b_k, table, 0, width, length)
-                    from_b = packed
-                    i_from = 0
-                    k_from = width
-                height = HEIGHTS[n_vectors - 1]
-                kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if right * lanes - n >= lanes // 2 else 0)
-                # Bytes from this panel of B to the next one, which lies to the left.
-                next_panel = -left // (panel - 1) * VECTOR_BYTES if panel > 1 else 0
-                i = 0
-                while i < rows:
-                    while height > rows - i:
-                        height = 4 if height > 4 else height // 2
-                        kind = KINDS * (n_vectors - 1) + 3 - height // 2
-                    if shared and right == row_vectors and k_slice == 0:
-                        for r in range(top + i, top + i + height):
-                            for first in range(0, n, LINE_BYTES // c.itemsize):
-                                prefetch_for_write(output + (r * n + first) * c.itemsize)
-                    hint = address_of(from_b, i_from)  # no hint: the elements that are being read
-                    hint_step = k_from * c.itemsize
-                    if column_table and not packs_a:  # as `gemm_direct` does
-                        hint = line + i * line_row
-                        hint_step = offsets + 8 * k0 if offsets != 0 and right == row_vectors else 0
-                    elif next_panel < 0:
-                        hint = address_of(b, i_b) + next_panel
-                        hint_step = b_k * c.itemsize
-                        next_panel = min(next_panel + LINE_BYTES, 0)
-                    elif hint_row < length and tiles_ahead > 0:
-                        hint = line + top * line_row + word_at(offsets, k0 + hint_row)
-                        hint_step = row_hint_step
-                        hint_row += 1
-                    elif offsets != 0 and not down and hint_row < m:
-                        behind = word_at(offsets, 0) if k_slice == n_slices - 1 else (k0 + length) * c.itemsize
-                        hint = line + hint_row * line_row + behind
-                        hint_step = c.itemsize
-                        hint_row += 1
-                    elif prefetch_lines != 0 and done < work:
-                        position = done * extent * size // work
-                        array = position // size
-                        hint = output + word_at(prefetch_lines, array) + position - array * size
-                        hint_step = height * extent * size // (work * length) + 1
-                        done += height
-                    tile(
-                        kind, c, ic + (top + i) * ldc + j, ldc,
-                        initial, ic0 + (top + i) * ldc0 + j, ldc0,
-                        from_a, i_a + i * a_row, a_row, next_k, tile_table, i_table + (i if a_row == 0 else k0),
-                        from_b, i_from, k_from, length, hint, hint_step,
-                    )  # fmt: skip
-                    i += height
-                right = left
+                    pack_rows(pack_buffer, width, b, i_b, b_k, table, 0, width, k1 - k0)
+                    from_b, i_from, k_from = packed, 0, width
+                next_row, done = multiply_panel(
+                    c, ic + top * ldc + j, ldc, initial, ic0 + top * ldc0 + j, ldc0,
+                    from_a, i_a, a_row, next_k, tile_table, i_table + (0 if a_row == 0 else k0),
+                    from_b, i_from, k_from, height, k1 - k0, panel, address_of(b, i_b), b_k * itemsize,
+                    output + top * row if shared and panel.is_first and k_slice == 0 else 0, row,
+                    rows, matrix, next_row, done,
+                )  # fmt: skip
 
 
 product_at = leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)(

@@ -12,7 +12,6 @@ A table of byte offsets may stand in for the stride between the rows of A, or be
 the rows of a batch in X itself. ``target`` has the sizes of the tiles.
 """
 
-import functools
 import inspect
 
 import numpy as np
@@ -44,6 +43,82 @@ def _vector_widths(n_vectors, lanes):
     return spans + [(full * wide * lanes, lanes)] * half
 
 
+class _Accumulators:
+    """The accumulators of a tile of ``rows`` rows, ``halves`` half vectors wide, and the part of C that each holds.
+
+    They are one list: those of each row, a register for each of ``pieces`` of the row; then, where the width has a half
+    vector at the end, those that the ends of the two rows of each of ``pairs`` share. The last of an odd number of rows
+    is its own partner.
+    """
+
+    def __init__(self, scalar, rows, halves):
+        lanes = VECTOR_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
+        self.rows, self.align = rows, scalar.get_abi_size(target_data())
+        self.pieces = [(_int64(j), ir.VectorType(scalar, width)) for j, width in _vector_widths(halves // 2, lanes)]
+        self.pairs = [(r, min(r + 1, rows - 1)) for r in range(0, rows, 2)] if halves % 2 else []
+        self.end, self.half = _int64(halves // 2 * lanes), ir.VectorType(scalar, lanes // 2)
+        self.joined, self.first_shared = ir.VectorType(scalar, lanes), rows * len(self.pieces)
+
+    def load(self, builder, c0, ldc0):
+        """Emit the accumulators with the elements of C0."""
+        rows = [builder.gep(c0, [builder.mul(ldc0, _int64(r))]) for r in range(self.rows)]
+        whole = [vector for row in rows for vector in self._load_pieces(builder, row)]
+        return whole + [
+            _concatenated(builder, *(self._load(builder, rows[r], self.end, self.half) for r in pair))
+            for pair in self.pairs
+        ]
+
+    def add_products(self, builder, sums, a_element, b_row):
+        """Emit ``sums`` plus the products of a column of A, ``a_element(r)`` emits its elements, and a row of B."""
+        b_pieces = self._load_pieces(builder, b_row)
+        if self.pairs:
+            end = self._load(builder, b_row, self.end, self.half)
+            b_ends = _concatenated(builder, end, end)
+        ordered = self.first_shared >= register_limit()
+        whole, shared, elements = [], [], []
+        for r in range(self.rows):
+            elements.append(a_element(r))
+            splats = {vector.count: splat(builder, vector, elements[r]) for _, vector in self.pieces}
+            row_sums = sums[len(whole) : len(whole) + len(b_pieces)]
+            row = [
+                emit_fma(builder, b.type, splats[b.type.count], b, total)
+                for b, total in zip(b_pieces, row_sums, strict=True)
+            ]
+            whole += [_keep_order(builder, total) for total in row] if ordered else row
+            if self.pairs and r == self.pairs[r // 2][1]:
+                pair = _lower_and_upper(
+                    builder, *(splat(builder, self.joined, elements[i]) for i in self.pairs[r // 2])
+                )
+                shared.append(emit_fma(builder, self.joined, pair, b_ends, sums[self.first_shared + r // 2]))
+        return whole + shared
+
+    def store(self, builder, c, ldc, sums):
+        """Emit the stores of all accumulators to C."""
+        for r in range(self.rows):
+            row = builder.gep(c, [builder.mul(ldc, _int64(r))])
+            for i, (j, vector) in enumerate(self.pieces):
+                total = sums[r * len(self.pieces) + i]
+                builder.store(total, _vector_pointer(builder, row, j, vector), align=self.align)
+            if self.pairs:
+                end = _half(builder, sums[self.first_shared + r // 2], r % 2)
+                builder.store(end, _vector_pointer(builder, row, self.end, end.type), align=self.align)
+
+    def _load_pieces(self, builder, row):
+        return [self._load(builder, row, j, vector) for j, vector in self.pieces]
+
+    def _load(self, builder, row, j, vector):
+        return builder.load(_vector_pointer(builder, row, j, vector), align=self.align)
+
+
+def _int64(value):
+    return ir.Constant(ir.IntType(64), value)
+
+
+def _vector_pointer(builder, base, offset, vector):
+    """Emit a pointer to a vector ``offset`` elements behind ``base``."""
+    return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
+
+
 def _tile_function(module, scalar, rows, halves, by_table, full):
     """The LLVM function of one tile, ``halves`` half vectors wide; defined in ``module`` on first use.
 
@@ -53,97 +128,63 @@ def _tile_function(module, scalar, rows, halves, by_table, full):
     ``by_table``, else of its rows, or it is null. With a negative ``ldc0`` the sums start at zero, and C0 is not read.
     """
     i64, element = ir.IntType(64), scalar.as_pointer()
-    const, align = functools.partial(ir.Constant, i64), scalar.get_abi_size(target_data())
     name = f"fastnn_tile_{'s' if isinstance(scalar, ir.FloatType) else 'd'}_{rows}x{halves}{'_table' * by_table}"
     if name in module.globals:
         return module.globals[name]
     arguments = [element, i64, element, i64, element, i64, i64, i64.as_pointer(), element, i64, i64, i64, i64]
-    signature = ir.FunctionType(ir.VoidType(), arguments)
-    function = ir.Function(module, signature, name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("nounwind")
     c, ldc, c0, ldc0, a, a_row, a_k, table, b, b_k, n_k, line, offsets = function.args
-    lanes = VECTOR_BYTES // (4 if isinstance(scalar, ir.FloatType) else 8)
-    spans = _vector_widths(halves // 2, lanes)
-    vectors = [ir.VectorType(scalar, width) for _, width in spans]
-    # The accumulators in one list: those of each row, then those that two rows share.
-    pairs = [(r, min(r + 1, rows - 1)) for r in range(0, rows, 2)] if halves % 2 else []
-    n_spans, first_shared = len(spans), rows * len(spans)
-    tail, half, joined = const(halves // 2 * lanes), ir.VectorType(scalar, lanes // 2), ir.VectorType(scalar, lanes)
-
-    def address(builder, base, offset, vector):
-        pointer = builder.gep(base, [offset])
-        return builder.bitcast(pointer, vector.as_pointer())
-
-    def load(builder, base, offset, vector):
-        return builder.load(address(builder, base, offset, vector), align=align)
-
-    entry = function.append_basic_block("entry")
-    loop, done = function.append_basic_block("k"), function.append_basic_block("done")
+    accumulators = _Accumulators(scalar, rows, halves)
+    entry, loop, done = (function.append_basic_block(block) for block in ("entry", "k", "done"))
     builder = ir.IRBuilder(entry)
     a_rows = _row_pointers(builder, a, a_row, None if by_table else table, rows)
-
-    def load_c0():
-        bases = [builder.gep(c0, [builder.mul(ldc0, const(r))]) for r in range(rows)]
-        loaded = [load(builder, b, const(j), v) for b in bases for (j, _), v in zip(spans, vectors, strict=True)]
-        return loaded + [_concatenated(builder, *(load(builder, bases[r], tail, half) for r in pair)) for pair in pairs]
-
-    first = _loaded_or_zero(builder, builder.icmp_signed("<", ldc0, const(0)), load_c0)
+    is_zero = builder.icmp_signed("<", ldc0, _int64(0))
+    first = _loaded_or_zero(builder, is_zero, lambda: accumulators.load(builder, c0, ldc0))
     before = builder.block
-    builder.cbranch(builder.icmp_signed(">", n_k, const(0)), loop, done)
+    builder.cbranch(builder.icmp_signed(">", n_k, _int64(0)), loop, done)
 
     builder.position_at_end(loop)
     k = builder.phi(i64)
-    k.add_incoming(const(0), before)
-    sums = [builder.phi(v.type) for v in first]
+    k.add_incoming(_int64(0), before)
+    sums = [builder.phi(total.type) for total in first]
     b_row = builder.gep(b, [builder.mul(k, b_k)])
-    if full and by_table:
-        offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [k]), align=8)
-        prefetched = builder.add(line, offset)
-        with builder.if_else(builder.icmp_signed(">=", n_k, const(FAR_ROWS))) as (far, near):
-            with far:
-                emit_prefetch(builder, prefetched, L2)
-            with near:
-                emit_prefetch(builder, prefetched, L1)
-    elif full:
-        emit_prefetch(builder, builder.add(line, builder.mul(k, offsets)), L2)
-    a_k0 = builder.load(builder.gep(table, [k]), align=8) if by_table else builder.mul(k, a_k)
-    b_vectors = [load(builder, b_row, const(j), v) for (j, _), v in zip(spans, vectors, strict=True)]
-    if pairs:
-        end = load(builder, b_row, tail, half)
-        b_pair = _concatenated(builder, end, end)
-    fused, values, fused_pairs = [], [], []
-    for r in range(rows):
-        value = builder.load(_plus_bytes(builder, a_rows[r], a_k0) if by_table else builder.gep(a_rows[r], [a_k0]))
-        values.append(value)
-        splats = {v.count: splat(builder, v, value) for v in vectors}
-        row = [
-            emit_fma(builder, v, splats[v.count], b_vectors[i], sums[r * n_spans + i]) for i, v in enumerate(vectors)
-        ]
-        fused += [_keep_order(builder, value) for value in row] if first_shared >= register_limit() else row
-        if pairs and r == pairs[r // 2][1]:
-            pair = _lower_and_upper(builder, *(splat(builder, joined, values[i]) for i in pairs[r // 2]))
-            fused_pairs.append(emit_fma(builder, joined, pair, b_pair, sums[first_shared + r // 2]))
-    fused += fused_pairs
-    k_next = builder.add(k, const(1))
-    last = builder.block
+    if full:
+        _prefetch_in_step(builder, k, n_k, line, offsets, by_table)
+    a_column = builder.load(builder.gep(table, [k]), align=8) if by_table else builder.mul(k, a_k)
+
+    def a_element(r):
+        row = a_rows[r]
+        return builder.load(_plus_bytes(builder, row, a_column) if by_table else builder.gep(row, [a_column]))
+
+    new_sums = accumulators.add_products(builder, sums, a_element, b_row)
+    k_next, last = builder.add(k, _int64(1)), builder.block
     k.add_incoming(k_next, last)
-    _add_incoming(sums, first, before, fused, last)
+    _add_incoming(sums, first, before, new_sums, last)
     builder.cbranch(builder.icmp_signed("<", k_next, n_k), loop, done)
 
     builder.position_at_end(done)
-    totals = [builder.phi(v.type) for v in first]
-    _add_incoming(totals, first, before, fused, last)
-    for r in range(rows):
-        base = builder.gep(c, [builder.mul(ldc, const(r))])
-        for i, ((j, _), v) in enumerate(zip(spans, vectors, strict=True)):
-            builder.store(totals[r * n_spans + i], address(builder, base, const(j), v), align=align)
-        if pairs:
-            end = _half(builder, totals[first_shared + r // 2], r % 2)
-            builder.store(end, address(builder, base, tail, end.type), align=align)
+    totals = [builder.phi(total.type) for total in first]
+    _add_incoming(totals, first, before, new_sums, last)
+    accumulators.store(builder, c, ldc, totals)
     builder.ret_void()
     return function
+
+
+def _prefetch_in_step(builder, k, n_k, line, offsets, by_table):
+    """Emit the prefetch of step k of a full tile, see `_tile_function`."""
+    if not by_table:
+        emit_prefetch(builder, builder.add(line, builder.mul(k, offsets)), L2)
+        return
+    offset = builder.load(builder.gep(builder.inttoptr(offsets, ir.IntType(64).as_pointer()), [k]), align=8)
+    prefetched = builder.add(line, offset)
+    with builder.if_else(builder.icmp_signed(">=", n_k, _int64(FAR_ROWS))) as (far, near):
+        with far:
+            emit_prefetch(builder, prefetched, L2)
+        with near:
+            emit_prefetch(builder, prefetched, L1)
 
 
 def _loaded_or_zero(builder, zero, load):
@@ -206,13 +247,13 @@ def _keep_order(builder, vector):
 
 def _row_pointers(builder, a, a_row, table, rows):
     """Emit the pointers to the rows of A: ``a_row`` elements apart, or table[r] bytes behind ``a``."""
-    strided = [builder.gep(a, [builder.mul(a_row, ir.Constant(ir.IntType(64), r))]) for r in range(rows)]
+    strided = [builder.gep(a, [builder.mul(a_row, _int64(r))]) for r in range(rows)]
     if table is None:
         return strided
     start, by_table, end = builder.block, *(builder.append_basic_block(name) for name in ("table", "rows"))
     builder.cbranch(builder.icmp_unsigned("==", table, ir.Constant(table.type, None)), end, by_table)
     builder.position_at_end(by_table)
-    row_offsets = [builder.load(builder.gep(table, [ir.Constant(ir.IntType(64), r)]), align=8) for r in range(rows)]
+    row_offsets = [builder.load(builder.gep(table, [_int64(r)]), align=8) for r in range(rows)]
     looked_up = [_plus_bytes(builder, a, offset) for offset in row_offsets]
     builder.branch(end)
     builder.position_at_end(end)
@@ -236,7 +277,7 @@ def _type_panel_buffer(context):
 @lower_builtin(panel_buffer, types.Array)
 def _lower_panel_buffer(context, builder, sig, args):
     itemsize = sig.return_type.dtype.bitwidth // 8
-    size, step = (ir.Constant(ir.IntType(64), value) for value in (panel_bytes() // itemsize, itemsize))
+    size, step = (_int64(value) for value in (panel_bytes() // itemsize, itemsize))
     with builder.goto_entry_block():
         memory = builder.alloca(context.get_data_type(sig.return_type.dtype), size=size)
         memory.align = LINE_BYTES
@@ -296,7 +337,7 @@ def _lower_tile(context, builder, sig, args):
     number, c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, table, i_table, b, ib, b_k, n_k, line, offsets = args
     scalar = context.get_data_type(sig.args[1].dtype)
     i64 = ir.IntType(64)
-    zero = ir.Constant(i64, 0)
+    zero = _int64(0)
 
     def pointer(position, value, offset):
         return builder.gep(array_data(context, builder, sig.args[position], value), [offset])
@@ -327,13 +368,13 @@ def _lower_tile(context, builder, sig, args):
     ]
     call += [line, offsets]
     done = builder.append_basic_block("tile.done")
-    key = builder.add(builder.shl(number, ir.Constant(i64, 1)), builder.zext(by_k, i64))
+    key = builder.add(builder.shl(number, _int64(1)), builder.zext(by_k, i64))
     switch = builder.switch(key, done)
     for kind in range(KINDS * len(tile_rows())):
         rows, halves = tile_size(kind)
         for by_table in (False, True) if rows else ():
             block = builder.append_basic_block(f"tile.{rows}x{halves}")
-            switch.add_case(ir.Constant(i64, 2 * kind + by_table), block)
+            switch.add_case(_int64(2 * kind + by_table), block)
             builder.position_at_end(block)
             full = kind % KINDS in (0, HALF)
             builder.call(_tile_function(builder.module, scalar, rows, halves, by_table, full), call)
