@@ -38,7 +38,8 @@ class ConversionMixin:
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
         moments: ``partial_fit`` on the result starts a new optimizer. Parameters that scikit-learn has not are left
-        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop".
+        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop" and
+        the regressor's losses that it has not, and has no other loss for a classifier than "log_loss".
 
         Returns
         -------
@@ -48,7 +49,8 @@ class ConversionMixin:
         ------
         ValueError
             When scikit-learn's classifier would read the outputs otherwise: softmax outputs for two classes or for
-            one-hot rows, logistic ones for three or more classes.
+            one-hot rows, logistic ones for three or more classes. When the regressor predicts a list of quantiles,
+            whose outputs scikit-learn's does not sort.
         """
         check_is_fitted(self)
         _refuse_other_outputs(self)
@@ -94,6 +96,7 @@ def _counterpart(estimator):
 def _refuse_other_outputs(estimator):
     """Raise ValueError unless the output activation is the one that scikit-learn has for such targets."""
     if not is_classifier(estimator):
+        _refuse_quantiles(estimator, "scikit-learn's MLPRegressor")
         return
     kind = estimator._label_binarizer.y_type_
     theirs = "softmax" if kind == "multiclass" else "logistic"
@@ -103,6 +106,15 @@ def _refuse_other_outputs(estimator):
             f"scikit-learn's MLPClassifier has {theirs} outputs for {targets}, this one has "
             f"{estimator.out_activation_} outputs and cannot be converted: fit it with out_activation='auto' on class "
             "labels."
+        )
+
+
+def _refuse_quantiles(estimator, owner):
+    """Raise ValueError if the regressor has fitted a list of quantiles."""
+    if "quantiles_" in vars(estimator):
+        raise ValueError(
+            f"{owner} does not sort the quantiles {estimator.quantiles_.tolist()} of a row as predict does: fit one "
+            "estimator with a single number as quantile for each."
         )
 
 
@@ -139,9 +151,10 @@ def _refuse_other_values(estimator):
     """Raise ValueError unless skl2onnx exports what the regressor predicts."""
     known = ("identity", "logistic", "tanh", "relu")
     n_outputs = np.shape(estimator.coefs_[-1])[-1]
+    _refuse_quantiles(estimator, "skl2onnx")
     if estimator.out_activation_ not in known:
         raise ValueError(
-            f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss='poisson'), only "
+            f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss={estimator.loss!r}), only "
             f"{', '.join(map(repr, known))}."
         )
     if n_outputs != 1:
@@ -155,8 +168,8 @@ def register_onnx(classifier, regressor):
 
     skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used. What they
     would export wrongly is refused with ValueError: more than one regression output, exponential outputs
-    (``loss="poisson"``), classes that are no strings and no integers of 32 bits, a single class, and a classifier whose
-    outputs scikit-learn has not for its targets.
+    (``loss="poisson"``, "gamma", "tweedie"), a list of quantiles, classes that are no strings and no integers of 32
+    bits, a single class, and a classifier whose outputs scikit-learn has not for its targets.
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (

@@ -23,7 +23,7 @@ ROAD = """
     _base
     preparation predict learning
     interop persistence
-    parameters labels
+    parameters labels quantiles
     encode
     lbfgs evaluation
     train infer
@@ -41,7 +41,8 @@ ROAD = """
     core.nn.prediction core.nn.update
     core.nn.network
     core.nn.layer core.nn.losses
-    core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers
+    core.nn.classification_losses core.nn.regression_losses
+    core.simd.spmm core.simd.gemm core.nn.activations core.nn.optimizers core.nn.loss_base
     core.parallel.barrier
     core.simd.vecmath core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check
     core.simd.vector
