@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.core.nn import activations
-from kernel_calls import LOSS_CASES, by_dtype, call_loss, compiled, loss_data, read_only
+from kernel_calls import LOSS_CASES, by_dtype, call_loss, compiled, loss_constants, loss_data, read_only
 
 HIDDEN = [name for name, row in activations.ACTIVATIONS.items() if row.hidden]
 OUTPUT = [*activations.ACTIVATIONS]
@@ -86,7 +86,7 @@ def test_nan_is_visible_where_it_goes_in_and_nowhere_else(dtype):
 @by_dtype
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
-    loss, n_outputs, uses_labels = LOSS_CASES[case]
+    loss, n_outputs, uses_labels, numbers = LOSS_CASES[case]
     n, rng = 20, np.random.default_rng(0)
     for what, bad in (("output", 3), ("target", 7), ("weight", 19)):
         labels, targets, _ = loss_data(loss, n_outputs, uses_labels, n, dtype, rng)
@@ -100,6 +100,8 @@ def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
             continue
         else:
             targets[bad, -1] = np.nan
-        call_loss(loss, z.reshape(-1), row_loss, labels, targets, weights, np.arange(n), n_outputs, 32)
+        args = (labels, targets + dtype(0.5), weights) if numbers.get("tweedie_power", 0) > 2 else (labels, targets, weights)
+        constants = loss_constants(loss, numbers)
+        call_loss(loss, z.reshape(-1), row_loss, *args, np.arange(n), n_outputs, 32, constants=constants)
         np.testing.assert_array_equal(np.isnan(row_loss), np.arange(n) == bad, err_msg=what)
         np.testing.assert_array_equal(np.isnan(z[-1, :n]), np.arange(n) == bad, err_msg=what)
