@@ -100,7 +100,11 @@ def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
             continue
         else:
             targets[bad, -1] = np.nan
-        args = (labels, targets + dtype(0.5), weights) if numbers.get("tweedie_power", 0) > 2 else (labels, targets, weights)
+        args = (
+            (labels, targets + dtype(0.5), weights)
+            if numbers.get("tweedie_power", 0) > 2
+            else (labels, targets, weights)
+        )
         constants = loss_constants(loss, numbers)
         call_loss(loss, z.reshape(-1), row_loss, *args, np.arange(n), n_outputs, 32, constants=constants)
         np.testing.assert_array_equal(np.isnan(row_loss), np.arange(n) == bad, err_msg=what)

@@ -218,8 +218,8 @@ def focal(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, s
 
 def focal_of(p, labels, targets, gamma):
     """-(1 - p)^gamma log p of the row's class."""
-    y, p = indicator(p, labels, targets), p.astype(np.float64)
-    return -(((1 - y) * p).sum(axis=1) ** gamma) * np.log(clipped((y * p).sum(axis=1)))
+    right = clipped((indicator(p, labels, targets) * p).sum(axis=1))
+    return -((1 - right) ** gamma) * np.log(right)
 
 
 @loss_of_rows.implementation(BINARY_FOCAL)
