@@ -186,8 +186,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     - With ``warm_start`` or ``partial_fit``, asking for other layer sizes raises ``ValueError`` before any work.
     - ``partial_fit`` does not exist under "lbfgs", as in the classifier.
     - ``loss="poisson"`` refuses negative targets.
-    - With ``warm_start`` or ``partial_fit``, a loss that needs another output activation than the previous fit's raises
-      ``ValueError`` (but for "squared_error" and "poisson").
     - A ``fit`` that fails leaves an earlier fit as it was.
 
     Examples
