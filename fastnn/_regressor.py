@@ -27,7 +27,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ``abs(e) == huber_delta``, and linear beyond (Huber 1964; PyTorch's ``HuberLoss``). "quantile": the pinball loss
         ``max(-q * e, (1 - q) * e)`` with q = ``quantile`` (Koenker & Bassett 1978). "poisson", "gamma", "tweedie": half
         the deviance of these distributions, for counts, for positive amounts, and for amounts that may be zero; outputs
-        are exponential, so that predictions are positive. "poisson" needs ``y >= 0``, "gamma" ``y > 0``, see
+        are exponential, so that predictions are positive, and learn best from y of a mean near 1. "poisson" needs ``y >= 0``, "gamma" ``y > 0``, see
         ``tweedie_power`` for "tweedie".
         With several outputs, errors are averaged over outputs in the loss that is reported, and deviances are summed;
         the gradient is that of the sum in any case, as in scikit-learn for its two. The gradient of "absolute_error"
@@ -349,6 +349,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         domain = row.domain(*(known[name] for name in row.hyper_parameters))
         quantiles = listed_quantiles(self.quantile) if self.loss == "quantile" else None
         targets = encode_values(y, dtype, loss=named, domain=domain)
+        if self.loss == "huber" and dtype.type(self.huber_delta) < np.finfo(dtype).tiny:
+            raise ValueError(f"huber_delta={self.huber_delta!r} is zero in {dtype}: scale y and huber_delta up.")
         vars(self).pop("quantiles_", None)
         if quantiles is not None:
             if targets.shape[1] != 1:

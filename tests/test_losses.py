@@ -298,6 +298,7 @@ REFUSED = {
     "power .5": (MLPRegressor, dict(loss="tweedie", tweedie_power=0.5), AMOUNTS, "'tweedie_power' parameter"),
     "power -1": (MLPRegressor, dict(loss="tweedie", tweedie_power=-1), AMOUNTS, "'tweedie_power' parameter"),
     "huber_delta 0": (MLPRegressor, dict(huber_delta=0), VALUES, "'huber_delta' parameter"),
+    "huber_delta tiny": (MLPRegressor, dict(loss="huber", huber_delta=1e-40), VALUES, "1e-40 is zero in float32"),
     "quantile 1": (MLPRegressor, dict(quantile=1.0), VALUES, "'quantile' parameter"),
     "quantile, text": (MLPRegressor, dict(quantile="0.5"), VALUES, "'quantile' parameter"),
     "no quantiles": (MLPRegressor, dict(quantile=[]), VALUES, r"a list of distinct ones such as \[0.1, 0.5, 0.9\]"),
