@@ -27,8 +27,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ``abs(e) == huber_delta``, and linear beyond (Huber 1964; PyTorch's ``HuberLoss``). "quantile": the pinball loss
         ``max(-q * e, (1 - q) * e)`` with q = ``quantile`` (Koenker & Bassett 1978). "poisson", "gamma", "tweedie": half
         the deviance of these distributions, for counts, for positive amounts, and for amounts that may be zero; outputs
-        are exponential, so that predictions are positive, and learn best from y of a mean near 1. "poisson" needs ``y >= 0``, "gamma" ``y > 0``, see
-        ``tweedie_power`` for "tweedie".
+        are exponential, so that predictions are positive, and learn best from y of a mean near 1. "poisson" needs
+        ``y >= 0``, "gamma" ``y > 0``, see ``tweedie_power`` for "tweedie".
         With several outputs, errors are averaged over outputs in the loss that is reported, and deviances are summed;
         the gradient is that of the sum in any case, as in scikit-learn for its two. The gradient of "absolute_error"
         and "quantile" at e = 0 is 0.
