@@ -40,7 +40,7 @@ def register_onnx():
     """Register the estimators with skl2onnx, which must be installed.
 
     Afterwards ``skl2onnx.to_onnx`` converts fitted fastnn estimators, alone or inside pipelines. What it would export
-    wrongly raises ValueError: ``loss="poisson"``, regression with several outputs, classes that are neither strings nor
-    integers.
+    wrongly raises ValueError: ``loss="poisson"``, "gamma", "tweedie", regression with several outputs or quantiles,
+    classes that are neither strings nor integers.
     """
     _interop.register_onnx(MLPClassifier, MLPRegressor)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from . import parameters
@@ -90,11 +89,12 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         Standard deviation of ``init="normal"``, > 0; None for every other ``init``.
     init_bias : {"match", "zeros"}, default="match"
         Whether biases are drawn from the distribution of their layer's weights, as in scikit-learn, or are 0.
-    loss : {"log_loss", "squared_error"}, default="log_loss"
+    loss : {"log_loss", "squared_error", "focal"}, default="log_loss"
         What is minimized, the mean over rows. "log_loss" is the cross-entropy; after logistic outputs the sum over
         outputs of their binary cross-entropies. "squared_error" is ``0.5 * sum((a - y) ** 2)`` over the outputs a of a
         row and its one-hot (or multi-label) targets y. It is a sum, not a mean: after logistic outputs the delta is
-        ``(a - y) * a * (1 - a)``.
+        ``(a - y) * a * (1 - a)``. "focal" (Lin et al. 2017) is ``-(1 - p) ** focal_gamma * log(p)`` of the probability
+        p of what is right: the row's class; after logistic outputs, each label by itself, and summed.
     out_activation : {"auto", "softmax", "logistic"}, default="auto"
         Activation of the outputs. "auto": as in scikit-learn, "softmax" for three or more classes, "logistic" for two
         and for multi-label targets. "softmax": one output for each class, also of two; ``y`` may be one-hot rows, which
@@ -112,6 +112,13 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    label_smoothing : float, default=0.0
+        For ``loss="log_loss"``, in [0, 1): targets become ``(1 - label_smoothing) * y + label_smoothing / k``, where k
+        is the number of classes, and 2 for each logistic output (Szegedy et al. 2016). ``loss_curve_`` and "val_loss"
+        in ``history_`` are the loss of these targets, as that of PyTorch's ``CrossEntropyLoss(label_smoothing=...)``;
+        so they do not go to 0. ``metrics=["neg_log_loss"]`` records that of the labels.
+    focal_gamma : float, default=2.0
+        How much ``loss="focal"`` turns from what is already right, >= 0; with 0 it is the log loss.
 
     Attributes
     ----------
@@ -192,8 +199,7 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions(parameters.CLASSIFICATION_LOSSES)],
-        "out_activation": [StrOptions({"auto", *parameters.CLASSIFIER_OUTPUTS})],
+        **parameters.CLASSIFIER_CONSTRAINTS,
     }
 
     def __init__(
@@ -231,6 +237,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        label_smoothing=0.0,
+        focal_gamma=2.0,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -266,6 +274,12 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         )
         self.loss = loss
         self.out_activation = out_activation
+        self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
+
+    def _validate_params(self):
+        super()._validate_params()
+        parameters.check_smoothing(self.loss, self.label_smoothing)
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)

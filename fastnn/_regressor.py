@@ -1,13 +1,15 @@
 """The regressor."""
 
+import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
+from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
-from .core.nn.losses import LOSSES
-from .encode import encode_values
+from .core.nn.losses import LOSSES, special_case
+from .encode import encode_values, read_only
+from .quantiles import central, listed_quantiles, rearranged
 from .scoring import r2
 
 
@@ -18,8 +20,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}, default="squared_error"
-        Half the squared error, or half the Poisson deviance; the latter has exponential outputs and needs ``y >= 0``.
+    loss : {"squared_error", "poisson", "absolute_error", "huber", "quantile", "gamma", "tweedie"}, \
+            default="squared_error"
+        What is minimized, the mean over rows; e is the error of an output, prediction minus target.
+        "squared_error": ``e ** 2 / 2``. "absolute_error": ``abs(e)``, for the median. "huber": ``e ** 2 / 2`` up to
+        ``abs(e) == huber_delta``, and linear beyond (Huber 1964; PyTorch's ``HuberLoss``). "quantile": the pinball loss
+        ``max(-q * e, (1 - q) * e)`` with q = ``quantile`` (Koenker & Bassett 1978). "poisson", "gamma", "tweedie": half
+        the deviance of these distributions, for counts, for positive amounts, and for amounts that may be zero; outputs
+        are exponential, so that predictions are positive, and learn best from y of a mean near 1. "poisson" needs
+        ``y >= 0``, "gamma" ``y > 0``, see ``tweedie_power`` for "tweedie".
+        With several outputs, errors are averaged over outputs in the loss that is reported, and deviances are summed;
+        the gradient is that of the sum in any case, as in scikit-learn for its two. The gradient of "absolute_error"
+        and "quantile" at e = 0 is 0.
     hidden_layer_sizes : int or array-like of int, default=(100,)
         Units of each hidden layer; a number is one layer, an empty list no hidden layer.
     activation : str or list of str, default="relu"
@@ -101,6 +113,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    huber_delta : float, default=1.0
+        Error from which on ``loss="huber"`` is linear, > 0, in units of y.
+    quantile : float or list of float, default=0.5
+        For ``loss="quantile"``, between 0 and 1. A list of distinct numbers makes one output for each quantile of a
+        single-output y: ``predict`` returns an array of shape (n_samples, n_quantiles) whose rows are sorted, so that
+        quantiles do not cross (Chernozhukov et al. 2010), and ``score`` is R2 of the quantile nearest .5.
+    tweedie_power : float, default=1.5
+        Power of ``loss="tweedie"``, 0 or >= 1: the variance goes with that power of the mean. 0 is
+        ``loss="squared_error"``, 1 "poisson", 2 "gamma", 3 the inverse Gaussian deviance. Below 2 it needs ``y >= 0``
+        (0 takes any y), from 2 on ``y > 0``.
 
     Attributes
     ----------
@@ -117,7 +139,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     n_outputs_ : int
         Number of output units.
     out_activation_ : str
-        Activation of the output: "identity", or "exp" with ``loss="poisson"``.
+        Activation of the output: "exp" with ``loss="poisson"``, "gamma" and "tweedie" (but for power 0), else
+        "identity".
+    quantiles_ : ndarray of shape (n_outputs_,)
+        Quantile of each column of ``predict``; there only if ``loss="quantile"`` with a list.
     loss_ : float
         Loss of the last epoch (under "lbfgs" the final loss), penalty included.
     best_loss_ : float or None
@@ -179,7 +204,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions(parameters.REGRESSION_LOSSES)],
+        **parameters.REGRESSOR_CONSTRAINTS,
     }
 
     def __init__(
@@ -216,6 +241,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        huber_delta=1.0,
+        quantile=0.5,
+        tweedie_power=1.5,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -250,6 +278,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             metrics=metrics,
         )
         self.loss = loss
+        self.huber_delta = huber_delta
+        self.quantile = quantile
+        self.tweedie_power = tweedie_power
+
+    def _validate_params(self):
+        super()._validate_params()
+        listed_quantiles(self.quantile)
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -282,24 +317,72 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predicted values.
+        y : ndarray of shape (n_samples,), (n_samples, n_outputs) or (n_samples, n_quantiles)
+            Predicted values; with a list of quantiles those of each row in the order of their quantiles.
         """
         outputs, dtype = self._mlp_outputs(X)
         return self._mlp_predicted(outputs, self.out_activation_).astype(dtype, copy=False)
 
+    def score(self, X, y, sample_weight=None):
+        """Coefficient of determination of the predictions, R2; with a list of quantiles of that nearest .5.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            What is right.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            ``sklearn.metrics.r2_score`` of the predictions, averaged over outputs.
+        """
+        quantiles = vars(self).get("quantiles_")
+        if quantiles is None:
+            return super().score(X, y, sample_weight)
+        return r2_score(y, self.predict(X)[:, central(quantiles)], sample_weight=sample_weight)
+
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
-        return None, encode_values(y, dtype, loss=self.loss, least=LOSSES[self.loss].least)
+        known = {name: getattr(self, name) for name in LOSSES[self.loss].hyper_parameters}
+        named = " with ".join([f"loss={self.loss!r}", *(f"{name}={value!r}" for name, value in known.items())])
+        row = LOSSES[special_case(self.loss, self)]
+        domain = row.domain(*(known[name] for name in row.hyper_parameters))
+        quantiles = listed_quantiles(self.quantile) if self.loss == "quantile" else None
+        targets = encode_values(y, dtype, loss=named, domain=domain)
+        if self.loss == "huber" and dtype.type(self.huber_delta) < np.finfo(dtype).tiny:
+            raise ValueError(f"huber_delta={self.huber_delta!r} is zero in {dtype}: scale y and huber_delta up.")
+        vars(self).pop("quantiles_", None)
+        if quantiles is not None:
+            if targets.shape[1] != 1:
+                raise ValueError(
+                    f"quantile={self.quantile!r} makes an output for each quantile of a single-output y, but y has "
+                    f"{targets.shape[1]} outputs: give one number as quantile, or fit one estimator for each output."
+                )
+            targets = read_only(np.repeat(targets, quantiles.size, axis=1))
+            self.quantiles_ = quantiles
+        return None, targets
 
     def _mlp_encode_y_val(self, y, dtype):
         return self._mlp_encode_y(y, dtype, incremental=False)
 
     def _mlp_objective(self):
-        return self.loss, LOSSES[self.loss].output
+        row = LOSSES[special_case(self.loss, self)]
+        return row.users_name, row.output
 
     def _mlp_validation_score(self, outputs, data, rows):
-        return r2(outputs, data, rows)
+        quantiles = vars(self).get("quantiles_")
+        if quantiles is None:
+            return r2(outputs, data, rows)
+        chosen = central(quantiles)
+        outputs = rearranged(outputs, quantiles)[:, chosen : chosen + 1]
+        return r2(outputs, data._replace(targets=data.targets[:, chosen : chosen + 1]), rows)
 
     def _mlp_predicted(self, outputs, out_activation):
+        quantiles = vars(self).get("quantiles_")
+        if quantiles is not None:
+            return rearranged(outputs, quantiles)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

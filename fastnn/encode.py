@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, validate_data
 
+from .core.nn.loss_base import POSITIVE, REALS
 from .core.records import EncodedData
 from .csr import by_rows, refuse_corrupt
 from .stopping import NON_FINITE
@@ -137,16 +138,26 @@ def scaled_alpha(alpha, divisor, dtype):
     return scaled
 
 
-def encode_values(y, dtype, *, loss, least):
-    """Regression targets (n, n_outputs), for a loss whose smallest legal target is ``least``."""
+def encode_values(y, dtype, *, loss, domain):
+    """Regression targets (n, n_outputs) for a loss, of which ``domain`` says what they may be: see `loss_base.Loss`.
+
+    ``loss`` names it in messages.
+    """
     if sp.issparse(y):
         raise ValueError("Sparse y is not supported: use a dense array of regression targets.")
     if y.dtype.kind not in "biuf":
         raise ValueError(f"y must hold numbers for regression, got dtype {y.dtype}.")
-    if y.min() < least:
-        below = "negative" if least == 0 else f"below {least:g}"
-        raise ValueError(f"Some values of y are {below}: loss={loss!r} needs y >= {least:g}.")
-    return cast(y.reshape(len(y), -1), dtype, "y")
+    if domain != REALS and (y.min() <= 0 if domain == POSITIVE else y.min() < 0):
+        what = "zero or negative" if domain == POSITIVE else "negative"
+        raise ValueError(f"Some values of y are {what}: {loss} needs y {domain}.")
+    targets = cast(y.reshape(len(y), -1), dtype, "y")
+    if domain == POSITIVE and targets.min() < np.finfo(dtype).tiny:
+        wider = ', or use dtype="float64"' if targets.dtype == np.float32 else ""
+        raise ValueError(
+            f"Some values of y are as small as {y.min():.3g}, which is zero in {targets.dtype}: {loss} needs y "
+            f"{domain}. Scale y up{wider}."
+        )
+    return targets
 
 
 def encode_start(name, given, shapes, dtype):

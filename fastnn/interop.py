@@ -39,7 +39,8 @@ class ConversionMixin:
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
         moments: ``partial_fit`` on the result starts a new optimizer. Parameters that scikit-learn has not are left
-        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop".
+        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop" and
+        the regressor's losses that it has not, and has no other loss for a classifier than "log_loss".
 
         Returns
         -------
@@ -50,7 +51,8 @@ class ConversionMixin:
         ValueError
             When scikit-learn's classifier would read the outputs otherwise: softmax outputs for two classes or for
             one-hot rows, logistic ones for three or more classes. When hidden layers have an activation that
-            scikit-learn has not, or not all the same.
+            scikit-learn has not, or not all the same. When the regressor predicts a list of quantiles, whose outputs
+            scikit-learn's does not sort.
         """
         check_is_fitted(self)
         _refuse_other_outputs(self)
@@ -96,6 +98,7 @@ def _counterpart(estimator):
 def _refuse_other_outputs(estimator):
     """Raise ValueError unless the output activation is the one that scikit-learn has for such targets."""
     if not is_classifier(estimator):
+        _refuse_quantiles(estimator, "scikit-learn's MLPRegressor")
         return
     kind = estimator._label_binarizer.y_type_
     theirs = "softmax" if kind == "multiclass" else "logistic"
@@ -119,6 +122,15 @@ def _their_activation(estimator):
         f"scikit-learn's MLP has one activation for all hidden layers, one of {legal}; activation="
         f"{estimator.activation!r} cannot be converted."
     )
+
+
+def _refuse_quantiles(estimator, owner):
+    """Raise ValueError if the regressor has fitted a list of quantiles."""
+    if "quantiles_" in vars(estimator):
+        raise ValueError(
+            f"{owner} does not sort the quantiles {estimator.quantiles_.tolist()} of a row as predict does: fit one "
+            "estimator with a single number as quantile for each."
+        )
 
 
 def _parameters_for(kind, source):
@@ -153,9 +165,10 @@ def _refuse_other_classes(estimator):
 def _refuse_other_values(estimator):
     """Raise ValueError unless skl2onnx exports what the regressor predicts."""
     n_outputs = np.shape(estimator.coefs_[-1])[-1]
+    _refuse_quantiles(estimator, "skl2onnx")
     if estimator.out_activation_ not in THEIR_ACTIVATIONS:
         raise ValueError(
-            f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss='poisson'), only "
+            f"skl2onnx does not know out_activation_={estimator.out_activation_!r} (loss={estimator.loss!r}), only "
             f"{', '.join(map(repr, THEIR_ACTIVATIONS))}."
         )
     if n_outputs != 1:
@@ -179,8 +192,9 @@ def register_onnx(classifier, regressor):
 
     skl2onnx looks converters up by exact type. Its own converters for scikit-learn's estimators are used. What they
     would export wrongly is refused with ValueError: hidden activations that scikit-learn has not, more than one
-    regression output, exponential outputs (``loss="poisson"``), classes that are no strings and no integers of 32 bits,
-    a single class, and a classifier whose outputs scikit-learn has not for its targets.
+    regression output, exponential outputs (``loss="poisson"``, "gamma", "tweedie"), a list of quantiles, classes that
+    are no strings and no integers of 32 bits, a single class, and a classifier whose outputs scikit-learn has not for
+    its targets.
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (

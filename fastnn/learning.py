@@ -10,7 +10,7 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
 from .core.nn.activations import ACTIVATIONS
-from .core.nn.losses import LOSSES
+from .core.nn.losses import LOSSES, special_case
 from .evaluation import evaluation, hold_out
 from .history import extended_history, validation_losses
 from .lbfgs import minimize_loss
@@ -22,6 +22,9 @@ from .state import new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
 from .train import train
+
+# Scikit-learn's losses: there, too, they go on after any output activation that someone has set by hand.
+ANY_OUTPUT = ("log_loss", "squared_error", "poisson")
 
 
 def _check_finite(params):
@@ -51,13 +54,21 @@ class LearningMixin:
 
     def _mlp_trained_objective(self, earlier):
         """Name in ``LOSSES`` and output activation for training; an ``out_activation_`` set by hand is respected."""
-        loss, out_activation = self._mlp_objective()
+        classifier, (loss, out_activation) = is_classifier(self), self._mlp_objective()
         given = earlier.get("out_activation_", out_activation)
         if given == out_activation:
-            return loss_of(loss, out_activation, classifier=is_classifier(self)), out_activation
+            name = loss_of(loss, out_activation, classifier=classifier)
+            return special_case(name, self), out_activation
         if given not in ACTIVATIONS:
             raise ValueError(f"out_activation_ must be one of {', '.join(map(repr, ACTIVATIONS))}, got {given!r}.")
-        return loss_after(loss, given, classifier=is_classifier(self)), given
+        name = loss_after(loss, given, classifier=classifier)
+        special = special_case(name, self)
+        if LOSSES[special].output != given and (self.loss not in ANY_OUTPUT or special != name):
+            raise ValueError(
+                f"loss={self.loss!r} needs out_activation_={LOSSES[special].output!r}, but it is {given!r} since the "
+                "previous fit, or set by hand: fit with warm_start=False, or go on with the loss of that fit."
+            )
+        return special, given
 
     def _mlp_plan(self, network, settings, batch_size):
         """Phase 3: layout and plan of a network under an optimizer's ``settings``."""

@@ -16,8 +16,8 @@ from .schedules import SCHEDULES
 
 FLOAT_TYPES = (np.float32, np.float64)
 SINGLE, DOUBLE = map(np.dtype, FLOAT_TYPES)
-REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classifier}
-CLASSIFICATION_LOSSES = {row.users_name for row in LOSSES.values() if row.classifier}
+REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classifier and row.users_name}
+CLASSIFICATION_LOSSES = {row.users_name for row in LOSSES.values() if row.classifier and row.users_name}
 CLASSIFIER_OUTPUTS = {row.output for row in LOSSES.values() if row.classifier}
 
 HIDDEN_ACTIVATIONS = [name for name, row in ACTIVATIONS.items() if row.hidden]
@@ -58,6 +58,28 @@ CONSTRAINTS = {
     ],
     "metrics": [tuple, list],
 }
+
+REGRESSOR_CONSTRAINTS = {
+    "loss": [StrOptions(REGRESSION_LOSSES)],
+    "huber_delta": [Interval(Real, 0, np.inf, closed="neither")],
+    "quantile": [Interval(Real, 0, 1, closed="neither"), "array-like"],
+    "tweedie_power": [Options(Real, {0}), Interval(Real, 1, np.inf, closed="left")],
+}
+CLASSIFIER_CONSTRAINTS = {
+    "loss": [StrOptions(CLASSIFICATION_LOSSES)],
+    "out_activation": [StrOptions({"auto", *CLASSIFIER_OUTPUTS})],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "focal_gamma": [Interval(Real, 0, np.inf, closed="left")],
+}
+
+
+def check_smoothing(loss, label_smoothing):
+    """Raise ValueError unless the classifier's loss can be smoothed, where it is asked for."""
+    if label_smoothing and loss != "log_loss":
+        raise ValueError(
+            f"label_smoothing={label_smoothing!r} goes with loss='log_loss' alone, got loss={loss!r}: use "
+            "label_smoothing=0, or loss='log_loss'."
+        )
 
 
 def dtype_for(dtype, *arrays):

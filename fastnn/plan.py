@@ -135,7 +135,8 @@ def loss_of(users_name, out_activation, *, classifier):
     ValueError
         When there is no such pair of loss and output activation; the message lists the legal pairs.
     """
-    pairs = {(row.users_name, row.output): name for name, row in LOSSES.items() if row.classifier == classifier}
+    own = {name: row for name, row in LOSSES.items() if row.classifier == classifier and row.users_name}
+    pairs = {(row.users_name, row.output): name for name, row in own.items()}
     if (users_name, out_activation) not in pairs:
         legal = ", ".join(f"loss={loss!r} with out_activation={out!r}" for loss, out in pairs)
         raise ValueError(f"loss={users_name!r} does not go with out_activation={out_activation!r}; legal are {legal}.")

@@ -7,7 +7,10 @@ rows of X are samples, and all arithmetic is float64. The scaling conventions ar
 - a mean over samples is weighted, `sum(w * loss) / sum(w)`, and so is the gradient;
 - the L2 term `0.5 * alpha * sum(W**2)` is divided by the same weight sum (the batch size without weights);
 - `squared_error` REPORTS the mean over outputs but DESCENDS their sum: with k outputs the data part of the gradient is
-  k times the derivative of the reported loss. `objective` is the function whose derivative the gradient is.
+  k times the derivative of the reported loss. `objective` is the function whose derivative the gradient is. So do
+  `absolute_error`, `huber` and `quantile`; deviances are summed in both.
+
+A loss is a name in LOSSES, where hyper-parameters have the defaults of the table in fastnn, or `loss_with(name, ...)`.
 
 To add an item, add one row to ACTIVATIONS, OUTPUTS, LOSSES, OPTIMIZERS or SCHEDULES; the tests run over the tables.
 """
@@ -145,7 +148,106 @@ LOSSES = {
     "poisson": Loss(("exp",), lambda y, p: xlogy(y, y / p) - y + p, difference),  # half the deviance
     "logistic_squared_error": Loss(("logistic",), lambda y, p: 0.5 * (y - p) ** 2, lambda y, p: (p - y) * p * (1 - p)),
     "softmax_squared_error": Loss(("softmax",), lambda y, p: 0.5 * (y - p) ** 2, softmax_difference),
+    "absolute_error": Loss(("identity",), lambda y, p: abs(p - y), lambda y, p: np.sign(p - y), averages_outputs=True),
+    "gamma": Loss(("exp",), lambda y, p: np.log(p / y) + y / p - 1, lambda y, p: (p - y) / p),  # half the deviance
 }
+
+
+def huber(huber_delta=1.0):
+    """As PyTorch's HuberLoss: quadratic up to huber_delta, linear beyond."""
+
+    def terms(y, p):
+        e = abs(p - y)
+        return np.where(e <= huber_delta, 0.5 * e**2, huber_delta * (e - 0.5 * huber_delta))
+
+    return Loss(("identity",), terms, lambda y, p: np.clip(p - y, -huber_delta, huber_delta), averages_outputs=True)
+
+
+def quantile(quantile=0.5):
+    """The pinball loss of one quantile, or of one for each output."""
+    q = np.asarray(quantile, FLOAT)
+
+    def delta(y, p):
+        return np.where(p > y, 1 - q, np.where(p < y, -q, 0.0))
+
+    return Loss(("identity",), lambda y, p: np.where(y >= p, q * (y - p), (1 - q) * (p - y)), delta, True)
+
+
+def tweedie(tweedie_power=1.5):
+    """Half the unit deviance, power neither 1 nor 2."""
+    a, b = 1 - tweedie_power, 2 - tweedie_power
+
+    def terms(y, p):
+        first = np.where(y == 0, 0.0, np.where(y == 0, 1.0, y) ** b)
+        return first / (a * b) - y * p**a / a + p**b / b
+
+    return Loss(("exp",), terms, lambda y, p: p**b - y * p**a)
+
+
+def smoothed_log_loss(label_smoothing=0.1):
+    def targets(y):
+        return (1 - label_smoothing) * y + label_smoothing / y.shape[1]
+
+    plain = LOSSES["log_loss"]
+    return Loss(("softmax",), lambda y, p: plain.terms(targets(y), p), lambda y, p: p - targets(y))
+
+
+def smoothed_binary_log_loss(label_smoothing=0.1):
+    def targets(y):
+        return (1 - label_smoothing) * y + label_smoothing / 2
+
+    plain = LOSSES["binary_log_loss"]
+    return Loss(("logistic",), lambda y, p: plain.terms(targets(y), p), lambda y, p: p - targets(y))
+
+
+def focal_slope(p, gamma):
+    """Derivative by p of -(1 - p)^gamma log p."""
+    return gamma * (1 - p) ** (gamma - 1) * np.log(p) - (1 - p) ** gamma / p
+
+
+def focal(focal_gamma=2.0):
+    """Lin et al. 2017 after softmax; the delta is the Jacobian of softmax times the slope at the row's class."""
+
+    def delta(y, p):
+        slopes = np.where(y == 1, focal_slope(clipped(p), focal_gamma), 0.0)
+        return np.stack([(np.diag(row) - np.outer(row, row)) @ slope for row, slope in zip(p, slopes, strict=True)])
+
+    return Loss(("softmax",), lambda y, p: -y * (1 - p) ** focal_gamma * np.log(clipped(p)), delta)
+
+
+def binary_focal(focal_gamma=2.0):
+    """The same of each logistic output, with 1 - p in place of p where y is 0."""
+
+    def terms(y, p):
+        right = clipped(np.where(y == 1, p, 1 - p))
+        return -((1 - right) ** focal_gamma) * np.log(right)
+
+    def delta(y, p):
+        right = clipped(np.where(y == 1, p, 1 - p))
+        return np.where(y == 1, 1, -1) * focal_slope(right, focal_gamma) * p * (1 - p)
+
+    return Loss(("logistic",), terms, delta)
+
+
+FAMILIES = {
+    "huber": huber,
+    "quantile": quantile,
+    "tweedie": tweedie,
+    "smoothed_log_loss": smoothed_log_loss,
+    "smoothed_binary_log_loss": smoothed_binary_log_loss,
+    "focal": focal,
+    "binary_focal": binary_focal,
+}
+LOSSES |= {name: family() for name, family in FAMILIES.items()}
+
+
+def loss_with(name, **hyper_parameters):
+    """The loss of this name with these hyper-parameters, if it has any."""
+    return FAMILIES[name](**hyper_parameters) if hyper_parameters else row_of(name)
+
+
+def row_of(loss):
+    return loss if isinstance(loss, Loss) else LOSSES[loss]
 
 
 def as_targets(y, n_outputs):
@@ -166,14 +268,14 @@ def penalty(coefs, alpha, weight_sum):
 
 def data_loss(loss, y, outputs, sample_weight=None):
     """The weighted mean over samples of the loss summed over outputs: what the gradient descends, without L2."""
-    terms = LOSSES[loss].terms(as_targets(y, outputs.shape[1]), np.asarray(outputs, FLOAT))
+    terms = row_of(loss).terms(as_targets(y, outputs.shape[1]), np.asarray(outputs, FLOAT))
     w = weights_of(sample_weight, len(outputs))
     return (w[:, None] * terms).sum() / w.sum()
 
 
 def loss_value(loss, y, outputs, sample_weight=None, coefs=(), alpha=0.0):
     """The loss as scikit-learn reports it, L2 term included."""
-    divisor = outputs.shape[1] if LOSSES[loss].averages_outputs else 1
+    divisor = outputs.shape[1] if row_of(loss).averages_outputs else 1
     weight_sum = weights_of(sample_weight, len(outputs)).sum()
     return data_loss(loss, y, outputs, sample_weight) / divisor + penalty(coefs, alpha, weight_sum)
 
@@ -213,7 +315,7 @@ def gradients(
     outputs = values[-1]
     w = weights_of(sample_weight, len(outputs))
     names = hidden_names(hidden_activation, len(coefs) - 1)
-    delta = w[:, None] * LOSSES[loss].delta(as_targets(y, outputs.shape[1]), outputs)
+    delta = w[:, None] * row_of(loss).delta(as_targets(y, outputs.shape[1]), outputs)
     layer_deltas = [delta]
     for layer in range(len(coefs) - 1, 0, -1):
         pull = ACTIVATIONS[names[layer - 1]].pull

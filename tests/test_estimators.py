@@ -49,7 +49,10 @@ OWN = {
     "metrics": (),
 }
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
-OWN_OF = {MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto"}, MLPRegressor: OWN}
+OWN_OF = {
+    MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto", "label_smoothing": 0.0, "focal_gamma": 2.0},
+    MLPRegressor: OWN | {"huber_delta": 1.0, "quantile": 0.5, "tweedie_power": 1.5},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

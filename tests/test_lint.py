@@ -24,7 +24,7 @@ ROAD = """
     _base
     preparation predict learning
     interop persistence
-    parameters labels
+    parameters labels quantiles
     encode
     lbfgs evaluation
     train infer
@@ -42,7 +42,8 @@ ROAD = """
     core.nn.prediction core.nn.update
     core.nn.network
     core.nn.layer core.nn.losses
-    core.nn.activations
+    core.nn.classification_losses core.nn.regression_losses
+    core.nn.activations core.nn.loss_base
     core.simd.spmm core.simd.gemm core.nn.activation_loops core.nn.optimizers
     core.parallel.barrier
     core.simd.vecmath core.simd.transpose core.simd.rng core.parallel.partition core.simd.csr_check

@@ -16,25 +16,33 @@ STEP = 1e-3  # of the differences: truncation (1e-12) and rounding (1e-13) both 
 
 def make_targets(kind, rng, n, k):
     """Targets legal for a loss: 1-D labels after softmax, 0/1 after logistic, counts for poisson, else reals."""
+    if "softmax" in reference.LOSSES[kind].outputs:
+        return np.arange(n) % k
+    if "logistic" in reference.LOSSES[kind].outputs:
+        return rng.randint(0, 2, (n, k))
     return {
-        "softmax_squared_error": lambda: np.arange(n) % k,
-        "logistic_squared_error": lambda: rng.randint(0, 2, (n, k)),
-        "log_loss": lambda: np.arange(n) % k,
-        "binary_log_loss": lambda: rng.randint(0, 2, (n, k)),
         "poisson": lambda: rng.poisson(1.5, (n, k)).astype(float),
-        "squared_error": lambda: rng.standard_normal((n, k)),
-    }[kind]()
+        "tweedie": lambda: rng.poisson(1.5, (n, k)).astype(float),
+        "gamma": lambda: rng.gamma(2, 1, (n, k)),
+    }.get(kind, lambda: rng.standard_normal((n, k)))()
 
 
 def small_problem(activation, loss, n_outputs, hidden, n=7):
-    """A network and data none of whose hidden inputs z is near relu's kink: the differences must not cross it."""
+    """A network and data without a hidden input z near relu's kink and without an error near a loss's.
+
+    The differences must not cross it.
+    """
     for seed in itertools.count():
         rng = np.random.RandomState(seed)
         coefs, intercepts = reference.draw_weights(rng, (4, *hidden, n_outputs), activation)
         X = rng.standard_normal((n, 4))
         zs, _ = reference.propagate(coefs, intercepts, X, activation, "identity")
         if all(np.abs(z).min() > 20 * STEP for z in zs[:-1]):
-            return coefs, intercepts, X, make_targets(loss, rng, n, n_outputs), rng.uniform(0.2, 2.0, n)
+            y = make_targets(loss, rng, n, n_outputs)
+            errors = np.abs(reference.as_targets(y, n_outputs) - zs[-1])
+            kinks = {"absolute_error": [0], "quantile": [0], "huber": [1]}.get(loss, [])
+            if all(np.abs(errors - kink).min() > 20 * STEP for kink in kinks):
+                return coefs, intercepts, X, y, rng.uniform(0.2, 2.0, n)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -58,10 +66,10 @@ def test_gradient_equals_central_differences(activation, out, loss, hidden, n_ou
 
 
 @pytest.mark.parametrize(("out", "loss"), PAIRS)
-def test_reported_loss_is_the_objective_except_that_squared_error_averages_outputs(out, loss):
+def test_reported_loss_is_the_objective_except_that_errors_are_averaged_over_outputs(out, loss):
     coefs, intercepts, X, y, weight = small_problem("tanh", loss, 3, (5,))
     options = dict(hidden_activation="tanh", out_activation=out, loss=loss, sample_weight=weight)
-    divisor = 3 if loss == "squared_error" else 1
+    divisor = 3 if loss in ("squared_error", "absolute_error", "huber", "quantile") else 1
 
     for alpha in (0.0, 0.7):
         reported = reference.gradients(coefs, intercepts, X, y, alpha=alpha, **options)[0]
@@ -78,6 +86,29 @@ def test_labels_and_one_hot_targets_are_the_same():
     assert by_label[0] == by_row[0]
     for one, other in zip(by_label[1] + by_label[2], by_row[1] + by_row[2], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+# name -> (hyper-parameters, other than the defaults)
+OTHERS = {
+    "huber": {"huber_delta": 0.3},
+    "quantile": {"quantile": [0.1, 0.5, 0.95]},
+    "tweedie": {"tweedie_power": 2.7},
+    "smoothed_log_loss": {"label_smoothing": 0.4},
+    "smoothed_binary_log_loss": {"label_smoothing": 0.4},
+    "focal": {"focal_gamma": 0.7},
+    "binary_focal": {"focal_gamma": 5.0},
+}
+
+
+@pytest.mark.parametrize("name", reference.FAMILIES)
+def test_deltas_are_derivatives_for_other_hyper_parameters(name):
+    rng = np.random.RandomState(4)
+    loss = reference.loss_with(name, **OTHERS[name])
+    targets = reference.as_targets(make_targets(name, rng, 9, 3), 3) + (name == "tweedie")
+    z = rng.standard_normal((9, 3))
+    outputs = reference.OUTPUTS[loss.outputs[0]]
+    slope = reference.numerical_gradient(lambda: loss.terms(targets, outputs(z)).sum(), z)
+    np.testing.assert_allclose(loss.delta(targets, outputs(z)), slope, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("out", reference.OUTPUTS)

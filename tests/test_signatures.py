@@ -73,6 +73,9 @@ tasks = [
     (MLPRegressor, signal[:, 0], {}),
     (MLPRegressor, np.asfortranarray(signal), dict(shuffle=False)),
     (MLPRegressor, np.floor(np.exp(signal[:, 0])).astype(int), dict(loss="poisson")),
+    (MLPRegressor, np.exp(signal[:, 0]), dict(loss="tweedie")),
+    (MLPRegressor, signal[:, 0], dict(loss="quantile", quantile=[0.1, 0.9])),
+    (MLPClassifier, signal.argmax(axis=1), dict(label_smoothing=0.1)),
 ]
 options = itertools.product(
     ("identity", "logistic", "tanh", "relu"), ("sgd", "adam", "rmsprop", "lbfgs"), ((), (5,), (6, 3)),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastnn.core.nn import activations
-from kernel_calls import LOSS_CASES, by_dtype, call_loss, compiled, loss_data, read_only
+from kernel_calls import LOSS_CASES, by_dtype, call_loss, compiled, loss_constants, loss_data, read_only
 
 HIDDEN = [name for name, row in activations.ACTIVATIONS.items() if row.hidden]
 OUTPUT = [*activations.ACTIVATIONS]
@@ -58,6 +58,34 @@ def test_certain_outputs_have_finite_losses(loss, p, y, expected, delta, dtype):
     np.testing.assert_array_equal(z[:3], np.full(3, delta, dtype))
 
 
+# (loss, hyper-parameters, loss of a certain mistake / -log eps): what is right and certain costs nothing.
+CERTAIN = [
+    ("focal", {"focal_gamma": 0.5}, 1),
+    ("focal", {"focal_gamma": 5.0}, 1),
+    ("binary_focal", {"focal_gamma": 0.5}, 2),
+    ("smoothed_log_loss", {"label_smoothing": 0.3}, 0.85),
+    ("smoothed_binary_log_loss", {"label_smoothing": 0.3}, 1.7),
+]
+
+
+@pytest.mark.nojit
+@by_dtype
+@pytest.mark.parametrize("loss, numbers, mistake", CERTAIN)
+def test_certain_classes_have_finite_losses(loss, numbers, mistake, dtype):
+    """Two outputs, of which the first is certain, for the labels 0 and 1."""
+    z, row_loss, smoothing = np.repeat(np.array([1e4, -1e4], dtype), 16), np.empty(2, dtype), "smoothed" in loss
+    labels, none = np.array([0, 1], np.int32), np.empty(0, dtype)
+    constants = loss_constants(loss, numbers)
+    call_loss(loss, z, row_loss, labels, none.reshape(0, 0), none, np.arange(2), 2, 16, constants=constants)
+    eps = np.finfo(dtype).eps
+    per_output = -np.log(2.0**-52)
+    right = 0.15 * smoothing * (2 if "binary" in loss else 1)
+    np.testing.assert_allclose(row_loss, per_output * np.array([right, mistake]), rtol=8 * eps, atol=1e-7)
+    off = 0.15 * smoothing
+    expected = np.array([[off, 1 - off], [-off, off - 1]])
+    np.testing.assert_allclose(z.reshape(2, 16)[:, :2], expected, rtol=8 * eps, atol=1e-7)
+
+
 @pytest.mark.nojit
 @by_dtype
 def test_nan_is_visible_where_it_goes_in_and_nowhere_else(dtype):
@@ -90,7 +118,7 @@ def test_nan_is_visible_where_it_goes_in_and_nowhere_else(dtype):
 @by_dtype
 @pytest.mark.parametrize("case", LOSS_CASES)
 def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
-    loss, n_outputs, uses_labels = LOSS_CASES[case]
+    loss, n_outputs, uses_labels, numbers = LOSS_CASES[case]
     n, rng = 20, np.random.default_rng(0)
     for what, bad in (("output", 3), ("target", 7), ("weight", 19)):
         labels, targets, _ = loss_data(loss, n_outputs, uses_labels, n, dtype, rng)
@@ -104,6 +132,12 @@ def test_nan_outputs_targets_and_weights_are_visible_in_their_rows(case, dtype):
             continue
         else:
             targets[bad, -1] = np.nan
-        call_loss(loss, z.reshape(-1), row_loss, labels, targets, weights, np.arange(n), n_outputs, 32)
+        args = (
+            (labels, targets + dtype(0.5), weights)
+            if numbers.get("tweedie_power", 0) > 2
+            else (labels, targets, weights)
+        )
+        constants = loss_constants(loss, numbers)
+        call_loss(loss, z.reshape(-1), row_loss, *args, np.arange(n), n_outputs, 32, constants=constants)
         np.testing.assert_array_equal(np.isnan(row_loss), np.arange(n) == bad, err_msg=what)
         np.testing.assert_array_equal(np.isnan(z[-1, :n]), np.arange(n) == bad, err_msg=what)

@@ -29,6 +29,7 @@ from kernel_calls import (
     call_loss,
     compiled,
     compiled_only,
+    loss_constants,
     loss_data,
     read_only,
     surroundings,
@@ -87,26 +88,31 @@ def float64_case(name, n_outputs, n, dtype):
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
 def loss_case(case, n_rows, weighted, dtype):
-    loss, n_outputs, uses_labels = LOSS_CASES[case]
+    loss, n_outputs, uses_labels, hyper_parameters = LOSS_CASES[case]
     rng = np.random.default_rng([n_rows, weighted, n_outputs])
     n_data, ldr = n_rows + 5, -(-n_rows // 16) * 16
     labels, targets, y = loss_data(loss, n_outputs, uses_labels, n_data, dtype, rng)
+    if hyper_parameters.get("tweedie_power", 0) > 2:
+        targets = y = targets + dtype(0.5)
     weights = (rng.uniform(0, 2, n_data) * (rng.uniform(size=n_data) < 0.7)).astype(dtype)
     rows = rng.permutation(n_data)[:n_rows]
     logits = rng.normal(0, 2, (n_rows, n_outputs)).astype(dtype)
-    outputs = reference.OUTPUTS[losses.LOSSES[loss].output](logits.astype(float))
+    wide = np.longdouble if loss == "binary_focal" else float  # 1 - p has lost digits where p is nearly 1
+    outputs = reference.OUTPUTS[losses.LOSSES[loss].output](logits.astype(wide))
     block = np.full((n_outputs, ldr), np.nan, dtype)
     block[:, :n_rows] = logits.T
     outer, z = within(block.ravel())
     outer_loss, row_loss = within(np.full(n_rows, np.nan, dtype))
     used = weights if weighted else np.empty(0, dtype)
-    call_loss(loss, z, row_loss, labels, targets, used, rows, n_outputs, ldr)
-    table, y, p = reference.LOSSES[loss], y[rows].astype(float), outputs
+    constants = loss_constants(loss, hyper_parameters)
+    call_loss(loss, z, row_loss, labels, targets, used, rows, n_outputs, ldr, constants=constants)
+    table, y, p = reference.loss_with(loss, **hyper_parameters), y[rows].astype(float), outputs
     w = weights[rows].astype(float) if weighted else np.ones(n_rows)
     terms = table.terms(y, p)
     lost = 0.0
-    if loss == "binary_log_loss":  # 1 - p has lost digits where p is nearly 1
-        terms = np.logaddexp(0, logits.astype(float)) - y * logits
+    if "binary_log_loss" in loss:  # 1 - p has lost digits where p is nearly 1
+        smoothing = 1 - constants[0] if loss.startswith("smoothed") else 0.0
+        terms = np.logaddexp(0, logits.astype(float)) - (y + smoothing * (0.5 - y)) * logits
         lost = np.max(1 / (1 - p)) if dtype == np.float64 else 0.0  # which float64 takes as scikit-learn does
     expected = w * terms.sum(axis=1) / (n_outputs if table.averages_outputs else 1)
     delta = (w[:, None] * table.delta(y, p)).T
