@@ -20,7 +20,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
-        Units of each hidden layer; a number is one layer, an empty list no hidden layer.
+        Units of each hidden layer; a number is one layer, or ``n_hidden_layers`` of them, an empty list no hidden
+        layer.
     activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
         Activation of the hidden layers: x, 1 / (1 + exp(-x)), tanh(x), max(0, x).
     solver : {"lbfgs", "sgd", "adam", "rmsprop"}, default="adam"
@@ -58,10 +59,10 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to stop when the accuracy on validation data has not improved by ``tol`` for ``n_iter_no_change``
-        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
-        ``validation_fraction`` of the rows is held out.
-        The split of two classes is stratified.
+        Whether to stop when the accuracy (or ``scoring``) on validation data has not improved by ``tol`` for
+        ``n_iter_no_change`` epochs, and to return to the weights of the best epoch, see ``restore_best``. The data are
+        those given to ``fit``; without such, ``validation_fraction`` of the rows is held out, see
+        ``validation_stratify``. Not used by "lbfgs".
     validation_fraction : float, default=0.1
         Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -107,6 +108,30 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    n_hidden_layers : int or None, default=None
+        How many hidden layers of ``hidden_layer_sizes`` units there are, >= 0, where that is one number, so that
+        searches can vary width and depth as two numbers: ``hidden_layer_sizes=64, n_hidden_layers=3`` is (64, 64, 64).
+        None: ``hidden_layer_sizes`` says all.
+    scoring : None, "loss", str or callable, default=None
+        What "val_score" of ``history_`` is, and what early stopping and ``restore_best`` judge by; not used where there
+        are no validation data. None: the accuracy. "loss": the negative validation loss, so that a lower loss is
+        better. A name of ``sklearn.metrics.get_scorer_names()``, or a scorer ``scoring(estimator, X, y)`` whose result
+        is better the higher it is; it is also given ``sample_weight`` where there are weights and it takes them.
+    restore_best : {"auto", True, False}, default="auto"
+        Whether ``fit`` ends with the weights of the best epoch. "auto": with early stopping, as in scikit-learn. True:
+        of the best epoch of this call, by "val_score" where there are validation data, else by the training loss; under
+        "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        Weights of the classes in the loss, ``{label: weight}``, 1 for classes not named; they multiply
+        ``sample_weight``. "balanced": ``n_samples / (n_classes * count)`` by the rows of ``fit``; not in
+        ``partial_fit``. Multi-label targets take a list with a dict for each label, ``[{0: 1, 1: 5}, ...]``, or
+        "balanced", and the weights of a row's labels are multiplied. One-hot rows under ``out_activation="softmax"``
+        take a dict by column. Only ratios count, except against ``alpha``. As in scikit-learn's gradient boosting, rows
+        that early stopping holds out carry these weights in loss and scores, and validation data given to ``fit`` carry
+        ``sample_weight_val`` alone.
+    validation_stratify : {"auto", True, False}, default="auto"
+        Whether the rows that early stopping holds out have the classes' shares of all rows. "auto": of two classes, as
+        in scikit-learn; True: of any number of classes, or of rows of labels; False: never.
 
     Attributes
     ----------
@@ -136,7 +161,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
         It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
-        Accuracy on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
+        Accuracy, or ``scoring``, on the validation data after each epoch; None without early stopping. Not set by
+        "lbfgs".
     best_validation_score_ : float or None
         The best of them.
     history_ : dict of list of float
@@ -145,8 +171,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         - "loss": as in ``loss_curve_``;
         - "learning_rate": the rate in force, Adam's before its correction of the bias;
         - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
-        - "val_loss", "val_score": loss without penalty, and accuracy, of the validation data after the epoch, where
-          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - "val_loss", "val_score": loss without penalty, and accuracy or ``scoring``, of the validation data after the
+          epoch, where there are some: those given to ``fit``, or the rows that early stopping holds out;
         - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
 
         NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
@@ -189,6 +215,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions(parameters.CLASSIFICATION_LOSSES)],
         "out_activation": [StrOptions({"auto", *parameters.CLASSIFIER_OUTPUTS})],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "validation_stratify": [StrOptions({"auto"}), "boolean"],
     }
 
     def __init__(
@@ -226,6 +254,11 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        n_hidden_layers=None,
+        scoring=None,
+        restore_best="auto",
+        class_weight=None,
+        validation_stratify="auto",
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -258,9 +291,14 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
             n_jobs=n_jobs,
             dtype=dtype,
             metrics=metrics,
+            n_hidden_layers=n_hidden_layers,
+            scoring=scoring,
+            restore_best=restore_best,
         )
         self.loss = loss
         self.out_activation = out_activation
+        self.class_weight = class_weight
+        self.validation_stratify = validation_stratify
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)

@@ -7,7 +7,6 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from . import persistence
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
 from .labels import log_probabilities, predicted_labels, probabilities
@@ -30,33 +29,43 @@ class PredictionMixin:
             After ``out_activation``, by default ``out_activation_``.
         dtype : numpy.dtype
         """
-        if "coefs_" not in vars(self):  # scikit-learn's check takes 20 us
-            check_is_fitted(self)
-            raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
+        self._mlp_check_fitted()
         try:
             return apart(self._mlp_forward, X, self.out_activation_ if out_activation is None else out_activation)
         except Exception as error:
             self._mlp_blame_parameters(error)
             raise
 
+    def _mlp_check_fitted(self):
+        if "coefs_" not in vars(self):  # scikit-learn's check takes 20 us
+            check_is_fitted(self)
+            raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
+
     def _mlp_forward(self, X, out_activation):
+        units = self._mlp_units()
+        return self._mlp_rows_forward(rows_to_predict(self, X, units[0]), units, out_activation)
+
+    def _mlp_rows_forward(self, X, units, out_activation, n_layers=None):
+        """`_mlp_outputs` of validated X, for a network of these units, or for its first ``n_layers`` layers alone."""
         coefs, intercepts = self._mlp_weights()
-        units = persistence.units_of(coefs, intercepts)
-        X = rows_to_predict(self, X, units[0])
         dtype = self._mlp_network_dtype(X, True)
         answer = dtype_for("match", X)
         if isinstance(self.dtype, str) and self.dtype == "match":
             dtype = answer = np.result_type(answer, dtype)  # as scikit-learn multiplies X and coefs_
         n_threads = resolve_n_jobs(self.n_jobs)
-        layout = network(units, self.activation, out_activation, dtype)
-        params = flat_params(layout, dtype, coefs, intercepts)
-        outputs, suspect = predict(layout, params, X, n_threads=n_threads)
+
+        def outputs_in(dtype):
+            layout = network(units, self.activation, out_activation, dtype)
+            params = flat_params(layout, dtype, coefs, intercepts)
+            if n_layers is not None:  # whose parameters are the first ones
+                layout = network(units[: n_layers + 1], self.activation, out_activation, dtype)
+            return predict(layout, params, X, n_threads=n_threads)
+
+        outputs, suspect = outputs_in(dtype)
         if suspect:
             refuse_non_finite(X, owner=type(self).__name__)
             if dtype == np.float32:  # finite, but X or sums of it exceed this type
-                layout = network(units, self.activation, out_activation, np.dtype(np.float64))
-                params = flat_params(layout, np.dtype(np.float64), coefs, intercepts)
-                outputs, _ = predict(layout, params, X, n_threads=n_threads)
+                outputs, _ = outputs_in(np.dtype(np.float64))
         return outputs, answer
 
 

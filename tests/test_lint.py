@@ -21,7 +21,7 @@ ROAD = """
     display
     _classifier _regressor
     _base
-    preparation predict learning
+    preparation predict learning hidden summary
     interop persistence
     parameters labels
     encode
