@@ -22,7 +22,7 @@ BLOCK_BYTES = 1 << 25  # of float64 results that are in memory at a time, before
 
 
 def has_hidden_layer(estimator):
-    """Whether ``transform`` exists; for ``available_if``."""
+    """Whether ``transform`` and ``fit_transform`` exist; for ``available_if``."""
     if "coefs_" in vars(estimator):
         hidden = len(estimator.coefs_) > 1
     else:
@@ -76,6 +76,8 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
             When there is no such layer.
         """
         return _wrap_data_with_container("transform", self._mlp_transformed(X, layer), X, LayerNames(self, layer))
+
+    fit_transform = available_if(has_hidden_layer)(TransformerMixin.fit_transform)
 
     def get_feature_names_out(self, input_features=None, *, layer=-1):
         """Names of the columns that ``transform`` returns: the class name in lower case and a number.

@@ -47,9 +47,13 @@ OWN = {
     "n_jobs": None,
     "dtype": "float32",
     "metrics": (),
+    "n_hidden_layers": None,
+    "scoring": None,
+    "restore_best": "auto",
 }
+OWN_CLASSIFIER = {"loss": "log_loss", "out_activation": "auto", "class_weight": None, "validation_stratify": "auto"}
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
-OWN_OF = {MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto"}, MLPRegressor: OWN}
+OWN_OF = {MLPClassifier: OWN | OWN_CLASSIFIER, MLPRegressor: OWN}
 
 
 @pytest.mark.parametrize("kind", KINDS)

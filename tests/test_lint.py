@@ -24,8 +24,8 @@ ROAD = """
     preparation predict learning hidden summary
     interop persistence
     parameters labels
-    encode
     lbfgs evaluation
+    encode
     train infer
     state load_balance
     plan
