@@ -1,7 +1,8 @@
 """scikit-learn's own estimator checks on many configurations; what is expected to fail is listed, with its reason.
 
 Expected failures are strict: one that passes fails the test. Listed are those that scikit-learn's estimators of the
-same configuration fail too, or would if they had ``transform``. Beside them, in float32 only, two checks demand more precision: it is luck if they get it.
+same configuration fail too, or would if they had ``transform``. Beside them, in float32 only, two checks demand more
+precision: it is luck if they get it.
 """
 
 import pytest
