@@ -126,9 +126,9 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         ``sample_weight``. "balanced": ``n_samples / (n_classes * count)`` by the rows of ``fit``; not in
         ``partial_fit``. Multi-label targets take a list with a dict for each label, ``[{0: 1, 1: 5}, ...]``, or
         "balanced", and the weights of a row's labels are multiplied. One-hot rows under ``out_activation="softmax"``
-        take a dict by column. Only ratios count, except against ``alpha``. As in scikit-learn's gradient boosting, rows
-        that early stopping holds out carry these weights in loss and scores, and validation data given to ``fit`` carry
-        ``sample_weight_val`` alone.
+        take a dict by column. Only ratios count, except against ``alpha``. As in scikit-learn's gradient boosting,
+        losses and scores (``metrics`` too) of the rows of X carry these weights, those that early stopping holds out
+        included; validation data given to ``fit`` carry ``sample_weight_val`` alone.
     validation_stratify : {"auto", True, False}, default="auto"
         Whether the rows that early stopping holds out have the classes' shares of all rows. "auto": of two classes, as
         in scikit-learn; True: of any number of classes, or of rows of labels; False: never.

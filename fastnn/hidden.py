@@ -121,17 +121,17 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
             raise
 
     def _mlp_hidden_forward(self, X, layer):
-        level, units = self._mlp_layer(layer), self._mlp_units()
+        level, weights, units = self._mlp_layer(layer), self._mlp_weights(), self._mlp_units()
         out_activation = self.activation if level < len(units) - 1 else "identity"
         X = rows_to_predict(self, X, units[0])
         n, height = X.shape[0], max(1, BLOCK_BYTES // (8 * units[level]))
         if n <= height:
-            outputs, dtype = self._mlp_rows_forward(X, units, out_activation, level)
+            outputs, dtype = self._mlp_rows_forward(X, weights, units, out_activation, level)
             return outputs.astype(dtype, copy=False)
         X = X.tocsr() if sp.issparse(X) else X
         activations = None
         for start in range(0, n, height):
-            outputs, dtype = self._mlp_rows_forward(X[start : start + height], units, out_activation, level)
+            outputs, dtype = self._mlp_rows_forward(X[start : start + height], weights, units, out_activation, level)
             if activations is None:
                 activations = np.empty((n, units[level]), dtype)
             activations[start : start + height] = outputs

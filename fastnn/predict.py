@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from . import persistence
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
 from .labels import log_probabilities, predicted_labels, probabilities
@@ -42,12 +43,12 @@ class PredictionMixin:
             raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
 
     def _mlp_forward(self, X, out_activation):
-        units = self._mlp_units()
-        return self._mlp_rows_forward(rows_to_predict(self, X, units[0]), units, out_activation)
+        weights = self._mlp_weights()
+        units = persistence.units_of(*weights)
+        return self._mlp_rows_forward(rows_to_predict(self, X, units[0]), weights, units, out_activation)
 
-    def _mlp_rows_forward(self, X, units, out_activation, n_layers=None):
-        """`_mlp_outputs` of validated X, for a network of these units, or for its first ``n_layers`` layers alone."""
-        coefs, intercepts = self._mlp_weights()
+    def _mlp_rows_forward(self, X, weights, units, out_activation, n_layers=None):
+        """`_mlp_outputs` of validated X, for a network of these weights, or for its first ``n_layers`` layers alone."""
         dtype = self._mlp_network_dtype(X, True)
         answer = dtype_for("match", X)
         if isinstance(self.dtype, str) and self.dtype == "match":
@@ -56,7 +57,7 @@ class PredictionMixin:
 
         def outputs_in(dtype):
             layout = network(units, self.activation, out_activation, dtype)
-            params = flat_params(layout, dtype, coefs, intercepts)
+            params = flat_params(layout, dtype, *weights)
             if n_layers is not None:  # whose parameters are the first ones
                 layout = network(units[: n_layers + 1], self.activation, out_activation, dtype)
             return predict(layout, params, X, n_threads=n_threads)
