@@ -26,7 +26,10 @@ def has_hidden_layer(estimator):
     if "coefs_" in vars(estimator):
         hidden = len(estimator.coefs_) > 1
     else:
-        hidden = bool(hidden_units(estimator.hidden_layer_sizes, estimator.n_hidden_layers))
+        try:
+            hidden = bool(hidden_units(estimator.hidden_layer_sizes, estimator.n_hidden_layers))
+        except (ValueError, TypeError):
+            hidden = True  # fit will say what is wrong
     if not hidden:
         raise AttributeError(
             "transform returns the activations of a hidden layer, and this network has none: ask for one with "

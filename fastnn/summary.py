@@ -35,9 +35,12 @@ class SummaryMixin:
         ------
         NotFittedError
             Before the fit, where no hidden layer is asked for, so that nothing is known.
+        ValueError
+            When a parameter has an illegal value.
         """
+        self._validate_params()
         fitted = "coefs_" in vars(self)
-        hidden = hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
+        hidden = () if fitted else hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
         if not (fitted or hidden):
             raise NotFittedError(
                 f"Nothing is known of this {type(self).__name__} before its fit: it has no hidden layer. Call 'fit'."
@@ -70,9 +73,9 @@ class SummaryMixin:
 
     def _mlp_copies(self, dtype):
         """Arrays as long as the parameters that training holds: see "Memory" in fastnn/README.md."""
-        kept = int(self._mlp_keep(None) is not None)
         if self.solver == "lbfgs":
-            return 2 + LBFGS_VECTORS + kept
+            return 2 + LBFGS_VECTORS
+        kept = int(self._mlp_keep(None) is not None)
         row = OPTIMIZERS[self.solver]
         settings = {name: getattr(self, name) for name in row.hyper_parameters}
         return 2 + row.n_moments(constants_of(row, settings, dtype)) + kept

@@ -135,6 +135,7 @@ def test_a_network_without_hidden_layer_has_no_transform(kind):
     with pytest.raises(ValueError, match="no hidden layer"):
         model.get_feature_names_out()
     assert hasattr(kind(), "transform")
+    assert hasattr(kind(hidden_layer_sizes=None), "transform")  # its error is a matter of fit
     make_pipeline(StandardScaler(), model).set_output(transform="pandas")
 
 

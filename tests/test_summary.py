@@ -41,7 +41,7 @@ MEMORY = {
     "match": ({"dtype": "match"}, 4, 8, 150),
     "batches": ({"batch_size": 32}, 4, 4, 32),
     "batches larger than the data": ({"batch_size": 150}, 4, 4, 150),
-    "lbfgs": ({"solver": "lbfgs"}, 38, 8, 1024),
+    "lbfgs": ({"solver": "lbfgs", "early_stopping": True}, 38, 8, 1024),
 }
 
 
@@ -74,6 +74,8 @@ def test_before_the_fit_what_depends_on_the_data_is_not_known():
     assert "seconds" not in text
     with pytest.raises(NotFittedError, match="Call 'fit'"):
         MLPRegressor(hidden_layer_sizes=()).summary()
+    with pytest.raises(ValueError, match=r"such as \(64, 32\). Got None instead"):
+        MLPRegressor(hidden_layer_sizes=None).summary()
 
 
 def test_the_table_is_that_of_the_present_weights():
