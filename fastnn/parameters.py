@@ -34,7 +34,7 @@ class LayerSizes(Interval):
         return sequence and not isinstance(val, (str, bytes, dict, set, frozenset))
 
     def __str__(self):
-        return "an int >= 1 such as 64, or a sequence of them such as (64, 32)"
+        return f"an array-like or {super().__str__()}"  # as scikit-learn says it
 
 
 def _int_of(value):

@@ -62,14 +62,18 @@ def test_shapes_by_numbers(kind, case):
 
 # (hidden_layer_sizes, n_hidden_layers) -> message
 ILLEGAL = {
-    "text": ("64", None, r"must be an int >= 1 such as 64, or a sequence of them such as \(64, 32\). Got '64' instead"),
-    "text of a tuple": ("(64, 32)", None, r"such as \(64, 32\). Got '\(64, 32\)' instead"),
-    "float": (64.0, None, r"such as \(64, 32\). Got 64.0 instead"),
-    "NumPy float": (np.float64(64), None, r"such as \(64, 32\). Got (np.float64\()?64.0\)? instead"),
-    "truth value": (True, None, r"such as \(64, 32\). Got True instead"),
-    "None": (None, None, r"such as \(64, 32\). Got None instead"),
-    "set": ({64, 32}, None, r"such as \(64, 32\)"),
-    "dict": ({64: 1}, None, r"such as \(64, 32\)"),
+    "text": ("64", None, r"must be an array-like or an int in the range \[1, inf\). Got '64' instead"),
+    "text of a tuple": ("(64, 32)", None, r"an array-like or an int in the range \[1, inf\). Got '\(64, 32\)' instead"),
+    "float": (64.0, None, r"an array-like or an int in the range \[1, inf\). Got 64.0 instead"),
+    "NumPy float": (
+        np.float64(64),
+        None,
+        r"an array-like or an int in the range \[1, inf\). Got (np.float64\()?64.0\)? instead",
+    ),
+    "truth value": (True, None, r"an array-like or an int in the range \[1, inf\). Got True instead"),
+    "None": (None, None, r"an array-like or an int in the range \[1, inf\). Got None instead"),
+    "set": ({64, 32}, None, r"an array-like or an int in the range \[1, inf\). Got"),
+    "dict": ({64: 1}, None, r"an array-like or an int in the range \[1, inf\). Got"),
     "zero": (0, None, "'hidden_layer_sizes' parameter of .* Got 0 instead"),
     "texts": (
         ["64", "32"],

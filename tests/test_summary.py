@@ -74,7 +74,7 @@ def test_before_the_fit_what_depends_on_the_data_is_not_known():
     assert "seconds" not in text
     with pytest.raises(NotFittedError, match="Call 'fit'"):
         MLPRegressor(hidden_layer_sizes=()).summary()
-    with pytest.raises(ValueError, match=r"such as \(64, 32\). Got None instead"):
+    with pytest.raises(ValueError, match=r"an array-like or an int .* Got None instead"):
         MLPRegressor(hidden_layer_sizes=None).summary()
 
 
