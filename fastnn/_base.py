@@ -16,12 +16,14 @@ from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
 from .encode import scaled_alpha
-from .evaluation import check_given, find_scorers
+from .evaluation import check_given, find_scorers, find_scoring
+from .hidden import HiddenMixin
 from .initial import check_init_scale
 from .learning import LearningMixin
 from .overrides import refuse_overrides
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
+from .summary import SummaryMixin
 from .transaction import Outcome, apart, publish
 
 # Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
@@ -58,6 +60,8 @@ class BaseMLP(
     LearningMixin,
     PreparationMixin,
     PredictionMixin,
+    HiddenMixin,
+    SummaryMixin,
     interop.ConversionMixin,
     persistence.PickleMixin,
     BaseEstimator,
@@ -100,6 +104,9 @@ class BaseMLP(
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        n_hidden_layers=None,
+        scoring=None,
+        restore_best="auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -131,6 +138,9 @@ class BaseMLP(
         self.n_jobs = n_jobs
         self.dtype = dtype
         self.metrics = metrics
+        self.n_hidden_layers = n_hidden_layers
+        self.scoring = scoring
+        self.restore_best = restore_best
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -242,14 +252,19 @@ class BaseMLP(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
     ):
         refuse_overrides(self)
-        hidden = parameters.hidden_units(self.hidden_layer_sizes)
+        hidden = parameters.hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
         parameters.hidden_activation(self.activation, len(hidden))
         scorers = find_scorers(self.metrics)
+        find_scoring(self)
         check_given(*validation)
         if incremental:
             self._mlp_first_call(y, classes)
             if self.early_stopping:
-                raise ValueError("partial_fit does not support early_stopping=True")
+                raise ValueError(
+                    "partial_fit does not support early_stopping=True: each call is one epoch, and the program that "
+                    "makes the calls decides when to stop. Set early_stopping=False and stop when score(X_val, y_val) "
+                    "no longer rises, or call fit with X_val and y_val, which stops by itself."
+                )
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
         X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
@@ -257,7 +272,7 @@ class BaseMLP(
         # The line search of L-BFGS compares losses whose differences are below float32's rounding.
         computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype
         encode_y = partial(self._mlp_encode_y, incremental=incremental, indicator=indicator)
-        training, divisor = self._mlp_encode(X, y, sample_weight, encode_y, computed)
+        training, divisor = self._mlp_encode(X, y, sample_weight, encode_y, computed, weigh_classes=True)
         units = self._mlp_asked_units(training.data, X.shape[1], hidden, resumed)
         validation = self._mlp_encode_validation(*validation, units[-1], computed)
         rng = check_random_state(self.random_state)
@@ -289,4 +304,5 @@ class BaseMLP(
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

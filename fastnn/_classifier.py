@@ -1,16 +1,15 @@
-"""The classifier: labels in and out, probabilities."""
+"""The classifier."""
 
-import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.metaestimators import available_if
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
-from .labels import LabelMixin, log_probabilities, predicted_labels, probabilities
-from .scoring import accuracy
+from .labels import LabelMixin
+from .predict import ClassPredictionMixin
 
 
-class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
+class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained by compiled kernels.
 
     A drop-in for ``sklearn.neural_network.MLPClassifier``: minimizes the cross-entropy of two classes (one logistic
@@ -20,7 +19,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
     Parameters
     ----------
     hidden_layer_sizes : int or array-like of int, default=(100,)
-        Units of each hidden layer; a number is one layer, an empty list no hidden layer.
+        Units of each hidden layer; a number is one layer, or ``n_hidden_layers`` of them, an empty list no hidden
+        layer.
     activation : str or list of str, default="relu"
         Activation of the hidden layers, one name for all or a list with one for each: "identity" z, "relu" max(z, 0),
         "tanh" tanh(z), "logistic" s(z) = 1 / (1 + exp(-z)), "softplus" log(1 + exp(z)), "leaky_relu" max(z, 0.01 z),
@@ -62,10 +62,10 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to stop when the accuracy on validation data has not improved by ``tol`` for ``n_iter_no_change``
-        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
-        ``validation_fraction`` of the rows is held out.
-        The split of two classes is stratified.
+        Whether to stop when the accuracy (or ``scoring``) on validation data has not improved by ``tol`` for
+        ``n_iter_no_change`` epochs, and to return to the weights of the best epoch, see ``restore_best``. The data are
+        those given to ``fit``; without such, ``validation_fraction`` of the rows is held out, see
+        ``validation_stratify``. Not used by "lbfgs".
     validation_fraction : float, default=0.1
         Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -112,6 +112,30 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    n_hidden_layers : int or None, default=None
+        How many hidden layers of ``hidden_layer_sizes`` units there are, >= 0, where that is one number, so that
+        searches can vary width and depth as two numbers: ``hidden_layer_sizes=64, n_hidden_layers=3`` is (64, 64, 64).
+        None: ``hidden_layer_sizes`` says all.
+    scoring : None, "loss", str or callable, default=None
+        What "val_score" of ``history_`` is, and what early stopping and ``restore_best`` judge by; not used where there
+        are no validation data. None: the accuracy. "loss": the negative validation loss, so that a lower loss is
+        better. A name of ``sklearn.metrics.get_scorer_names()``, or a scorer ``scoring(estimator, X, y)`` whose result
+        is better the higher it is; it is also given ``sample_weight`` where there are weights and it takes them.
+    restore_best : {"auto", True, False}, default="auto"
+        Whether ``fit`` ends with the weights of the best epoch. "auto": with early stopping, as in scikit-learn. True:
+        of the best epoch of this call, by "val_score" where there are validation data, else by the training loss; under
+        "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        Weights of the classes in the loss, ``{label: weight}``, 1 for classes not named; they multiply
+        ``sample_weight``. "balanced": ``n_samples / (n_classes * count)`` by the rows of ``fit``; not in
+        ``partial_fit``. Multi-label targets take a list with a dict for each label, ``[{0: 1, 1: 5}, ...]``, or
+        "balanced", and the weights of a row's labels are multiplied. One-hot rows under ``out_activation="softmax"``
+        take a dict by column. Only ratios count, except against ``alpha``. As in scikit-learn's gradient boosting,
+        losses and scores (``metrics`` too) of the rows of X carry these weights, those that early stopping holds out
+        included; validation data given to ``fit`` carry ``sample_weight_val`` alone.
+    validation_stratify : {"auto", True, False}, default="auto"
+        Whether the rows that early stopping holds out have the classes' shares of all rows. "auto": of two classes, as
+        in scikit-learn; True: of any number of classes, or of rows of labels; False: never.
     label_smoothing : float, default=0.0
         For ``loss="log_loss"``, in [0, 1): targets become ``(1 - label_smoothing) * y + label_smoothing / k``, where k
         is the number of classes, and 2 for each logistic output (Szegedy et al. 2016). ``loss_curve_`` and "val_loss"
@@ -148,7 +172,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
         It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
-        Accuracy on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
+        Accuracy, or ``scoring``, on the validation data after each epoch; None without early stopping. Not set by
+        "lbfgs".
     best_validation_score_ : float or None
         The best of them.
     history_ : dict of list of float
@@ -157,8 +182,8 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         - "loss": as in ``loss_curve_``;
         - "learning_rate": the rate in force, Adam's before its correction of the bias;
         - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
-        - "val_loss", "val_score": loss without penalty, and accuracy, of the validation data after the epoch, where
-          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - "val_loss", "val_score": loss without penalty, and accuracy or ``scoring``, of the validation data after the
+          epoch, where there are some: those given to ``fit``, or the rows that early stopping holds out;
         - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
 
         NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
@@ -237,6 +262,11 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        n_hidden_layers=None,
+        scoring=None,
+        restore_best="auto",
+        class_weight=None,
+        validation_stratify="auto",
         label_smoothing=0.0,
         focal_gamma=2.0,
     ):
@@ -271,9 +301,14 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
             n_jobs=n_jobs,
             dtype=dtype,
             metrics=metrics,
+            n_hidden_layers=n_hidden_layers,
+            scoring=scoring,
+            restore_best=restore_best,
         )
         self.loss = loss
         self.out_activation = out_activation
+        self.class_weight = class_weight
+        self.validation_stratify = validation_stratify
         self.label_smoothing = label_smoothing
         self.focal_gamma = focal_gamma
 
@@ -304,109 +339,11 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         """
         return self._mlp_learn(X, y, sample_weight, incremental=True, classes=classes)
 
-    def predict(self, X):
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Data.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Predictions in the form of the ``y`` that the classifier was fitted with: class labels, or rows of a
-            multi-label indicator (sparse if that was), with a single 1 each after softmax outputs.
-        """
-        return self._mlp_predicted(self._mlp_outputs(X)[0], self.out_activation_)
-
-    def score(self, X, y, sample_weight=None):
-        """Share of rows whose predicted class, or whose labels all, are right.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Data.
-        y : array-like of shape (n_samples,) or (n_samples, n_classes)
-            What is right.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-
-        Returns
-        -------
-        score : float
-            ``sklearn.metrics.accuracy_score`` of the predictions.
-        """
-        if sample_weight is None and type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biu":
-            predicted = self.predict(X)
-            if predicted.shape == y.shape and predicted.dtype.kind in "biu":
-                return float(np.mean(predicted == y))  # the checks of accuracy_score find nothing here, in 1 ms
-        return super().score(X, y, sample_weight)
-
-    def predict_proba(self, X):
-        """Predict probabilities.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Data.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probability of each class in the order of ``classes_``; for multi-label targets of each label, so that rows
-            need not sum to 1. The logistic outputs of three or more classes are divided by their sum, as in
-            ``sklearn.multiclass.OneVsRestClassifier``; where all are 0, all classes are equally probable.
-        """
-        outputs, dtype = self._mlp_outputs(X)
-        return self._mlp_probabilities(outputs, self.out_activation_).astype(dtype, copy=False)
-
-    def predict_log_proba(self, X):
-        """Predict logarithms of probabilities.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Data.
-
-        Returns
-        -------
-        log_proba : ndarray of shape (n_samples, n_classes)
-            ``log(predict_proba(X))``, from the network's last sums: finite also where a probability is rounded to 0.
-        """
-        exact = getattr(self, "out_activation_", None) in ("softmax", "logistic")
-        outputs, dtype = self._mlp_outputs(X, "identity" if exact else None)
-        with np.errstate(all="ignore"):
-            if exact:
-                chosen = [self._mlp_chosen(self.out_activation_, name) for name in ("logistic", "softmax")]
-                logs = log_probabilities(outputs, self._mlp_binarizer(), self.out_activation_, *chosen)
-            else:
-                logs = np.log(self._mlp_probabilities(outputs, self.out_activation_))
-        if dtype == np.float32:
-            logs[logs > -(2.0**-25)] = 0  # probabilities that are 1 in this type
-        return logs.astype(dtype, copy=False)
-
     # ---- what BaseMLP asks for ---------------------------------------------------------------------------------------
     def _mlp_objective(self):
         if self.out_activation != "auto":
             return self.loss, self.out_activation
         return self.loss, "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
-
-    def _mlp_validation_score(self, outputs, data, rows):
-        if len(self._label_binarizer.classes_) == 1:
-            return 1.0
-        return accuracy(outputs, data, rows)
-
-    def _mlp_predicted(self, outputs, out_activation):
-        return predicted_labels(outputs, self._mlp_binarizer(), self._mlp_chosen(out_activation, "softmax"))
-
-    def _mlp_probabilities(self, outputs, out_activation):
-        chosen = [self._mlp_chosen(out_activation, name) for name in ("logistic", "softmax")]
-        return probabilities(outputs, self._mlp_binarizer(), *chosen)
-
-    def _mlp_chosen(self, out_activation, name):
-        """Whether outputs have this activation by the parameter, not by scikit-learn's rule or by hand."""
-        return out_activation == self.out_activation == name
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

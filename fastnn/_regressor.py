@@ -33,7 +33,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         the gradient is that of the sum in any case, as in scikit-learn for its two. The gradient of "absolute_error"
         and "quantile" at e = 0 is 0.
     hidden_layer_sizes : int or array-like of int, default=(100,)
-        Units of each hidden layer; a number is one layer, an empty list no hidden layer.
+        Units of each hidden layer; a number is one layer, or ``n_hidden_layers`` of them, an empty list no hidden
+        layer.
     activation : str or list of str, default="relu"
         Activation of the hidden layers, one name for all or a list with one for each: "identity" z, "relu" max(z, 0),
         "tanh" tanh(z), "logistic" s(z) = 1 / (1 + exp(-z)), "softplus" log(1 + exp(z)), "leaky_relu" max(z, 0.01 z),
@@ -75,9 +76,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
-        Whether to stop when the R2 score on validation data has not improved by ``tol`` for ``n_iter_no_change``
-        epochs, and to return to the weights of the best epoch. The data are those given to ``fit``; without such,
-        ``validation_fraction`` of the rows is held out.
+        Whether to stop when the R2 score (or ``scoring``) on validation data has not improved by ``tol`` for
+        ``n_iter_no_change`` epochs, and to return to the weights of the best epoch, see ``restore_best``. The data are
+        those given to ``fit``; without such, ``validation_fraction`` of the rows is held out. Not used by "lbfgs".
     validation_fraction : float, default=0.1
         Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
@@ -113,6 +114,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    n_hidden_layers : int or None, default=None
+        How many hidden layers of ``hidden_layer_sizes`` units there are, >= 0, where that is one number, so that
+        searches can vary width and depth as two numbers: ``hidden_layer_sizes=64, n_hidden_layers=3`` is (64, 64, 64).
+        None: ``hidden_layer_sizes`` says all.
+    scoring : None, "loss", str or callable, default=None
+        What "val_score" of ``history_`` is, and what early stopping and ``restore_best`` judge by; not used where there
+        are no validation data. None: the R2 score. "loss": the negative validation loss, so that a lower loss is
+        better. A name of ``sklearn.metrics.get_scorer_names()``, or a scorer ``scoring(estimator, X, y)`` whose result
+        is better the higher it is; it is also given ``sample_weight`` where there are weights and it takes them.
+    restore_best : {"auto", True, False}, default="auto"
+        Whether ``fit`` ends with the weights of the best epoch. "auto": with early stopping, as in scikit-learn. True:
+        of the best epoch of this call, by "val_score" where there are validation data, else by the training loss; under
+        "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
     huber_delta : float, default=1.0
         Error from which on ``loss="huber"`` is linear, > 0, in units of y.
     quantile : float or list of float, default=0.5
@@ -153,7 +167,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Loss of the validation data after each epoch: those given to ``fit``, or the rows that early stopping holds out.
         It holds no penalty, unlike ``loss_curve_``. ``history_["val_loss"]`` itself; None where there are no such data.
     validation_scores_ : list of float or None
-        R2 score on the held-out rows after each epoch; None without early stopping. Not set by "lbfgs".
+        R2 score, or ``scoring``, on the validation data after each epoch; None without early stopping. Not set by
+        "lbfgs".
     best_validation_score_ : float or None
         The best of them.
     history_ : dict of list of float
@@ -162,8 +177,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         - "loss": as in ``loss_curve_``;
         - "learning_rate": the rate in force, Adam's before its correction of the bias;
         - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
-        - "val_loss", "val_score": loss without penalty, and R2 score, of the validation data after the epoch, where
-          there are some: those given to ``fit``, or the rows that early stopping holds out;
+        - "val_loss", "val_score": loss without penalty, and R2 score or ``scoring``, of the validation data after the
+          epoch, where there are some: those given to ``fit``, or the rows that early stopping holds out;
         - each name in ``metrics``, after the epoch, and "val_" + name where there are validation data.
 
         NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
@@ -241,6 +256,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        n_hidden_layers=None,
+        scoring=None,
+        restore_best="auto",
         huber_delta=1.0,
         quantile=0.5,
         tweedie_power=1.5,
@@ -276,6 +294,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             n_jobs=n_jobs,
             dtype=dtype,
             metrics=metrics,
+            n_hidden_layers=n_hidden_layers,
+            scoring=scoring,
+            restore_best=restore_best,
         )
         self.loss = loss
         self.huber_delta = huber_delta

@@ -103,17 +103,24 @@ def encode_features(X, dtype, *, owner, n_threads=1):
     return None, (data, read_only(rows.indices), read_only(rows.indptr))
 
 
-def encode_weights(sample_weight, X, dtype):
+def encode_weights(sample_weight, X, dtype, class_weights=None):
     """Sample weights of the rows of X, of size 0 when there are none, and their divisor.
+
+    ``class_weights``, if given, are multiplied with them: float64 (n_samples,), the weight of each row by its class.
 
     The divisor is 1, or the power of two that brings the largest weight to about 1 if it is so small or so large that
     ``dtype`` would lose weights. Only ratios matter, but the L2 term must be divided by it too, see `scaled_alpha`.
     """
-    if sample_weight is None:
+    if sample_weight is None and class_weights is None:
         return read_only(np.empty(0, dtype)), 1.0
-    weights, divisor = _check_sample_weight(sample_weight, X, dtype=np.float64), 1.0
+    weights, divisor = class_weights, 1.0
+    if sample_weight is not None:
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if not weights.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        weights = weights if class_weights is None else weights * class_weights
     if not weights.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+        raise ValueError("class_weight leaves no row a weight: some class of y must have a weight > 0.")
     largest = float(np.abs(weights).max())
     if not USUAL_WEIGHTS[0] <= largest <= USUAL_WEIGHTS[1]:
         exponent = math.frexp(largest)[1]

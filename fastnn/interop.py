@@ -9,7 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from .parameters import dtype_for, hidden_activation
+from .parameters import dtype_for, hidden_activation, hidden_units
 
 # Beside coefs_ and intercepts_, which are copied: what a fit leaves behind in both libraries, where it is there.
 SHARED = (
@@ -135,7 +135,10 @@ def _refuse_quantiles(estimator, owner):
 
 def _parameters_for(kind, source):
     known = kind().get_params(deep=False)
-    return {name: value for name, value in source.get_params(deep=False).items() if name in known}
+    given = source.get_params(deep=False)
+    if given.get("n_hidden_layers") is not None:
+        given["hidden_layer_sizes"] = hidden_units(given["hidden_layer_sizes"], given["n_hidden_layers"])
+    return {name: value for name, value in given.items() if name in known}
 
 
 def _copy_fit(source, target, dtype):

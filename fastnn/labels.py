@@ -3,10 +3,13 @@
 A ``LabelBinarizer`` knows the classes and whether a row may have several; like scikit-learn's, predictions go by it.
 """
 
+from numbers import Real
+
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logsumexp
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from .encode import read_only
@@ -147,10 +150,68 @@ def log_probabilities(sums, binarizer, out_activation, one_versus_rest, exclusiv
     return logs
 
 
+def weights_by_class(class_weight, indices, classes):
+    """The weight of each row, float64 (n,), from the parameter ``class_weight``.
+
+    Parameters
+    ----------
+    class_weight : dict, list of dict or "balanced"
+    indices : ndarray of int, of shape (n,) or (n, n_labels)
+        Where in ``classes`` each row's label stands; with two dimensions the 0 and 1 of each label, of which a list has
+        a dict each.
+    classes : ndarray
+        All classes, of which ``indices`` need not have all.
+
+    Raises
+    ------
+    ValueError
+        When the weights do not fit the classes, or are no numbers >= 0.
+    """
+    if isinstance(class_weight, str):
+        return compute_sample_weight(class_weight, indices)
+    several = indices.ndim == 2
+    if isinstance(class_weight, list) != several:
+        legal = f"a list of {indices.shape[1]} dicts" if several else "a dict"
+        raise ValueError(
+            f'class_weight must be {legal}, "balanced" or None for {"multi-label" if several else "such"} targets, got '
+            f"{class_weight!r}."
+        )
+    if several and len(class_weight) != indices.shape[1]:
+        raise ValueError(f"class_weight must hold a dict for each of {indices.shape[1]} labels, got {class_weight!r}.")
+    columns = zip(class_weight, indices.T) if several else [(class_weight, indices)]
+    product = 1.0
+    for each, column in columns:
+        names = [0, 1] if several else np.asarray(classes).tolist()
+        if not isinstance(each, dict):
+            raise ValueError(f"class_weight must hold a dict for each label, got {each!r} among them.")
+        wrong = [weight for weight in each.values() if not (isinstance(weight, Real) and 0 <= weight < np.inf)]
+        if wrong:
+            raise ValueError(f"class_weight must hold finite numbers >= 0, got {wrong[0]!r} in {each!r}.")
+        lacking = [name for name in names if name not in each]
+        if lacking and len(names) - len(lacking) < len(each):  # as in scikit-learn: a name is wrong, most likely
+            raise ValueError(f"The classes, {lacking}, are not in class_weight, which is {each!r}.")
+        product = product * np.array([each.get(name, 1.0) for name in names], np.float64)[column]
+    return product
+
+
 class LabelMixin:
     """The part of the classifier that knows its classes."""
 
+    def _mlp_class_weights(self, labels, targets):
+        if self.class_weight is None:
+            return None
+        indices = labels if labels is not None else (targets > 0.5).astype(np.intp)
+        if labels is None and not is_multilabel(self._label_binarizer):
+            indices = indices[:, 0]
+        return weights_by_class(self.class_weight, indices, self.classes_)
+
     def _mlp_first_call(self, y, classes):
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight {str(self.class_weight)!r} is not supported for partial_fit, which does not know how "
+                "often each class will occur. Use compute_class_weight('balanced', classes=classes, y=y) of a large "
+                "enough sample y, and pass the resulting weights as class_weight={label: weight, ...}."
+            )
         if _check_partial_fit_first_call(self, classes):
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer = binarizer_of(y if multilabel else classes)

@@ -33,6 +33,18 @@ def _check_finite(params):
         raise ValueError(NON_FINITE + wider)
 
 
+def keeping_best(evaluate, params, best):
+    """``evaluate`` that also leaves the highest "val_score" and the parameters that had it in the list ``best``."""
+
+    def evaluate_and_keep():
+        measured = evaluate()
+        if measured["val_score"] > best[0]:
+            best[:] = measured["val_score"], params.copy()
+        return measured
+
+    return evaluate_and_keep
+
+
 class LearningMixin:
     """The part of `BaseMLP` that learns."""
 
@@ -97,6 +109,14 @@ class LearningMixin:
             )
         return min(operator.index(self.batch_size), n_samples)
 
+    def _mlp_keep(self, validation):
+        """Of which epoch the weights are kept, as `stopping.Progress` says it."""
+        if isinstance(self.restore_best, str):
+            return "record" if self.early_stopping else None
+        if not self.restore_best:
+            return None
+        return "loss" if validation is None else "score"
+
     def _mlp_minimize(self, network, training, validation, scorers, start, earlier, dtype):
         layout, plan = self._mlp_plan(network, self._mlp_settings(), 1)
         state = new_state(layout, plan)
@@ -104,6 +124,9 @@ class LearningMixin:
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
+        best = [-np.inf, None]
+        if validation is not None and self._mlp_keep(validation) == "score":
+            evaluate = keeping_best(evaluate, state.params, best)
         loss, n_iter, measured, remark = minimize_loss(
             layout,
             plan,
@@ -118,6 +141,8 @@ class LearningMixin:
         )
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
+        if best[1] is not None:
+            state.params[...] = best[1]
         state = state.converted(layout, dtype)
         _check_finite(state.params)
         history, lacking = extended_history(earlier.get("history_"), measured, len(measured["loss"]))
@@ -126,8 +151,8 @@ class LearningMixin:
 
     def _mlp_train(self, network, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
-            n_classes = len(self._label_binarizer.classes_) if is_classifier(self) else None
-            training, validation = hold_out(training, rng, self.validation_fraction, n_classes)
+            stratify = (self._label_binarizer.classes_, self.validation_stratify) if is_classifier(self) else ()
+            training, validation = hold_out(training, rng, self.validation_fraction, *stratify)
         rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
         optimizer = Optimizer(self._mlp_settings())
         if incremental and earlier.get("_optimizer") is not None:
@@ -138,7 +163,7 @@ class LearningMixin:
         start.clear()
         if optimizer.moments is not None:
             state.resume(optimizer.moments, optimizer.step)
-        progress = Progress(self.tol, self.early_stopping, earlier)
+        progress = Progress(self.tol, self.early_stopping, earlier, self._mlp_keep(validation))
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
 

@@ -22,8 +22,33 @@ CLASSIFIER_OUTPUTS = {row.output for row in LOSSES.values() if row.classifier}
 
 HIDDEN_ACTIVATIONS = [name for name, row in ACTIVATIONS.items() if row.hidden]
 
+
+class LayerSizes(Interval):
+    """A number of units, or a sequence of such; `hidden_units` looks at the numbers of a sequence."""
+
+    def __init__(self):
+        super().__init__(Integral, 1, None, closed="left")
+
+    def is_satisfied_by(self, val):
+        number = _int_of(val)
+        if number is not None:
+            return super().is_satisfied_by(number)
+        sequence = hasattr(val, "__iter__") and hasattr(val, "__len__") and getattr(val, "ndim", 1) > 0
+        return sequence and not isinstance(val, (str, bytes, dict, set, frozenset))
+
+    def __str__(self):
+        return f"an array-like or {super().__str__()}"  # as scikit-learn says it
+
+
+def _int_of(value):
+    """The int that ``value`` is, also as a scalar or an array without dimensions of NumPy's; None for what is none."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
 CONSTRAINTS = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "hidden_layer_sizes": [LayerSizes()],
     "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), "array-like"],
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
     "alpha": [Interval(Real, 0, None, closed="left")],
@@ -57,6 +82,9 @@ CONSTRAINTS = {
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
     "metrics": [tuple, list],
+    "n_hidden_layers": [None, Interval(Integral, 0, None, closed="left")],
+    "scoring": [None, str, callable],
+    "restore_best": [StrOptions({"auto"}), "boolean"],
 }
 
 REGRESSOR_CONSTRAINTS = {
@@ -70,6 +98,8 @@ CLASSIFIER_CONSTRAINTS = {
     "out_activation": [StrOptions({"auto", *CLASSIFIER_OUTPUTS})],
     "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     "focal_gamma": [Interval(Real, 0, np.inf, closed="left")],
+    "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    "validation_stratify": [StrOptions({"auto"}), "boolean"],
 }
 
 
@@ -137,11 +167,35 @@ def hidden_activation(activation, n_hidden):
     return names
 
 
-def hidden_units(hidden_layer_sizes):
-    """The widths of the hidden layers as a tuple of int; one number is one layer, an empty list is no hidden layer."""
-    sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
-    if any(not isinstance(size, Integral) for size in sizes):
-        raise ValueError(f"hidden_layer_sizes must hold integers, got {sizes}.")
-    if any(size <= 0 for size in sizes):
+def activation_names(activation, n_hidden):
+    """`hidden_activation` as a tuple of a name for each hidden layer."""
+    names = hidden_activation(activation, n_hidden)
+    return (names,) * n_hidden if isinstance(names, str) else names
+
+
+def hidden_units(hidden_layer_sizes, n_hidden_layers=None):
+    """The widths of the hidden layers as a tuple of int, from the parameters of these names.
+
+    One number is one layer, or ``n_hidden_layers`` of them; an empty list is no hidden layer.
+
+    Raises
+    ------
+    ValueError
+        When a width is not an int >= 1, or a sequence of them comes with ``n_hidden_layers``.
+    """
+    number = _int_of(hidden_layer_sizes)
+    if n_hidden_layers is not None:
+        if number is None or _int_of(n_hidden_layers) is None:
+            raise ValueError(
+                "n_hidden_layers says how often an int hidden_layer_sizes is repeated: give two numbers such as "
+                "hidden_layer_sizes=64, n_hidden_layers=2, or the sequence alone. Got "
+                f"hidden_layer_sizes={hidden_layer_sizes!r} and n_hidden_layers={n_hidden_layers!r}."
+            )
+        return (number,) * _int_of(n_hidden_layers)
+    sizes = [hidden_layer_sizes] if number is not None else list(hidden_layer_sizes)
+    numbers = tuple(map(_int_of, sizes))
+    if None in numbers:
+        raise ValueError(f"hidden_layer_sizes must hold integers, such as 64 or (64, 32), got {sizes}.")
+    if any(size <= 0 for size in numbers):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return tuple(int(size) for size in sizes)
+    return numbers

@@ -54,12 +54,16 @@ class PreparationMixin:
             y = self._label_binarizer.transform(y).astype(bool)
         return X, y
 
-    def _mlp_encode(self, X, y, sample_weight, encode_y, dtype):
+    def _mlp_encode(self, X, y, sample_weight, encode_y, dtype, *, weigh_classes=False):
         """Phase 1: validated data as `Sample`, and the divisor of their sample weights."""
         dense, csr = encode_features(X, dtype, owner=type(self).__name__, n_threads=resolve_n_jobs(self.n_jobs))
-        weights, divisor = encode_weights(sample_weight, X, dtype)
         labels, targets = encode_y(y, dtype)
+        by_class = self._mlp_class_weights(labels, targets) if weigh_classes else None
+        weights, divisor = encode_weights(sample_weight, X, dtype, by_class)
         return Sample(encoded(dense, csr, dtype, labels=labels, targets=targets, sample_weight=weights), y), divisor
+
+    def _mlp_class_weights(self, labels, targets):
+        """The weight of each row by its class, from what `encoded` takes as labels or targets; None where all are 1."""
 
     def _mlp_encode_validation(self, X_val, y_val, sample_weight_val, n_outputs, dtype):
         if X_val is None:

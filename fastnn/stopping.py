@@ -23,6 +23,9 @@ class Progress:
         Judge epochs by the validation score (early stopping), not by the training loss.
     earlier : dict
         Attributes that an earlier call published; empty for a fresh start.
+    keep : {"record", "score", "loss", None}
+        Of which epoch the parameters are kept: "record": of the best validation score, if it is above those of earlier
+        calls, as in scikit-learn; "score", "loss": of the best validation score or training loss of this call.
 
     Attributes
     ----------
@@ -34,13 +37,15 @@ class Progress:
         Whether Ctrl-C has ended it.
     """
 
-    def __init__(self, tol, by_score, earlier):
-        self.tol, self.by_score = tol, by_score
+    def __init__(self, tol, by_score, earlier, keep=None):
+        self.tol, self.by_score, self._keep = tol, by_score, keep
         best_loss, best_score = earlier.get("best_loss_"), earlier.get("best_validation_score_")
         best_loss = math.inf if best_loss is None else best_loss
         best_score = -math.inf if best_score is None else best_score
-        # Epochs without improvement, the best loss, the best score and its parameters: one object, replaced as a whole.
-        self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, None
+        # Epochs without improvement, the best loss and score; what the parameters that are kept must exceed, and these:
+        # one object, replaced as a whole.
+        least = best_score if keep == "record" else -math.inf
+        self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, least, None
         self.epochs = []
         self._n_samples = 0
         self.stopped = self.interrupted = False
@@ -48,26 +53,29 @@ class Progress:
 
     @property
     def best_params(self):
-        """Parameters after the epoch with the best score of this call, or None."""
-        return self._judgement[3]
+        """Parameters after the epoch that is to be kept, or None."""
+        return self._judgement[-1]
 
-    def _judged_by_loss(self, loss):
-        """The judgement after an epoch with this loss. NaN counts as improvement, as in scikit-learn."""
-        count, best_loss, best_score, best_params = self._judgement
-        count = count + 1 if loss > best_loss - self.tol else 0
-        return count, loss if loss < best_loss else best_loss, best_score, best_params
+    def _judged(self, loss, score, params):
+        """The judgement after an epoch with this loss and validation score; parameters that are kept are copied.
 
-    def _judged_by_score(self, score, params):
-        """The judgement after an epoch with this validation score; the best epoch's parameters are copied."""
-        count, best_loss, best_score, best_params = self._judgement
-        count = count + 1 if score < best_score + self.tol else 0
-        if score > best_score:
-            best_score, best_params = score, params.copy()
-        return count, best_loss, best_score, best_params
+        NaN counts as improvement, as in scikit-learn, but is never the best.
+        """
+        count, best_loss, best_score, kept, best_params = self._judgement
+        if self.by_score:
+            count = count + 1 if score < best_score + self.tol else 0
+            best_score = score if score > best_score else best_score
+        else:
+            count = count + 1 if loss > best_loss - self.tol else 0
+            best_loss = loss if loss < best_loss else best_loss
+        value = {None: -math.inf, "loss": -loss}.get(self._keep, score)
+        if value > kept:
+            kept, best_params = value, params.copy()
+        return count, best_loss, best_score, kept, best_params
 
     def attributes(self):
         """The fitted attributes, and the values that earlier calls' lists lack: tuples ``(list, values to append)``."""
-        n_iter, (count, best_loss, best_score, _) = len(self.epochs), self._judgement
+        n_iter, (count, best_loss, best_score, *_) = len(self.epochs), self._judgement
         n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
         fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
         losses, rates, seconds, measured = map(list, zip(*self.epochs, strict=True)) if n_iter else ([], [], [], [])
@@ -129,9 +137,8 @@ class Progress:
                     if evaluate is not None and record.finite:
                         measured.update(evaluate())
                     if self.by_score:
-                        judgement = self._judged_by_score(measured.setdefault("val_score", math.nan), state.params)
-                    else:
-                        judgement = self._judged_by_loss(loss)
+                        measured.setdefault("val_score", math.nan)
+                    judgement = self._judged(loss, measured.get("val_score", math.nan), state.params)
                     # No signal handler can run between these two statements.
                     self._judgement = judgement
                     self.epochs.append(epoch)

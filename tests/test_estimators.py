@@ -47,10 +47,14 @@ OWN = {
     "n_jobs": None,
     "dtype": "float32",
     "metrics": (),
+    "n_hidden_layers": None,
+    "scoring": None,
+    "restore_best": "auto",
 }
+OWN_CLASSIFIER = {"loss": "log_loss", "out_activation": "auto", "class_weight": None, "validation_stratify": "auto"}
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
 OWN_OF = {
-    MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto", "label_smoothing": 0.0, "focal_gamma": 2.0},
+    MLPClassifier: OWN | OWN_CLASSIFIER | {"label_smoothing": 0.0, "focal_gamma": 2.0},
     MLPRegressor: OWN | {"huber_delta": 1.0, "quantile": 0.5, "tweedie_power": 1.5},
 }
 

@@ -22,11 +22,11 @@ ROAD = """
     display
     _classifier _regressor
     _base
-    preparation predict learning
+    preparation predict learning hidden summary
     interop persistence
     parameters labels quantiles
-    encode
     lbfgs evaluation
+    encode
     train infer
     state load_balance
     plan

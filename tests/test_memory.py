@@ -25,6 +25,7 @@ CASES = {
     "plain sgd": ({"solver": "sgd", "momentum": 0.0}, 0, False, np.asarray),
     "early stopping": ({"early_stopping": True}, 3, False, np.asarray),
     "an activation that keeps its input": ({"activation": ["relu", "gelu"]}, 2, False, np.asarray),
+    "best epoch": ({"restore_best": True}, 4, False, np.asarray),
     "no shuffle": ({"shuffle": False}, 2, False, np.asarray),
     "float64 X": ({}, 2, True, lambda X: X.astype(np.float64)),
     "Fortran order": ({}, 2, True, np.asfortranarray),
