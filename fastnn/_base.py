@@ -22,6 +22,7 @@ from .learning import LearningMixin
 from .overrides import refuse_overrides
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
+from .schedules import refuse_contradictions
 from .transaction import Outcome, apart, publish
 
 # Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
@@ -100,6 +101,11 @@ class BaseMLP(
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        weight_decay=0.0,
+        max_grad_norm=None,
+        warmup=0,
+        decay_rate=0.1,
+        decay_every=10,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -131,6 +137,11 @@ class BaseMLP(
         self.n_jobs = n_jobs
         self.dtype = dtype
         self.metrics = metrics
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.warmup = warmup
+        self.decay_rate = decay_rate
+        self.decay_every = decay_every
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -236,6 +247,7 @@ class BaseMLP(
     def _validate_params(self):
         super()._validate_params()
         check_init_scale(self.init, self.init_scale)
+        refuse_contradictions(self._mlp_settings())
 
     def _mlp_run_phases(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2

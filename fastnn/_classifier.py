@@ -227,6 +227,11 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        weight_decay=0.0,
+        max_grad_norm=None,
+        warmup=0,
+        decay_rate=0.1,
+        decay_every=10,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -259,6 +264,11 @@ class MLPClassifier(LabelMixin, ClassifierMixin, BaseMLP):
             n_jobs=n_jobs,
             dtype=dtype,
             metrics=metrics,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            warmup=warmup,
+            decay_rate=decay_rate,
+            decay_every=decay_every,
         )
         self.loss = loss
         self.out_activation = out_activation

@@ -12,7 +12,7 @@ from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES
 from .core.nn.optimizers import OPTIMIZERS
 from .initial import BIASES, INITS
-from .schedules import SCHEDULES
+from .schedules import NAMES
 
 FLOAT_TYPES = (np.float32, np.float64)
 REGRESSION_LOSSES = {row.users_name for row in LOSSES.values() if not row.classifier}
@@ -25,7 +25,7 @@ CONSTRAINTS = {
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate": [StrOptions(set(NAMES)), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -54,6 +54,11 @@ CONSTRAINTS = {
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
     "metrics": [tuple, list],
+    "weight_decay": [Interval(Real, 0, np.inf, closed="left")],
+    "max_grad_norm": [None, Interval(Real, 0, np.inf, closed="neither")],
+    "warmup": [Interval(Real, 0, np.inf, closed="left")],
+    "decay_rate": [Interval(Real, 0, 1, closed="right")],
+    "decay_every": [Interval(Real, 0, np.inf, closed="neither")],
 }
 
 

@@ -10,9 +10,9 @@ from inspect import signature
 
 import numpy as np
 
+from .optimizer import Optimizer, checked
 from .parameters import FLOAT_TYPES
 from .plan import PADDING, make_layout, n_params
-from .schedules import Optimizer, checked
 from .state import own_vector, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one

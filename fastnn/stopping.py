@@ -129,7 +129,7 @@ class Progress:
                     if evaluate is not None and record.finite:
                         measured.update(evaluate())
                     if self.by_score:
-                        judgement = self._judged_by_score(measured.setdefault("val_score", math.nan), state.params)
+                        judgement = self._judged_by_score(measured.setdefault("val_score", math.nan), state.learned)
                     else:
                         judgement = self._judged_by_loss(loss)
                     # No signal handler can run between these two statements.

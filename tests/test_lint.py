@@ -23,14 +23,15 @@ ROAD = """
     _base
     preparation predict learning
     interop persistence
-    parameters labels
+    parameters labels optimizer
     encode
     lbfgs evaluation
     train infer
     state load_balance
     plan
     stopping scoring schedules initial
-    threads history overrides csr transaction blas remarks
+    curves corrections
+    arithmetic threads history overrides csr transaction blas remarks
     core
     core.engine.entries
     core.engine.driver

@@ -7,8 +7,8 @@ import scipy.sparse as sp
 from fastnn import threads
 from fastnn.core.nn.optimizers import OPTIMIZERS, STORE
 from fastnn.core.records import SCHEDULED, EncodedData
+from fastnn.optimizer import Optimizer
 from fastnn.plan import make_plan
-from fastnn.schedules import Optimizer
 from fastnn.state import new_state
 from fastnn.train import Steps, train
 
