@@ -40,9 +40,9 @@ def nadam_corrections(settings, t, n):
     mu_(t+1) / (1 - P_(t+1)), as in PyTorch.
     """
     beta_1, columns = float(settings["beta_1"]), adam_corrections(settings, t, n)
-    places = range(t // BLOCK, (t + n) // BLOCK + 1)
-    mu, product = (np.concatenate(parts) for parts in zip(*(_nadam_momenta(beta_1, i) for i in places), strict=True))
-    start = t - BLOCK * places[0]
+    blocks = range(t // BLOCK, (t + n) // BLOCK + 1)
+    mu, product = (np.concatenate(parts) for parts in zip(*(_nadam_momenta(beta_1, i) for i in blocks), strict=True))
+    start = t - BLOCK * blocks[0]
     mu, product = mu[start : start + n + 1], product[start : start + n + 1]
     columns[:, 0], columns[:, 2] = (1 - mu[:-1]) / (1 - product[:-1]), mu[1:] / (1 - product[1:])
     return columns
@@ -55,11 +55,9 @@ def _nadam_momenta(beta_1, block):
     with np.errstate(under="ignore"):
         for i in range(block + 1):
             mu = beta_1 * (1 - 0.5 * powers(base, i))
-            factors = mu.copy()
-            if i == 0:
-                factors[0] = 1.0
-            factors[0] *= product
-            products = np.multiply.accumulate(factors)
+            terms = mu.copy()
+            terms[0] = terms[0] * product if i else 1.0
+            products = np.multiply.accumulate(terms)
             product = products.item(-1)
             if product < 2.0**-60 and i < block:
                 return beta_1 * (1 - 0.5 * powers(base, block)), np.zeros(BLOCK)

@@ -24,8 +24,8 @@ def _epochs_done(settings, k, n_steps):
 
 def _power_by_epoch(settings, exponents):
     """decay_rate^exponent, for few different exponents."""
-    values, places = np.unique(exponents, return_inverse=True)
-    return np.array([real_power(float(settings["decay_rate"]), value) for value in values.tolist()])[places]
+    values, inverse = np.unique(exponents, return_inverse=True)
+    return np.array([real_power(float(settings["decay_rate"]), value) for value in values.tolist()])[inverse]
 
 
 def constant(settings, k, n_steps):

@@ -38,7 +38,8 @@ class ConversionMixin:
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
         moments: ``partial_fit`` on the result starts a new optimizer. Parameters that scikit-learn has not are left
-        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solver="rmsprop".
+        out, so that fitting the result again is what scikit-learn makes of the others; it refuses solvers and
+        schedules that it has not.
 
         Returns
         -------

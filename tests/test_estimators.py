@@ -47,6 +47,11 @@ OWN = {
     "n_jobs": None,
     "dtype": "float32",
     "metrics": (),
+    "weight_decay": 0.0,
+    "max_grad_norm": None,
+    "warmup": 0,
+    "decay_rate": 0.1,
+    "decay_every": 10,
 }
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
 OWN_OF = {MLPClassifier: OWN | {"loss": "log_loss", "out_activation": "auto"}, MLPRegressor: OWN}
@@ -75,10 +80,10 @@ def test_docstring_names_every_parameter_and_attribute(kind):
 
 WRONG = {
     "activation": ["softmax", "gelu"],
-    "solver": ["adagrad"],
+    "solver": ["adadelta"],
     "dtype": ["float16", np.int32, np.dtype("float16")],
     "n_jobs": [0, 1.5],
-    "learning_rate": ["cosine"],
+    "learning_rate": ["cosines"],
     "hidden_layer_sizes": [0, [3, 0], [-1], [2.5]],
     "batch_size": [0, "all"],
     "validation_fraction": [1.0],

@@ -125,6 +125,11 @@ OWN_PARAMETER = {
     "loss": ["hinge", "binary_log_loss", None],
     "out_activation": ["sigmoid", "identity", "exp", None],
     "metrics": ["accuracy", None, 3, len, {"r2": 1}],
+    "weight_decay": [-0.1, "strong", None, np.nan, np.inf],
+    "max_grad_norm": [0, -1, "one", np.nan, np.inf],
+    "warmup": [-1, "long", None, np.nan, np.inf],
+    "decay_rate": [0, 1.1, "slow", None],
+    "decay_every": [0, -1, "often", None],
 }
 OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}  # scikit-learn's messages do not list them
 TABLES = {

@@ -220,10 +220,12 @@ def test_imports_follow_the_road():
 
 
 def test_the_reference_is_independent():
-    source = (ROOT / "tests" / "reference.py").read_text(encoding="utf-8")
-    names = {name.split(".")[0] for _, name in imported(source, "reference")}
-    assert "numpy" in names
-    assert names <= {"numpy"} | sys.stdlib_module_names
+    own = {"reference", "reference_optimizers"}
+    for module in own:
+        source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+        names = {name.split(".")[0] for _, name in imported(source, module)}
+        assert "numpy" in names
+        assert names <= {"numpy"} | own | sys.stdlib_module_names
 
 
 def test_texts_name_no_machine_and_files_are_short():
