@@ -17,6 +17,7 @@ from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.nn.optimizers import OPTIMIZERS
+from fastnn.curves import CURVES
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("FASTNN_FUZZ", "80")),
@@ -131,7 +132,7 @@ OWN_PARAMETER = {
     "decay_rate": [0, 1.1, "slow", None],
     "decay_every": [0, -1, "often", None],
 }
-OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}  # scikit-learn's messages do not list them
+OWN_NAMES = {*OPTIMIZERS, *CURVES} - {"sgd", "adam"}  # scikit-learn's messages do not list them
 TABLES = {
     "X": WRONG_X,
     "y": WRONG_Y,
@@ -171,8 +172,8 @@ def error_of(call, *args, **options):
     try:
         call(*args, **options)
     except Exception as error:
-        words = re.findall(r"\w+", str(error).replace("float16", "float64"))
-        return type(error).__name__, sorted(word for word in words if word not in OWN_SOLVERS)
+        words = re.findall(r"\w+", str(error).replace("float16", "float64").replace(" or a callable", ""))
+        return type(error).__name__, sorted(word for word in words if word not in OWN_NAMES)
 
 
 def fit_errors(kind, mistakes, way="fit"):

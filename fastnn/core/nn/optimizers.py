@@ -228,7 +228,7 @@ def nadam(rest):
             m[i] = fma(beta_1, m[i], one_minus_beta_1 * gradient)
             v[i] = fma(beta_2, v[i], one_minus_beta_2 * (gradient * gradient))
             change = fma(of_moment, m[i], of_gradient * gradient)
-            w[i] = rest(w[i], w[i], decay) - change / fma(math.sqrt(v[i]), correction, epsilon)
+            w[i] = rest(w[i], w[i], decay) - change / fma(correction, math.sqrt(v[i]), epsilon)
 
     return function
 
@@ -323,7 +323,7 @@ def schedule_free(rest):
         for i in range(w.size):
             gradient = fma(alpha, w[i], g[i]) * scale
             v[i] = fma(beta_2, v[i], one_minus_beta_2 * (gradient * gradient))
-            change = rate * gradient / fma(math.sqrt(v[i]), correction, epsilon)
+            change = rate * gradient / fma(correction, math.sqrt(v[i]), epsilon)
             z[i] = rest(z[i], w[i], decay) - change
             x[i] = fma(mixing, z[i] - x[i], x[i])
             w[i] = z[i] + beta_1 * (x[i] - z[i])  # not fused: `State.resume` computes it too
