@@ -129,7 +129,7 @@ NAMES = (*SCHEDULES, *CURVES)
 
 
 class Curve:
-    """Rates by one of the functions above, times the peak ``learning_rate_init``."""
+    """Rates by one of the functions of `curves`, times the peak ``learning_rate_init``."""
 
     set_by = ("learning_rate_init",)
 
@@ -146,8 +146,8 @@ class ByCall:
 
     set_by = ()
 
-    def __init__(self, settings, function):
-        self._function, self._known = function, None
+    def __init__(self, function):
+        self._function, self._known = function, None  # the last epoch and its rate
 
     def rates(self, epoch, k, n_steps):
         """As `Curve.rates`."""
@@ -167,7 +167,7 @@ class ByCall:
 class ByClass:
     """Rates of one of scikit-learn's schedules."""
 
-    def __init__(self, settings, base):
+    def __init__(self, base):
         self.base, self.set_by = base, base.set_by
 
     def rates(self, epoch, k, n_steps):
@@ -181,8 +181,9 @@ class Composed(Constant):
     A position is the number of epochs done and the step of the epoch: batches that make no step do not shift what
     follows. ``partial_fit`` counts as an epoch, of as many steps as it has batches.
 
-    In the first ``warmup`` epochs rates are multiplied by (k + 1) / (steps of the warm-up) in step k = 0, 1, ...; named
-    schedules begin behind it. Schedule-free averages give the step's weights the share c = rate^2 / (sum of rate^2).
+    In the first ``warmup`` epochs rates are multiplied by (k + 1) / (steps of the warm-up) in step k = 0, 1, ...; the
+    functions of `curves` begin behind it. Schedule-free averages give a step's weights the share rate^2 / (sum of the
+    squared rates of this step and all before).
 
     Attributes
     ----------
@@ -277,12 +278,12 @@ def make_schedule(settings):
     """The schedule of an optimizer with these settings, see `optimizer.Optimizer`."""
     row, name = OPTIMIZERS[settings["solver"]], settings["learning_rate"]
     if callable(name):
-        return Composed(settings, ByCall(settings, name))
+        return Composed(settings, ByCall(name))
     if name in CURVES:
         return Composed(settings, Curve(settings, CURVES[name]))
     if row.scheduled:
         base = SCHEDULES[name](settings)
-        return Composed(settings, ByClass(settings, base)) if settings["warmup"] else base
+        return Composed(settings, ByClass(base)) if settings["warmup"] else base
     if settings["warmup"] or row.corrections not in (None, "adam"):
         return Composed(settings, Curve(settings, constant))
     return (BiasCorrected if row.corrections == "adam" else Constant)(settings)
@@ -306,6 +307,5 @@ def refuse_contradictions(settings):
     if name in ENDING and warmup >= settings["max_iter"]:
         raise ValueError(
             f"learning_rate={name!r} ends after max_iter={settings['max_iter']} epochs, so warmup={warmup!r} must be "
-            "less; "
-            f"{', '.join(repr(each) for each in NAMES if each not in ENDING)} have no end."
+            f"less. Schedules without an end: {', '.join(repr(each) for each in NAMES if each not in ENDING)}."
         )

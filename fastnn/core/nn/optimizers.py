@@ -31,7 +31,7 @@ class Optimizer(NamedTuple):
     constants: Callable  # (*hyper-parameters) -> numbers that compiled code finds in ``plan.optimizer``
     n_moments: Callable  # (constants) -> number of state arrays, each as long as the parameters
     scheduled: bool = False  # whether scikit-learn's schedules apply to it
-    corrections: str | None = None  # name of its corrections, see `schedules.CORRECTIONS`
+    corrections: str | None = None  # name of its corrections, see `corrections.CORRECTIONS`
     averages: bool = False  # whether it learns at other weights than those that it gives, see `schedule_free`
 
 
@@ -210,7 +210,7 @@ def adam(rest):
 def nadam(rest):
     """m and v as `adam`;  w <- w - rate (p g + q m) / (sqrt(v) / sqrt(1 - b2^t) + epsilon).
 
-    Dozat 2016, as PyTorch has it: p and q are `schedules.nadam_corrections`. Writes: w, moments. Reads: g.
+    Dozat 2016, as PyTorch has it: p and q are those of `corrections.nadam_corrections`. Writes: w, moments. Reads: g.
     """
 
     def function(packed, w, g, offset, decays):
@@ -306,7 +306,7 @@ def schedule_free(rest):
     """v as `adam`;  z <- z - rate g / (sqrt(v) / sqrt(1 - b2^t) + epsilon);  x <- x + c (z - x);  w <- z + b1 (x - z).
 
     Defazio et al. 2024, the AdamW version: gradients are taken, and decays subtracted, at w, the paper's y; what is
-    learned is the average x. The weight c is `schedules.ScheduleFree`'s. Writes: w, moments (z, x, v). Reads: g.
+    learned is the average x. The weight c is that of `schedules.Composed`. Writes: w, moments (z, x, v). Reads: g.
     """
 
     def function(packed, w, g, offset, decays):
