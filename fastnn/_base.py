@@ -23,6 +23,7 @@ from .learning import LearningMixin
 from .overrides import refuse_overrides
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
+from .schedules import refuse_contradictions
 from .summary import SummaryMixin
 from .transaction import Outcome, apart, publish
 
@@ -104,6 +105,11 @@ class BaseMLP(
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        weight_decay=0.0,
+        max_grad_norm=None,
+        warmup=0,
+        decay_rate=0.1,
+        decay_every=10,
         n_hidden_layers=None,
         scoring=None,
         restore_best="auto",
@@ -138,6 +144,11 @@ class BaseMLP(
         self.n_jobs = n_jobs
         self.dtype = dtype
         self.metrics = metrics
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.warmup = warmup
+        self.decay_rate = decay_rate
+        self.decay_every = decay_every
         self.n_hidden_layers = n_hidden_layers
         self.scoring = scoring
         self.restore_best = restore_best
@@ -247,6 +258,7 @@ class BaseMLP(
         super()._validate_params()
         check_init_scale(self.init, self.init_scale)
         parameters.check_activation(self.activation)
+        refuse_contradictions(self._mlp_settings())
 
     def _mlp_run_phases(
         self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2

@@ -41,20 +41,40 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         "elu" exp(z) - 1 where z < 0, else z, "selu" 1.7581 (exp(z) - 1) where z < 0, else 1.0507 z, "silu" z s(z),
         "mish" z tanh(softplus(z)), "gelu" z P(N <= z) of a standard normal N (exact), "hard_swish"
         z min(max(z + 3, 0), 6) / 6.
-    solver : {"lbfgs", "sgd", "adam", "rmsprop"}, default="adam"
+    solver : {"lbfgs", "sgd", "adam", "rmsprop", "nadam", "adagrad", "lion", "schedulefree"}, default="adam"
         "lbfgs" takes the whole data set in each step and suits small data; the others learn from mini-batches.
-        "rmsprop" (Tieleman & Hinton, 2012) divides each gradient g by the root of its decaying mean square:
-        ``v = rho * v + (1 - rho) * g ** 2; w -= learning_rate_init * g / (sqrt(v) + epsilon)``.
+
+        - "rmsprop" (Tieleman & Hinton, 2012) divides each gradient g by the root of its decaying mean square:
+          ``v = rho * v + (1 - rho) * g ** 2; w -= rate * g / (sqrt(v) + epsilon)``;
+        - "nadam" (Dozat, 2016): Adam with Nesterov's momentum, as in PyTorch;
+        - "adagrad" (Duchi et al., 2011): ``v += g ** 2; w -= rate * g / (sqrt(v) + epsilon)``; wants a rate near 0.01;
+        - "lion" (Chen et al., 2023): ``w -= rate * sign(beta_1 * m + (1 - beta_1) * g)``, then
+          ``m = beta_2 * m + (1 - beta_2) * g``; wants a smaller rate than "adam", and the paper has ``beta_2=0.99``;
+        - "schedulefree" (Defazio et al., 2024): AdamW that needs no decaying rate; ``coefs_`` are averages x of the
+          weights z of all steps, and gradients are taken at ``(1 - beta_1) * z + beta_1 * x``.
     alpha : float, default=0.0001
         Strength of the L2 penalty on the weights, not the biases; divided by the batch size where it enters the loss.
     batch_size : int or "auto", default="auto"
         Rows of a mini-batch; "auto" is ``min(200, n_samples)``. Not used by "lbfgs".
-    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
-        Schedule of "sgd", not used by other solvers. "constant" keeps ``learning_rate_init``; "invscaling" sets
-        ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch; "adaptive" divides the rate by 5 whenever
-        ``n_iter_no_change`` consecutive epochs bring no progress of ``tol``, and stops below 1e-6.
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle", "exponential", "step", "coslog"} or \
+            callable, default="constant"
+        Schedule of the rate. scikit-learn's are used by "sgd" alone, and others take a constant rate: "constant" keeps
+        ``learning_rate_init``; "invscaling" sets ``learning_rate_init / (t_ + 1) ** power_t`` after each epoch;
+        "adaptive" divides the rate by 5 whenever ``n_iter_no_change`` consecutive epochs bring no progress of ``tol``,
+        and stops below 1e-6. The rest go with all solvers but "lbfgs", ``learning_rate_init`` is their peak:
+
+        - "cosine": ``(1 + cos(pi * t)) / 2`` times the peak, where t in [0, 1) is the share of the steps of
+          ``max_iter`` epochs that are done (Loshchilov & Hutter, 2017);
+        - "onecycle": linearly from a tenth to the peak in the first fifth of the steps, then a cosine to 0;
+        - "coslog": ``(1 - cos(2 * pi * log2(1 + 15 * t))) / 2`` times the peak (Holzmüller et al., 2024);
+        - "exponential": ``decay_rate ** (epoch / decay_every)`` times the peak, with epochs counted from 0;
+        - "step": the same with the whole part of the quotient;
+        - a function of the epoch, counted from 0, that returns the rate. To pickle the estimator it must be picklable.
+
+        The first three end: each ``partial_fit`` counts as an epoch, and one beyond ``max_iter`` is refused. A fit ends
+        sooner where it makes no progress, see ``n_iter_no_change``.
     learning_rate_init : float, default=0.001
-        Initial learning rate of "sgd", "adam" and "rmsprop".
+        Initial or highest learning rate; not used by "lbfgs".
     power_t : float, default=0.5
         Exponent of "invscaling".
     max_iter : int, default=200
@@ -72,7 +92,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights. The optimizer starts anew.
     momentum : float, default=0.9
-        Momentum of "sgd", in [0, 1]; "rmsprop" has none.
+        Momentum of "sgd", in [0, 1]; not used by other solvers.
     nesterovs_momentum : bool, default=True
         Whether that momentum is Nesterov's.
     early_stopping : bool, default=False
@@ -82,9 +102,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     validation_fraction : float, default=0.1
         Share of the data held out, in [0, 1); not used where ``fit`` is given validation data.
     beta_1, beta_2 : float, default=0.9, 0.999
-        Decay of the first and second moment of "adam", in [0, 1).
+        Decay of the first and second moment of "adam", "nadam" and "schedulefree", in [0, 1); see "lion" too.
     epsilon : float, default=1e-8
-        Added to the root of the second moment of "adam", and to that of the mean square of "rmsprop".
+        Added to the root that a step is divided by; not used by "sgd" and "lion".
     n_iter_no_change : int, default=10
         Epochs without progress that are tolerated; ``np.inf`` for any number.
     max_fun : int, default=15000
@@ -114,6 +134,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
         training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
         weights count where the metric takes them.
+    weight_decay : float, default=0.0
+        Decoupled weight decay (Loshchilov & Hutter, 2019), of any solver but "lbfgs": each step also subtracts
+        ``rate * weight_decay * w`` from the weights, not from biases. Unlike ``alpha`` it is no part of the loss, and
+        is not divided by the batch size. ``solver="adam"`` with it is AdamW; set ``alpha=0`` then.
+    max_grad_norm : float or None, default=None
+        Largest Euclidean norm of a step's gradient, L2 penalty included; a longer one is scaled down to it, over all
+        weights and biases together, as by PyTorch's ``clip_grad_norm_``. Not with "lbfgs".
+    warmup : float, default=0
+        Epochs in which the rate rises linearly, step by step, to what ``learning_rate`` says; the schedules that it
+        names begin behind them. Not with "lbfgs".
+    decay_rate : float, default=0.1
+        Factor of the schedules "exponential" and "step", in (0, 1].
+    decay_every : float, default=10
+        Epochs in which those multiply the rate by ``decay_rate``.
     n_hidden_layers : int or None, default=None
         How many hidden layers of ``hidden_layer_sizes`` units there are, >= 0, where that is one number, so that
         searches can vary width and depth as two numbers: ``hidden_layer_sizes=64, n_hidden_layers=3`` is (64, 64, 64).
@@ -175,7 +209,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         What was measured in each epoch, one entry an epoch; a warm start and ``partial_fit`` go on with the lists.
 
         - "loss": as in ``loss_curve_``;
-        - "learning_rate": the rate in force, Adam's before its correction of the bias;
+        - "learning_rate": the rate of the epoch's last step, Adam's before its correction of the bias;
         - "seconds": wall time of training, evaluation excluded; a process's first epoch loads compiled code as well;
         - "val_loss", "val_score": loss without penalty, and R2 score or ``scoring``, of the validation data after the
           epoch, where there are some: those given to ``fit``, or the rows that early stopping holds out;
@@ -256,6 +290,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         n_jobs=None,
         dtype="float32",
         metrics=(),
+        weight_decay=0.0,
+        max_grad_norm=None,
+        warmup=0,
+        decay_rate=0.1,
+        decay_every=10,
         n_hidden_layers=None,
         scoring=None,
         restore_best="auto",
@@ -294,6 +333,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             n_jobs=n_jobs,
             dtype=dtype,
             metrics=metrics,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            warmup=warmup,
+            decay_rate=decay_rate,
+            decay_every=decay_every,
             n_hidden_layers=n_hidden_layers,
             scoring=scoring,
             restore_best=restore_best,

@@ -14,10 +14,10 @@ from .core.nn.losses import LOSSES, special_case
 from .evaluation import evaluation, hold_out
 from .history import extended_history, validation_losses
 from .lbfgs import minimize_loss
+from .optimizer import Optimizer, checked
 from .parameters import hidden_activation
 from .plan import loss_after, loss_of, make_plan
 from .remarks import in_sklearns_name
-from .schedules import Optimizer, checked
 from .state import new_state
 from .stopping import NON_FINITE, Progress
 from .threads import resolve_n_jobs
@@ -93,6 +93,8 @@ class LearningMixin:
             alpha=network.alpha,
             batch_size=batch_size,
             dtype=network.dtype,
+            weight_decay=settings["weight_decay"],
+            max_grad_norm=settings["max_grad_norm"],
             **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
             **{name: getattr(self, name) for name in LOSSES[network.loss].hyper_parameters},
         )
@@ -123,10 +125,10 @@ class LearningMixin:
         state.adopt(*start)
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
-        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
+        evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
         best = [-np.inf, None]
         if validation is not None and self._mlp_keep(validation) == "score":
-            evaluate = keeping_best(evaluate, state.params, best)
+            evaluate = keeping_best(evaluate, state.learned, best)
         loss, n_iter, measured, remark = minimize_loss(
             layout,
             plan,
@@ -161,11 +163,13 @@ class LearningMixin:
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
-        if optimizer.moments is not None:
+        if optimizer.moments is None:
+            state.begin()
+        else:
             state.resume(optimizer.moments, optimizer.step)
         progress = Progress(self.tol, self.early_stopping, earlier, self._mlp_keep(validation))
         n_threads = resolve_n_jobs(self.n_jobs)
-        evaluate = evaluation(self, network, (layout, plan, state.params), scorers, training, validation, n_threads)
+        evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
 
         epochs = train(
             layout,
@@ -189,9 +193,7 @@ class LearningMixin:
             n_iter_no_change=self.n_iter_no_change,
             verbose=self.verbose,
         )
-        best = progress.best_params
-        if best is not None:
-            state.params[...] = best
+        state.publish(progress.best_params)
         _check_finite(state.params)
         if network.dtype == np.float32 and not state.learns:
             raise ValueError(

@@ -12,7 +12,7 @@ from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES
 from .core.nn.optimizers import OPTIMIZERS
 from .initial import BIASES, INITS
-from .schedules import SCHEDULES
+from .schedules import NAMES
 
 FLOAT_TYPES = (np.float32, np.float64)
 SINGLE, DOUBLE = map(np.dtype, FLOAT_TYPES)
@@ -53,7 +53,7 @@ CONSTRAINTS = {
     "solver": [StrOptions({"lbfgs", *OPTIMIZERS})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate": [StrOptions(set(NAMES)), callable],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -82,6 +82,11 @@ CONSTRAINTS = {
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
     "metrics": [tuple, list],
+    "weight_decay": [Interval(Real, 0, np.inf, closed="left")],
+    "max_grad_norm": [None, Interval(Real, 0, np.inf, closed="neither")],
+    "warmup": [Interval(Real, 0, np.inf, closed="left")],
+    "decay_rate": [Interval(Real, 0, 1, closed="right")],
+    "decay_every": [Interval(Real, 0, np.inf, closed="neither")],
     "n_hidden_layers": [None, Interval(Integral, 0, None, closed="left")],
     "scoring": [None, str, callable],
     "restore_best": [StrOptions({"auto"}), "boolean"],

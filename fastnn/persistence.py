@@ -6,17 +6,18 @@ of them is made by ``__reduce__``.
 ``coefs_`` and ``intercepts_`` are views on one flat vector; that vector is stored, with the spare elements that the
 engine wants behind it, so that what is loaded can be used in place, also read-only (joblib's ``mmap_mode="r"``). Lists
 of arrays that a user has made or changed are stored as they are.
-Everything in the state is an array or a plain Python value.
+Everything in the state is an array or a plain Python value, except a function that is the learning rate.
 """
 
+import pickle
 from copyreg import __newobj__
 from inspect import signature
 
 import numpy as np
 
+from .optimizer import Optimizer, checked
 from .parameters import FLOAT_TYPES
 from .plan import PADDING, make_layout, n_params
-from .schedules import Optimizer, checked
 from .state import own_vector, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one
@@ -62,9 +63,48 @@ def dump(attributes):
     if weights is not None:
         del state["coefs_"], state["intercepts_"]
         state["_weights"] = weights
-    if state.get("_optimizer") is not None:
-        state["_optimizer"] = checked(state["_optimizer"]).to_dict()
+    optimizer = state.get("_optimizer")
+    if optimizer is not None:
+        state["_optimizer"] = optimizer = checked(optimizer).to_dict()
+    if callable(state.get("learning_rate")):
+        state["learning_rate"] = UserFunction(state["learning_rate"])
+    if optimizer is not None and callable(optimizer["settings"]["learning_rate"]):
+        function = UserFunction(optimizer["settings"]["learning_rate"])
+        optimizer["settings"] = {**optimizer["settings"], "learning_rate": function}
     return state
+
+
+class UserFunction:
+    """A user's function in the state of an estimator: it refuses to be pickled where that would fail, and says why.
+
+    A copy of an estimator shares the function, which need not be picklable then.
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def __reduce__(self):
+        try:
+            pickle.dumps(self.function)
+        except Exception as error:
+            raise pickle.PicklingError(
+                f"learning_rate={self.function!r} cannot be pickled ({error}), and so the estimator cannot: define it "
+                "with def in a module, or use an instance of a class of a module, or the name of a schedule."
+            ) from error
+        return _unchanged, (self.function,)
+
+    def __deepcopy__(self, memo):
+        return self.function
+
+
+def _unchanged(function):
+    return function
+
+
+def _unwrapped(settings):
+    """Settings or attributes without `UserFunction`."""
+    given = settings.get("learning_rate")
+    return {**settings, "learning_rate": given.function} if isinstance(given, UserFunction) else settings
 
 
 def _one_vector(coefs, intercepts):
@@ -91,7 +131,7 @@ def load(state, owner, defaults):
         if own.get("_optimizer") is not None and not isinstance(own["_optimizer"], Optimizer):
             own["_optimizer"] = None  # scikit-learn's moments are not carried over
         return own
-    state = dict(state)
+    state = dict(_unwrapped(state))
     found = state.pop("_fastnn_format")
     if not isinstance(found, int) or found > FORMAT:
         raise ValueError(f"This {owner} was pickled by a newer fastnn (format {found}, this one reads {FORMAT}).")
@@ -100,7 +140,8 @@ def load(state, owner, defaults):
         if weights is not None:
             state["coefs_"], state["intercepts_"] = _weights(tuple(weights["units"]), weights["vector"])
         if state.get("_optimizer") is not None:
-            state["_optimizer"] = Optimizer.from_dict(state["_optimizer"])
+            stored = {**state["_optimizer"], "settings": _unwrapped(state["_optimizer"]["settings"])}
+            state["_optimizer"] = Optimizer.from_dict(stored)
             if weights is not None:
                 _check_moments(state["_optimizer"].moments, state["coefs_"], state["intercepts_"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

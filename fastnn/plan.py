@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from .core.engine.programs import (
+    CLIPPED_STEPS,
     GRADIENT_OF_BATCHES,
     ROWS_PASS_CSR,
     ROWS_PASS_DENSE,
@@ -33,8 +34,8 @@ from .core.nn.activations import (
 )
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, gather
-from .core.nn.optimizers import ADD, NO_STEP, OPTIMIZERS, SINKS, STORE, step
-from .core.nn.update import GROUP
+from .core.nn.optimizers import ADD, AVERAGE, DECAYED, NO_STEP, OPTIMIZERS, SINKS, step
+from .core.nn.update import GROUP, after_sink
 from .core.records import Layout, TrainPlan
 from .core.simd.target import LINE_BYTES, VECTOR_BYTES, few_registers
 from .core.tuning import (
@@ -169,6 +170,8 @@ def make_plan(
     alpha=0.0,
     batch_size=1,
     dtype=np.float32,
+    weight_decay=0.0,
+    max_grad_norm=None,
     **hyper_parameters,
 ):
     """Layout and plan of a network and its training.
@@ -187,6 +190,10 @@ def make_plan(
     batch_size : int
     dtype : dtype-like
         float32 or float64.
+    weight_decay : float
+        Only whether it is 0: its strength is in the step scalars.
+    max_grad_norm : float or None
+        As in the estimators.
     **hyper_parameters : float
         As in the estimators; those that the rows of solver and loss name are used.
 
@@ -197,25 +204,29 @@ def make_plan(
         For dense input: see `programmed`.
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
+    optimizer = constants_of(row, hyper_parameters, dtype)
+    ident = NO_STEP if row is None else row.id + (DECAYED if weight_decay else 0)
+    sink = ADD if row is None else ident if max_grad_norm is None else AVERAGE
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
-        moment_stride=np.int64(moment_stride(n_params(layout))),
+        moment_stride=np.int64(moment_stride(n_params(layout), 0 if row is None else row.n_moments(optimizer))),
         batch_size=np.int64(batch_size),
         max_copied_weights=np.int64(NO_LAYER),
         n_splits=np.int64(n_splits(units, batch_size)),
         n_shards=np.int64(n_shards(layout, batch_size)),
         shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
-        solver=np.int64(NO_STEP if row is None else row.id),
-        sink=np.int64(ADD if row is None else row.id),
+        solver=np.int64(ident),
+        sink=np.int64(sink),
         program=np.empty(0, np.int64),
         advance=np.int64(0),
         alpha=dtype.type(alpha),
+        max_norm=dtype.type(np.inf if max_grad_norm is None else max_grad_norm),
         loss_constants=constants_of(LOSSES[loss], hyper_parameters, dtype),
-        optimizer=constants_of(row, hyper_parameters, dtype),
+        optimizer=optimizer,
     )
     return layout, programmed(plan, sparse=False)
 
@@ -259,8 +270,8 @@ def programmed(plan, *, sparse):
         verbs, serial = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
     if plan.sink == ADD:
         serial = GRADIENT_OF_BATCHES
-    elif plan.sink == STORE:
-        verbs += (UPDATE,)
+    elif plan.sink in SINKS:
+        verbs, serial = (*verbs, UPDATE), CLIPPED_STEPS if plan.sink == AVERAGE else serial
     return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(serial))
 
 
@@ -279,6 +290,8 @@ def implementations_of(layout, plan=None):
             needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
+        if plan.sink == AVERAGE:
+            needed |= {(after_sink, AVERAGE), (advance, STEPS_OF_BATCHES)}
         needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
@@ -290,14 +303,16 @@ def keeps_inputs(layout):
     return not kept.isdisjoint(layout.activation[:-1].tolist())
 
 
-def moment_stride(n):
+def moment_stride(n, rows):
     """Distance of the optimizer's state arrays for n parameters: 336 elements more than a multiple of 1024.
+
+    Three rows: 128 elements more, so that each of them lies apart from the parameters.
 
     A load waits for an earlier store to an address that is the same modulo 4096 bytes. Parameters start a page, first
     moments 336 elements into a page, second moments 672, so no load waits for a store. (Adam on 4096 weights, Zen 4:
     1.13 us; 3.5 us where the second moments lay 4 bytes behind the first modulo 4096.)
     """
-    return n + (336 - n) % 1024
+    return n + ((128 if rows > 2 else 336) - n) % 1024
 
 
 def max_copied_weights(n_threads):
@@ -341,5 +356,15 @@ def shard_stride(layout):
 
 def n_moments(plan):
     """Number of arrays of optimizer state, each as long as the parameters."""
-    row = next((row for row in OPTIMIZERS.values() if row.id == plan.solver), None)
+    row = _optimizer_of(plan)
     return 0 if row is None else row.n_moments(plan.optimizer)
+
+
+def averaging_beta(plan):
+    """beta_1 where the optimizer keeps schedule-free averages, else None."""
+    row = _optimizer_of(plan)
+    return plan.optimizer[0] if row is not None and row.averages else None
+
+
+def _optimizer_of(plan):
+    return next((row for row in OPTIMIZERS.values() if row.id == plan.solver % DECAYED), None)

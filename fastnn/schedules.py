@@ -1,80 +1,22 @@
-"""Step scalars of the next steps as one array, and the optimizer with which ``partial_fit`` goes on.
+"""Step scalars of the next steps as one array: learning rates, decays, and corrections of the optimizers.
 
 Compiled code knows no schedule: it takes a row of SCHEDULED numbers for each optimizer step, in the order of
-`core.records`: the learning rate, the decay of weights, and Adam's corrections of its first and second moments.
+`core.records`. Rates are the same bits on every processor, see `arithmetic`.
 
-Rates are the same to the last bit on every processor and with every library. NumPy's powers are not (they come from a
-vector library where there is AVX-512, else from the C library), nor is Python's ``**``. So powers are computed here, in
-integers and in single additions and multiplications of float64, whose results IEEE 754 defines.
+scikit-learn's schedules, of "sgd" alone, are classes of their own, and so is Adam with a constant rate: they cost
+nothing. All the rest is `Composed`: a rule for the rates, a warm-up, and the corrections of the optimizer.
 """
 
-import decimal
-import functools
+import math
+from numbers import Real
 
 import numpy as np
 
+from .arithmetic import BLOCK, real_power
 from .core.nn.optimizers import OPTIMIZERS
 from .core.records import SCHEDULED
-
-BLOCK = 512  # powers computed together
-FIXED_BITS = 128  # fractional bits of a power in fixed point
-LIMB_BITS = 26  # products of two limbs are exact in float64
-WIDE = decimal.Context(prec=40, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
-
-
-@functools.lru_cache(maxsize=32)
-def _squares(base):
-    """base^(2^i), 0 <= base < 1, for i = 0, 1, ..., 63 as integers: multiples of 2^-FIXED_BITS, rounded down."""
-    squares = [int(base * 2.0**FIXED_BITS)]
-    while len(squares) < 64:
-        squares.append(squares[-1] ** 2 >> FIXED_BITS)
-    return squares
-
-
-def _power(base, exponent):
-    """base^exponent in fixed point; the error is some 2^-100 for an exponent of 10^9."""
-    result = 1 << FIXED_BITS
-    for square, bit in zip(_squares(base), reversed(f"{exponent:b}"), strict=False):
-        if bit == "1":
-            result = result * square >> FIXED_BITS
-    return result
-
-
-def _limbs(power):
-    """The leading bits of a power in fixed point as float64 numbers of LIMB_BITS bits, the largest first."""
-    mask = (1 << LIMB_BITS) - 1
-    first, second, third = (FIXED_BITS - LIMB_BITS * (i + 1) for i in range(3))
-    limbs = power >> first, power >> second & mask, power >> third & mask
-    return limbs[0] * 2.0**-LIMB_BITS, limbs[1] * 2.0 ** (-2 * LIMB_BITS), limbs[2] * 2.0 ** (-3 * LIMB_BITS)
-
-
-@functools.lru_cache(maxsize=32)
-def _first_powers(base):
-    """Limbs of base^0, ..., base^(BLOCK - 1): float64 (3, BLOCK)."""
-    (factor, *_), power, rows = _squares(base), 1 << FIXED_BITS, []
-    for _ in range(BLOCK):
-        rows.append(_limbs(power))
-        power = power * factor >> FIXED_BITS
-    return np.array(rows).T.copy()
-
-
-@functools.lru_cache(maxsize=64)
-def powers(base, block):
-    """base^(BLOCK block), ..., base^(BLOCK block + BLOCK - 1), 0 <= base < 1: float64 (BLOCK,), read-only.
-
-    The products of limbs (a_0 + a_1 + a_2) (b_0 + b_1 + b_2) are added from the smallest to the largest; the rounding
-    errors before the last sum are below 2^-77. So the result is the float64 number nearest to the power, except for one
-    t in some million whose power lies almost half-way between two such numbers.
-    """
-    products = np.multiply.outer(_limbs(_power(base, BLOCK * block)), _first_powers(base))
-    (large, middle, small), (medium, little, _), (least, *_) = products
-    result = large + ((middle + medium) + (small + little + least))
-    result.flags.writeable = False
-    return result
-
-
-def _joined(arrays):
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+from .corrections import CORRECTIONS, adam_corrections
+from .curves import CURVES, ENDING, constant
 
 
 class Constant:
@@ -86,6 +28,9 @@ class Constant:
         The current rate.
     """
 
+    set_by = ("learning_rate",)  # attributes of the optimizer that change the rate
+    over = False  # whether the schedule has come to its end, where it has one
+
     def __init__(self, settings):
         self.settings = settings
         self.learning_rate = float(settings["learning_rate_init"])
@@ -94,10 +39,13 @@ class Constant:
     def scalars(self, step, n_steps):
         """Step scalars of ``n_steps`` steps after the first ``step`` steps: float64 (n_steps * SCHEDULED,)."""
         if self._scalars.size != SCHEDULED * n_steps:
-            self._scalars = np.tile([self.learning_rate, 0.0, 1.0, 1.0], n_steps)
+            self._scalars = np.tile([self.learning_rate, self._decay(), 1.0, 1.0, 0.0], n_steps)
         elif n_steps and self._scalars.item(0) != self.learning_rate:
-            self._scalars[::SCHEDULED] = self.learning_rate
+            self._scalars[::SCHEDULED], self._scalars[1::SCHEDULED] = self.learning_rate, self._decay()
         return self._scalars
+
+    def _decay(self):
+        return self.learning_rate * float(self.settings.get("weight_decay", 0.0))
 
     @property
     def nominal(self):
@@ -106,6 +54,7 @@ class Constant:
 
     def settings_changed(self):
         """Must be called when ``settings`` have changed; the current rate stays."""
+        self._scalars = np.empty(0)
 
     def epoch_ends(self, n_seen):
         """Must be called after each epoch; ``n_seen`` counts the samples of all epochs since the first fit."""
@@ -114,13 +63,22 @@ class Constant:
         """Called when progress ends. Returns whether to stop, and the remark for verbose output."""
         return True, "Stopping."
 
+    def memory(self, step):
+        """What it needs to go on after ``step`` steps, besides settings and rate: plain numbers by name."""
+        return {}
+
+    def remember(self, memory):
+        """Go on from what `memory` returned."""
+
 
 class InverseScaling(Constant):
     """``learning_rate_init / (samples seen + 1) ** power_t``, updated after each epoch."""
 
+    set_by = ("learning_rate", "learning_rate_init")
+
     def epoch_ends(self, n_seen):
-        power = WIDE.power(decimal.Decimal(n_seen + 1), decimal.Decimal(float(self.settings["power_t"])))
-        self.learning_rate = float(self.settings["learning_rate_init"]) / float(power)
+        power = real_power(n_seen + 1, float(self.settings["power_t"]))
+        self.learning_rate = float(self.settings["learning_rate_init"]) / power
 
 
 class Adaptive(Constant):
@@ -139,6 +97,8 @@ class BiasCorrected(Constant):
     The effective rate is ``learning_rate_init sqrt(1 - beta_2^t) / (1 - beta_1^t)``.
     """
 
+    set_by = ("learning_rate_init",)
+
     def __init__(self, settings):
         super().__init__(settings)
         self._first = 1
@@ -147,129 +107,205 @@ class BiasCorrected(Constant):
         start = step + 1 - self._first
         if start < 0 or SCHEDULED * (start + n_steps) > self._scalars.size:
             blocks = range((step + 1) // BLOCK, (step + n_steps) // BLOCK + 1)
-            beta_1, beta_2, rate = (float(self.settings[name]) for name in ("beta_1", "beta_2", "learning_rate_init"))
-            power_1, power_2 = (_joined([powers(beta, i) for i in blocks]) for beta in (beta_1, beta_2))
+            rate = float(self.settings["learning_rate_init"])
             self._first = max(BLOCK * blocks[0], 1)  # no step has the number 0
-            skipped = self._first - BLOCK * blocks[0]
-            rows = np.zeros((power_1.size - skipped, SCHEDULED))
-            rows[:, 0], rows[:, 2] = rate, 1 - power_1[skipped:]
-            np.sqrt(1 - power_2[skipped:], out=rows[:, 3])
+            n = BLOCK * blocks.stop - self._first
+            rows = np.zeros((n, SCHEDULED))
+            rows[:, 0], rows[:, 1] = rate, rate * float(self.settings.get("weight_decay", 0.0))
+            rows[:, 2:] = adam_corrections(self.settings, self._first, n)
             self._scalars = rows.reshape(-1)
             start = step + 1 - self._first
         end, number = SCHEDULED * (start + n_steps), self._scalars.item
-        self.learning_rate = number(end - 4) * number(end - 1) / number(end - 2)
+        self.learning_rate = number(end - 5) * number(end - 2) / number(end - 3)
         return self._scalars[SCHEDULED * start : end]
-
-    def settings_changed(self):
-        self._scalars = np.empty(0)
 
     @property
     def nominal(self):
         return float(self.settings["learning_rate_init"])
 
 
-# Settings that scikit-learn's optimizers have as attributes, by scikit-learn's names.
-SETTING_OF = {"nesterov": "nesterovs_momentum", "lr_schedule": "learning_rate"}
-_THEIRS = {ours: theirs for theirs, ours in SETTING_OF.items()}
-ATTRIBUTES = {
-    solver: (
-        "learning_rate_init",
-        *(("lr_schedule", "power_t") if row.scheduled else ()),
-        *(_THEIRS.get(name, name) for name in row.hyper_parameters),
-    )
-    for solver, row in OPTIMIZERS.items()
-}
-
-SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}
+SCHEDULES = {"constant": Constant, "invscaling": InverseScaling, "adaptive": Adaptive}  # scikit-learn's
+NAMES = (*SCHEDULES, *CURVES)
 
 
-def checked(optimizer):
-    """An estimator's ``_optimizer``.
+class Curve:
+    """Rates by one of the functions of `curves`, times the peak ``learning_rate_init``."""
 
-    Raises
-    ------
-    TypeError
-        When someone has replaced it by an object of another type.
-    """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"_optimizer must be None or what a fit of fastnn has left there, got {type(optimizer).__name__}: delete "
-            "it to begin anew."
-        )
-    return optimizer
+    set_by = ("learning_rate_init",)
+
+    def __init__(self, settings, curve):
+        self.settings, self._curve = settings, curve
+
+    def rates(self, epoch, k, n_steps):
+        """Rates of the steps k (n,), of ``n_steps`` an epoch, the first of them in ``epoch``, counted from 0."""
+        return float(self.settings["learning_rate_init"]) * self._curve(self.settings, k, n_steps)
 
 
-class Optimizer:
-    """The state of an optimizer between two calls: settings, schedule, moments and step count.
+class ByCall:
+    """Rates that the user's function returns for each epoch, counted from 0."""
 
-    The settings are those of the time when it was made: as in scikit-learn ``partial_fit`` keeps them whatever
-    ``set_params`` has set since, and ``fit`` makes a new optimizer.
+    set_by = ()
 
-    Parameters
+    def __init__(self, function):
+        self._function, self._known = function, None  # the last epoch and its rate
+
+    def rates(self, epoch, k, n_steps):
+        """As `Curve.rates`."""
+        if self._known is None or self._known[0] != epoch:
+            self._known = epoch, self._checked(epoch, self._function(epoch))
+        return np.full(k.size, self._known[1])
+
+    def _checked(self, epoch, rate):
+        if not isinstance(rate, Real) or not 0 <= float(rate) < math.inf:
+            raise ValueError(
+                f"learning_rate={self._function!r} must return a number in [0, inf) for each epoch, counted from 0: "
+                f"{rate!r} for epoch {epoch} is none."
+            )
+        return float(rate)
+
+
+class ByClass:
+    """Rates of one of scikit-learn's schedules."""
+
+    def __init__(self, base):
+        self.base, self.set_by = base, base.set_by
+
+    def rates(self, epoch, k, n_steps):
+        """As `Curve.rates`."""
+        return np.full(k.size, self.base.learning_rate)
+
+
+class Composed(Constant):
+    """Rates by a rule, a linear warm-up, decays, and the corrections of an optimizer.
+
+    A position is the number of epochs done and the step of the epoch: batches that make no step do not shift what
+    follows. ``partial_fit`` counts as an epoch, of as many steps as it has batches.
+
+    In the first ``warmup`` epochs rates are multiplied by (k + 1) / (steps of the warm-up) in step k = 0, 1, ...; the
+    functions of `curves` begin behind it. Schedule-free averages give a step's weights the share rate^2 / (sum of the
+    squared rates of this step and all before).
+
+    Attributes
     ----------
-    settings : dict
-        The estimator's parameters named in ``SETTINGS``. As in scikit-learn "learning_rate" is used by "sgd" only.
+    epoch : int
+        Epochs done.
     """
 
-    HYPER_PARAMETERS = tuple(dict.fromkeys(name for row in OPTIMIZERS.values() for name in row.hyper_parameters))
-    SETTINGS = ("solver", "learning_rate", "learning_rate_init", "power_t", *HYPER_PARAMETERS)
-
-    def __init__(self, settings):
-        self.settings = dict(settings)
-        kind = OPTIMIZERS[settings["solver"]]
-        schedule = SCHEDULES[settings["learning_rate"]] if kind.scheduled else Constant
-        self.schedule = (BiasCorrected if kind.bias_correction else schedule)(self.settings)
-        self.step = 0
-        self.moments = None
+    def __init__(self, settings, rule):
+        super().__init__(settings)
+        row = OPTIMIZERS[settings["solver"]]
+        self._rule, self._corrections, self._averages = rule, CORRECTIONS[row.corrections], row.averages
+        self.set_by, self.epoch = rule.set_by, 0
+        self._squares = 0, np.zeros(1)  # a step, and the sums of the squared rates after it and each later step
+        self._ahead = None  # epoch, step, steps an epoch, rows of this epoch and of some that follow
+        self._base = rule.base if isinstance(rule, ByClass) else None
 
     @property
     def learning_rate(self):
-        """The current learning rate."""
-        return self.schedule.learning_rate
+        """The rate of the last step, or that of scikit-learn's schedule."""
+        return self._learning_rate if self._base is None else self._base.learning_rate
 
-    def __getattr__(self, name):
-        if name in ATTRIBUTES.get(self.__dict__.get("settings", {}).get("solver"), ()):
-            return self.settings[SETTING_OF.get(name, name)]
-        raise AttributeError(f"fastnn's _optimizer has no attribute {name!r}.")
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._learning_rate = value
+        if getattr(self, "_base", None) is not None:
+            self._base.learning_rate = value
 
-    def __setattr__(self, name, value):
-        """Set an attribute that scikit-learn's optimizers have, with the same effect; refuse one without effect."""
-        if name in ("settings", "schedule", "step", "moments"):
-            super().__setattr__(name, value)
-            return
-        solver, scheduled = self.settings["solver"], type(self.schedule)
-        if name == "learning_rate" and scheduled is not BiasCorrected:
-            self.schedule.learning_rate = float(value)
-        elif name in ATTRIBUTES[solver] and (
-            name != "learning_rate_init" or scheduled in (BiasCorrected, InverseScaling)
-        ):
-            self.settings[SETTING_OF.get(name, name)] = value
-            self.schedule.settings_changed()
-        else:
-            rate = "learning_rate_init" if scheduled is BiasCorrected else "learning_rate"
-            raise AttributeError(
-                f"Setting {name!r} would have no effect on the _optimizer of solver={solver!r}: the rate is {rate!r}, "
-                f"the others are {', '.join(map(repr, ATTRIBUTES[solver]))}."
-            )
+    @property
+    def nominal(self):
+        return self._learning_rate
 
-    def successor(self):
-        """A copy that can be trained further while this one stays; they share moments until these are replaced."""
-        return self.from_dict(self.to_dict())
+    def scalars(self, step, n_steps):
+        offset = -1
+        if self._ahead is not None and self._ahead[2] == n_steps:
+            offset = self.epoch - self._ahead[0]
+        if not 0 <= offset < len(self._ahead[3]) or step != self._ahead[1] + offset * n_steps:
+            self._compute(step, n_steps)
+            offset = 0
+        rows = self._ahead[3][offset]
+        if n_steps:
+            self._learning_rate = rows.item(-SCHEDULED)
+        return rows
 
-    def to_dict(self):
-        """Plain Python values and one array, for pickles."""
-        return {
-            "settings": self.settings,
-            "learning_rate": self.learning_rate,
-            "step": self.step,
-            "moments": self.moments,
+    def _compute(self, step, n_steps):
+        """Fill ``_ahead`` from the present epoch and ``step`` on."""
+        n_epochs = max(1, BLOCK // max(n_steps, 1)) if isinstance(self._rule, Curve) else 1
+        k = self.epoch * n_steps + np.arange(n_epochs * n_steps, dtype=np.int64)
+        rates = self._rule.rates(self.epoch, k, n_steps)
+        warmup = float(self.settings["warmup"]) * n_steps
+        if warmup > 0:
+            rates = rates * np.minimum((k + 1) / warmup, 1.0)
+        rows = np.empty((k.size, SCHEDULED))
+        rows[:, 0], rows[:, 1] = rates, rates * float(self.settings["weight_decay"])
+        rows[:, 2:] = self._corrections(self.settings, step + 1, k.size)
+        if self._averages:
+            squares = rates * rates
+            total = np.add.accumulate(np.concatenate([[self._sum_after(step)], squares]))
+            rows[:, 4] = np.divide(squares, total[1:], out=np.zeros(k.size), where=total[1:] > 0)
+            self._squares = step, total
+        self._ahead = self.epoch, step, n_steps, rows.reshape(n_epochs, n_steps * SCHEDULED)
+
+    def _sum_after(self, step):
+        first, sums = self._squares
+        return sums.item(step - first)
+
+    def settings_changed(self):
+        self._ahead = None
+        if self._base is not None:
+            self._base.settings_changed()
+
+    def epoch_ends(self, n_seen):
+        self.epoch += 1
+        if self._base is not None:
+            self._base.epoch_ends(n_seen)
+
+    def plateau(self):
+        return super().plateau() if self._base is None else self._base.plateau()
+
+    @property
+    def over(self):
+        return self.settings["learning_rate"] in ENDING and self.epoch >= self.settings["max_iter"]
+
+    def memory(self, step):
+        return {"epoch": self.epoch, **({"squares": self._sum_after(step)} if self._averages else {}), "step": step}
+
+    def remember(self, memory):
+        self.epoch = memory["epoch"]
+        self._squares = memory["step"], np.array([memory.get("squares", 0.0)])
+
+
+def make_schedule(settings):
+    """The schedule of an optimizer with these settings, see `optimizer.Optimizer`."""
+    row, name = OPTIMIZERS[settings["solver"]], settings["learning_rate"]
+    if callable(name):
+        return Composed(settings, ByCall(name))
+    if name in CURVES:
+        return Composed(settings, Curve(settings, CURVES[name]))
+    if row.scheduled:
+        base = SCHEDULES[name](settings)
+        return Composed(settings, ByClass(base)) if settings["warmup"] else base
+    if settings["warmup"] or row.corrections not in (None, "adam"):
+        return Composed(settings, Curve(settings, constant))
+    return (BiasCorrected if row.corrections == "adam" else Constant)(settings)
+
+
+def refuse_contradictions(settings):
+    """Raise ValueError where options do not go together; all are legal by themselves."""
+    name, warmup = settings["learning_rate"], settings["warmup"]
+    if settings["solver"] == "lbfgs":
+        given = {
+            "weight_decay": settings["weight_decay"] != 0,
+            "max_grad_norm": settings["max_grad_norm"] is not None,
+            "warmup": warmup != 0,
+            "learning_rate": callable(name) or name in CURVES,
         }
-
-    @classmethod
-    def from_dict(cls, stored):
-        """The optimizer that ``to_dict`` described."""
-        made = cls(stored["settings"])
-        made.schedule.learning_rate = stored["learning_rate"]
-        made.step = stored["step"]
-        made.moments = stored["moments"]
-        return made
+        for option in (option for option, is_given in given.items() if is_given):
+            raise ValueError(
+                f"{option}={settings[option]!r} does not go with solver='lbfgs', which has no learning rate and takes "
+                f"whole gradients; it goes with {', '.join(map(repr, OPTIMIZERS))}."
+            )
+    if name in ENDING and warmup >= settings["max_iter"]:
+        raise ValueError(
+            f"learning_rate={name!r} ends after max_iter={settings['max_iter']} epochs, so warmup={warmup!r} must be "
+            f"less. Schedules without an end: {', '.join(repr(each) for each in NAMES if each not in ENDING)}."
+        )

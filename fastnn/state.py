@@ -18,7 +18,7 @@ from .core.parallel.stealing import stealing_size
 from .core.records import ALIKE, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import LARGE_LAYER
-from .plan import PADDING, keeps_inputs, moment_stride, n_moments, n_params
+from .plan import PADDING, averaging_beta, keeps_inputs, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
 
@@ -33,16 +33,21 @@ class State:
     moments : ndarray of shape (n_moments, n_params)
         Optimizer state; first and second moments for adam, the velocity for sgd with momentum. A view of the first
         columns of ``moment_rows``, whose rows have `plan.moment_stride` elements.
+    learned : ndarray of shape (n_params,)
+        What is evaluated and published: ``params``, or their averages where the optimizer keeps such, see
+        `optimizers.schedule_free`.
     step : int
         Optimizer steps taken.
     coefs, intercepts : list of ndarray
         Views of ``params``, of shapes (fan_in, fan_out) and (fan_out,).
     """
 
-    def __init__(self, layout, params, moment_rows, step=0):
+    def __init__(self, layout, params, moment_rows, step=0, beta=None):
         self.params = params
         self.moment_rows = moment_rows
         self.moments = moment_rows[:, : params.size]
+        self._beta = beta  # beta_1 of schedule-free averages, else None
+        self.learned = params if beta is None else self.moments[1]
         self.step = step
         self.coefs, self.intercepts = split(layout, params)
 
@@ -52,8 +57,13 @@ class State:
             if own is not given:
                 own[...] = given
 
+    def begin(self):
+        """Begin with a new optimizer at the present parameters."""
+        if self._beta is not None:
+            self.moments[:2] = self.params
+
     def resume(self, moments, step):
-        """Continue with an optimizer's moments after ``step`` steps.
+        """Continue with an optimizer's moments after ``step`` steps; the present parameters are those learned.
 
         Raises
         ------
@@ -66,7 +76,16 @@ class State:
                 "weights were exchanged for those of another network. Delete _optimizer to begin anew."
             )
         self.moments[...] = moments
+        if self._beta is not None:
+            (z, x, _), self.moments[1] = self.moments, self.params
+            self.params[...] = z + self._beta * (x - z)
         self.step = step
+
+    def publish(self, params=None):
+        """Set ``params`` to these, or to those learned. Training cannot go on with this state."""
+        params = self.learned if params is None else params
+        if params is not self.params:
+            self.params[...] = params
 
     @property
     def learns(self):
@@ -85,8 +104,9 @@ def new_state(layout, plan):
     dtype = np.dtype(type(plan.alpha))
     n = int(plan.n_params)
     rows, stride = n_moments(plan), int(plan.moment_stride)
-    moments = with_padding(rows * stride, dtype, moment_stride(0) * dtype.itemsize)
-    return State(layout, with_padding(n, dtype), moments.reshape(rows, stride))
+    moments = with_padding(rows * stride, dtype, moment_stride(0, rows) * dtype.itemsize)
+    beta = averaging_beta(plan)
+    return State(layout, with_padding(n, dtype), moments.reshape(rows, stride), beta=beta)
 
 
 def with_padding(n, dtype, phase=0):

@@ -138,7 +138,7 @@ class Progress:
                         measured.update(evaluate())
                     if self.by_score:
                         measured.setdefault("val_score", math.nan)
-                    judgement = self._judged(loss, measured.get("val_score", math.nan), state.params)
+                    judgement = self._judged(loss, measured.get("val_score", math.nan), state.learned)
                     # No signal handler can run between these two statements.
                     self._judgement = judgement
                     self.epochs.append(epoch)

@@ -1,6 +1,6 @@
 """The training loop: shuffle, compiled calls, a record of each epoch. A generator, whose consumer decides when to stop.
 
-It never uses the user's objects, prints, or calls the user's code.
+It never uses the user's objects, prints, or calls the user's code, but for a schedule that is the user's function.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from .core.compile.packing import pack_sets
 from .core.engine import entries
-from .core.nn.optimizers import STORE
+from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
 from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.rng import N_WORDS
@@ -298,6 +298,8 @@ class Steps:
     """
 
     def __init__(self, layout, plan, state, data, *, n_threads):
+        if plan.sink in SINKS:
+            raise ValueError("A step in two parts has no clipping of its gradient: the gradient is the caller's.")
         job = Job(layout, plan._replace(sink=np.int64(STORE)), state, data, n_threads=n_threads)
         self._state, self._params, self._scalars = state, state.params, job.buffers.step_scalars
         self.gradient, self.weight_sum, self._alpha = job.buffers.gradient, 0.0, job.plan.alpha

@@ -12,7 +12,8 @@ rows of X are samples, and all arithmetic is float64. The scaling conventions ar
 
 A loss is a name in LOSSES, where hyper-parameters have the defaults of the table in fastnn, or `loss_with(name, ...)`.
 
-To add an item, add one row to ACTIVATIONS, OUTPUTS, LOSSES, OPTIMIZERS or SCHEDULES; the tests run over the tables.
+To add an item, add one row to ACTIVATIONS, OUTPUTS or LOSSES, or to OPTIMIZERS, CURVES or SCHEDULES of
+`reference_optimizers`; the tests run over the tables.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+from reference_optimizers import HYPER, OPTIMIZERS, SCHEDULES, clip, scheduled
 
 FLOAT = np.float64
 
@@ -364,60 +367,6 @@ def draw_weights(rng, units, activation):
     return coefs, intercepts
 
 
-# ---- optimizers: step(param, grad, moments, rate, h) changes param and moments in place; h holds hyper-parameters ---
-class Optimizer(NamedTuple):
-    n_moments: int
-    rate: Callable  # (learning rate, number of this step from 1, h) -> the rate handed to step
-    step: Callable
-
-
-HYPER = dict(momentum=0.9, nesterovs_momentum=True, beta_1=0.9, beta_2=0.999, rho=0.9, epsilon=1e-8)
-
-
-def sgd_step(param, grad, moments, rate, h):
-    (velocity,) = moments
-    velocity[:] = h["momentum"] * velocity - rate * grad
-    param += h["momentum"] * velocity - rate * grad if h["nesterovs_momentum"] else velocity
-
-
-def adam_rate(rate, t, h):
-    """Both bias corrections folded into the rate, so that epsilon stands outside of them ("epsilon hat")."""
-    return rate * np.sqrt(1 - h["beta_2"] ** t) / (1 - h["beta_1"] ** t)
-
-
-def adam_step(param, grad, moments, rate, h):
-    mean, square = moments
-    mean[:] = h["beta_1"] * mean + (1 - h["beta_1"]) * grad
-    square[:] = h["beta_2"] * square + (1 - h["beta_2"]) * grad**2
-    param -= rate * mean / (np.sqrt(square) + h["epsilon"])
-
-
-def rmsprop_step(param, grad, moments, rate, h):
-    (square,) = moments
-    square[:] = h["rho"] * square + (1 - h["rho"]) * grad**2
-    param -= rate * grad / (np.sqrt(square) + h["epsilon"])
-
-
-OPTIMIZERS = {
-    "sgd": Optimizer(1, lambda rate, t, h: rate, sgd_step),
-    "adam": Optimizer(2, adam_rate, adam_step),
-    "rmsprop": Optimizer(1, lambda rate, t, h: rate, rmsprop_step),
-}
-
-
-# ---- learning-rate schedules (solver sgd) ---------------------------------------------------------------------------
-class Schedule(NamedTuple):
-    after_epoch: Callable  # (rate, initial rate, samples seen, power_t) -> rate
-    when_stalled: Callable  # (rate) -> the rate to go on with, or None to stop
-
-
-SCHEDULES = {
-    "constant": Schedule(lambda rate, first, seen, power: rate, lambda rate: None),
-    "invscaling": Schedule(lambda rate, first, seen, power: first / (seen + 1) ** power, lambda rate: None),
-    "adaptive": Schedule(lambda rate, first, seen, power: rate, lambda rate: None if rate <= 1e-6 else rate / 5),
-}
-
-
 # ---- training -------------------------------------------------------------------------------------------------------
 def batches(rows, batch_size):
     """Consecutive pieces of `rows`; the last one may be short."""
@@ -438,17 +387,21 @@ def train(
     if not hyper.keys() <= HYPER.keys():
         raise TypeError(f"unknown hyper-parameters: {sorted(hyper.keys() - HYPER.keys())}")
     h = {**HYPER, **hyper}
-    schedule = SCHEDULES[learning_rate if solver == "sgd" else "constant"]
+    schedule = SCHEDULES[learning_rate if solver == "sgd" and learning_rate in SCHEDULES else "constant"]
     params = [np.array(p, FLOAT) for p in (*coefs, *intercepts)]
     coefs, intercepts = params[: len(coefs)], params[len(coefs) :]
     optimizer = OPTIMIZERS[solver]
     moments = [[np.zeros_like(p) for _ in range(optimizer.n_moments)] for p in params]
+    if optimizer.averages:
+        for param, (z, x, _) in zip(params, moments, strict=True):
+            z[:] = x[:] = param
     X, y, w = np.asarray(X, FLOAT), np.asarray(y), weights_of(sample_weight, len(X))
     rows, rate, step, losses, best, stalled = np.arange(len(X)), learning_rate_init, 0, [], np.inf, 0
-    for _ in range(max_iter):
+    squared_rates = 0.0
+    for epoch in range(max_iter):
         if shuffle:
             rng.shuffle(rows)
-        total = 0.0
+        total, i, n_batches = 0.0, -1, len(batches(rows, batch_size))
         for batch in batches(rows, batch_size):
             if w[batch].sum() == 0:
                 continue
@@ -457,9 +410,15 @@ def train(
                 out_activation=out_activation, loss=loss, sample_weight=w[batch], alpha=alpha,
             )  # fmt: skip
             total += value * len(batch)
-            step += 1
-            for param, grad, moment in zip(params, d_coefs + d_intercepts, moments, strict=True):
-                optimizer.step(param, grad, moment, optimizer.rate(rate, step, h), h)
+            step, i, grads = step + 1, i + 1, d_coefs + d_intercepts
+            now = scheduled(learning_rate, rate, learning_rate_init, epoch, i, n_batches, max_iter, h)
+            squared_rates += now**2
+            h |= {"t": step, "rate": now, "squared_rates": squared_rates}
+            if h["max_grad_norm"] is not None:
+                grads = clip(grads, h["max_grad_norm"])
+            for param, grad, moment in zip(params, grads, moments, strict=True):
+                h["decay"] = h["weight_decay"] if param.ndim == 2 else 0.0
+                optimizer.step(param, grad, moment, optimizer.rate(now, step, h), h)
         losses.append(total / len(X))
         stalled = stalled + 1 if losses[-1] > best - tol else 0
         best = min(best, losses[-1])
@@ -468,4 +427,7 @@ def train(
             rate, stalled = schedule.when_stalled(rate), 0
             if rate is None:
                 break
+    if optimizer.averages:
+        for param, (_, x, _) in zip(params, moments, strict=True):
+            param[:] = x
     return losses, coefs, intercepts

@@ -7,14 +7,14 @@ from fastnn.core.records import SCHEDULED
 
 def scalars_of(rates):
     """What a schedule gives for these learning rates, without decay or corrections."""
-    rows = np.tile([0.0, 0.0, 1.0, 1.0], (len(rates), 1))
+    rows = np.tile([0.0, 0.0, 1.0, 1.0, 0.0], (len(rates), 1))
     rows[:, 0] = rates
     return rows.reshape(-1)
 
 
 def rates_of(schedule, step, n_steps):
     """The learning rates that count: Adam's with its corrections."""
-    rate, _, first, second = schedule.scalars(step, n_steps).reshape(-1, SCHEDULED).T
+    rate, _, first, second, _ = schedule.scalars(step, n_steps).reshape(-1, SCHEDULED).T
     return rate * second / first
 
 

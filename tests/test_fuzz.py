@@ -140,6 +140,9 @@ def own_parameters(draw, kind):
         "rho": draw(pick([0, 0.9])),
         "solver": draw(pick([*OPTIMIZERS])),
         "activation": draw(pick(HIDDEN_ACTIVATIONS)),
+        "weight_decay": draw(pick([0.0, 0.1])),
+        "max_grad_norm": draw(pick([None, 1.0])),
+        "warmup": draw(pick([0, 0.5])),
     }
     if kind is MLPClassifier:
         drawn["loss"] = draw(pick(sorted(CLASSIFICATION_LOSSES)))

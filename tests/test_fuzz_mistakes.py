@@ -17,6 +17,7 @@ from sklearn import neural_network
 
 from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.nn.optimizers import OPTIMIZERS
+from fastnn.curves import CURVES
 from fastnn.parameters import HIDDEN_ACTIVATIONS
 
 SETTINGS = settings(
@@ -126,9 +127,14 @@ OWN_PARAMETER = {
     "loss": ["hinge", "binary_log_loss", None],
     "out_activation": ["sigmoid", "identity", "exp", None],
     "metrics": ["accuracy", None, 3, len, {"r2": 1}],
+    "weight_decay": [-0.1, "strong", None, np.nan, np.inf],
+    "max_grad_norm": [0, -1, "one", np.nan, np.inf],
+    "warmup": [-1, "long", None, np.nan, np.inf],
+    "decay_rate": [0, 1.1, "slow", None],
+    "decay_every": [0, -1, "often", None],
 }
 # scikit-learn's messages do not list these, nor a list as a legal activation.
-OWN_SOLVERS = {*OPTIMIZERS} - {"sgd", "adam"}
+OWN_NAMES = {*OPTIMIZERS, *CURVES} - {"sgd", "adam"}
 OWN_ACTIVATIONS = {*HIDDEN_ACTIVATIONS} - {"identity", "logistic", "tanh", "relu"}
 TABLES = {
     "X": WRONG_X,
@@ -170,8 +176,8 @@ def error_of(call, *args, **options):
         call(*args, **options)
     except Exception as error:
         message = str(error).replace("float16", "float64").replace("} or an array-like. Got", "}. Got")
-        words = re.findall(r"\w+", message)
-        return type(error).__name__, sorted(word for word in words if word not in OWN_SOLVERS | OWN_ACTIVATIONS)
+        words = re.findall(r"\w+", message.replace(" or a callable", ""))
+        return type(error).__name__, sorted(word for word in words if word not in OWN_NAMES | OWN_ACTIVATIONS)
 
 
 def fit_errors(kind, mistakes, way="fit"):

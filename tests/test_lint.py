@@ -24,14 +24,15 @@ ROAD = """
     _base
     preparation predict learning hidden summary
     interop persistence
-    parameters labels quantiles
+    parameters labels quantiles optimizer
     lbfgs evaluation
     encode
     train infer
     state load_balance
     plan
     stopping scoring schedules initial
-    threads history overrides csr transaction blas remarks
+    curves corrections
+    arithmetic threads history overrides csr transaction blas remarks
     core
     core.engine.entries
     core.engine.driver
@@ -246,10 +247,12 @@ def test_imports_follow_the_road():
 
 
 def test_the_reference_is_independent():
-    source = (ROOT / "tests" / "reference.py").read_text(encoding="utf-8")
-    names = {name.split(".")[0] for _, name in imported(source, "reference")}
-    assert "numpy" in names
-    assert names <= {"numpy"} | sys.stdlib_module_names
+    own = {"reference", "reference_optimizers"}
+    for module in own:
+        source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+        names = {name.split(".")[0] for _, name in imported(source, module)}
+        assert "numpy" in names
+        assert names <= {"numpy"} | own | sys.stdlib_module_names
 
 
 def test_texts_name_no_machine_and_files_are_short():

@@ -23,6 +23,8 @@ CASES = {
     "adam": ({}, 2, False, np.asarray),
     "sgd with momentum": ({"solver": "sgd"}, 1, False, np.asarray),
     "plain sgd": ({"solver": "sgd", "momentum": 0.0}, 0, False, np.asarray),
+    "schedule-free averages": ({"solver": "schedulefree"}, 3, False, np.asarray),
+    "clipped gradients": ({"solver": "lion", "max_grad_norm": 1.0}, 2, False, np.asarray),
     "early stopping": ({"early_stopping": True}, 3, False, np.asarray),
     "an activation that keeps its input": ({"activation": ["relu", "gelu"]}, 2, False, np.asarray),
     "best epoch": ({"restore_best": True}, 4, False, np.asarray),

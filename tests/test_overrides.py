@@ -196,7 +196,9 @@ def test_every_private_method_of_scikit_learn_that_training_calls_is_known():
 SETTABLE = {
     "sgd": {"learning_rate": 1e-9, "momentum": 0.5, "nesterov": False, "lr_schedule": "invscaling"},
     "adam": {"learning_rate_init": 1e-9, "beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
-    "rmsprop": {"learning_rate": 1e-9, "rho": 0.5, "epsilon": 1e-3},
+    "rmsprop": {"learning_rate": 1e-9, "rho": 0.5, "epsilon": 1e-3, "weight_decay": 0.5, "max_grad_norm": 0.01},
+    "nadam": {"learning_rate_init": 1e-9, "weight_decay": 0.5},
+    "schedulefree": {"learning_rate_init": 1e-9, "beta_1": 0.5, "max_grad_norm": 0.01},
 }
 
 

@@ -46,11 +46,19 @@ CASES = {
     "elu, softplus": ((40, 64, 30, 20, 1), ("selu", "elu", "softplus"), "squared_error", "adam", 40, 210),
     "hard swish, silu": ((40, 30, 20, 1), ("hard_swish", "silu"), "squared_error", "adam", 50, 110),
     "quadratic cost": ((784, 30, 10), "logistic", "logistic_squared_error", "plain", 10, 65),
+    "nadam": ((33, 90, 4), "relu", "log_loss", "nadam", 50, 210),
+    "adagrad, clipped": ((64, 130, 4), "tanh", "log_loss", "adagrad", 110, 210),
+    "lion": ((20, 100, 1), "relu", "binary_log_loss", "lion", 200, 410),
+    "schedule-free": ((20, 100, 3), "relu", "log_loss", "schedulefree", 200, 410),
 }
-IN_PARTS = ("20-100-1", "rmsprop")  # trained on two threads at most
+IN_PARTS = ("20-100-1", "rmsprop", "lion", "schedule-free")  # trained on two threads at most
 SOLVERS = {
     "adam": dict(solver="adam"),
     "rmsprop": dict(solver="rmsprop"),
+    "nadam": dict(solver="nadam", weight_decay=0.1),
+    "adagrad": dict(solver="adagrad", max_grad_norm=0.1),
+    "lion": dict(solver="lion", weight_decay=0.1),
+    "schedulefree": dict(solver="schedulefree"),
     "nesterov": dict(solver="sgd", momentum=0.9, nesterovs_momentum=True),
     "momentum": dict(solver="sgd", momentum=0.9),
     "plain": dict(solver="sgd"),
@@ -255,6 +263,10 @@ FITS = {  # estimator, parameters, sparse X
     "sgd, invscaling": (MLPRegressor, SGD | dict(learning_rate="invscaling", power_t=0.3), True),
     "sgd, adaptive": (MLPClassifier, SGD | dict(learning_rate="adaptive", tol=1e-2, n_iter_no_change=2), False),
     "rmsprop": (MLPRegressor, SMALL | dict(solver="rmsprop", batch_size=64, max_iter=15, alpha=0.01), True),
+    "nadam, exponential": (MLPClassifier, ADAM | dict(solver="nadam", learning_rate="exponential", warmup=2), False),
+    "schedule-free, clipped": (MLPRegressor, ADAM | dict(solver="schedulefree", max_grad_norm=0.1, warmup=0.7), True),
+    "adam, one cycle": (MLPClassifier, ADAM | dict(learning_rate="onecycle", early_stopping=True), False),
+    "lion, coslog": (MLPClassifier, ADAM | dict(solver="lion", learning_rate="coslog", early_stopping=True), False),
     "lbfgs": (MLPClassifier, SMALL | dict(solver="lbfgs", max_iter=15), False),
 }
 CURVES = ("loss_curve_", "validation_scores_", "best_validation_score_", "loss_", "n_iter_")

@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fastnn import schedules
-from fastnn.schedules import BLOCK, BiasCorrected, InverseScaling, powers
+from fastnn import arithmetic
+from fastnn.arithmetic import BLOCK, powers
+from fastnn.schedules import BiasCorrected, InverseScaling
 from fastnn.train import EXACT, mean_of_batches
 from step_scalars import rates_of
 
@@ -69,7 +70,7 @@ def test_rates_start_anywhere():
 
 
 def test_rates_raise_no_floating_point_flag():
-    schedules.powers.cache_clear()
+    arithmetic.powers.cache_clear()
     with np.errstate(all="raise"):
         for beta in (0.0, 1e-300, 0.9):
             rates = rates_of(BiasCorrected(SETTINGS | {"beta_1": beta}), 0, 9000)

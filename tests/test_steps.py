@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse as sp
 
 from fastnn import threads
-from fastnn.core.nn.optimizers import OPTIMIZERS, STORE
+from fastnn.core.nn.optimizers import AVERAGE, OPTIMIZERS, STORE
 from fastnn.core.records import SCHEDULED, EncodedData
+from fastnn.optimizer import Optimizer
 from fastnn.plan import make_plan
-from fastnn.schedules import Optimizer
 from fastnn.state import new_state
 from fastnn.train import Steps, train
 
@@ -76,6 +76,13 @@ def test_a_program_that_stores_gradients_has_the_bits_of_the_fused_one(sparse, n
         losses = [each.loss for each in train(layout, plan, state, data, rows=rows, schedule=schedule, **walk)]
         found.append((losses, state.params.tobytes(), state.moments.tobytes()))
     assert found[0] == found[1]
+
+
+def test_a_step_in_two_parts_leaves_the_gradient_to_the_caller():
+    layout, plan, state, data, _ = problem("adam", (9,), np.float64, False)
+    clipped = plan._replace(sink=np.int64(AVERAGE), max_norm=np.float64(1))
+    with pytest.raises(ValueError, match="has no clipping"):
+        Steps(layout, clipped, state, data, n_threads=1)
 
 
 def test_gradients_of_two_halves_add_up_to_that_of_a_batch():

@@ -12,7 +12,7 @@ from sklearn import metrics, neural_network
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.records import EncodedData
-from fastnn.schedules import Optimizer
+from fastnn.optimizer import Optimizer
 from fastnn.scoring import accuracy, r2
 from fastnn.train import EpochRecord
 from step_scalars import rates_of

@@ -77,6 +77,7 @@ class TrainPlan(NamedTuple):
     program: INTS  # ids of the verbs of a step, see `engine.programs`
     advance: INT  # id of the serial work between two phases, see `engine.programs`
     alpha: REAL  # strength of the L2 term
+    max_norm: REAL  # gradients are scaled down to this norm; infinity: they are not
     loss_constants: IN  # constants of the loss, see its row in ``LOSSES``
     optimizer: IN  # constants of the optimizer, see its row in ``OPTIMIZERS``
 
@@ -101,11 +102,12 @@ class Pass(NamedTuple):
 BATCH, STEPS, READY, DERIVED, ALIKE, VERB = range(6)
 
 # Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
-# current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, the decay
-# of weights (0: no optimizer of today has one beside the L2 term), and Adam's two corrections of the moments. The last
-# SCHEDULED come from a schedule, see `schedules`.
-WEIGHT_SUM, SCALE, ALPHA, RATE, DECAY, FIRST_CORRECTION, SECOND_CORRECTION = range(7)
-SCHEDULED = 4
+# current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, rate times
+# strength of the decoupled weight decay, and three that depend on the optimizer: Adam's two corrections of the moments,
+# and a weight with which NAdam and schedule-free averages mix two arrays. The last SCHEDULED come from a schedule, see
+# `schedules`. All lie on one cache line.
+WEIGHT_SUM, SCALE, ALPHA, RATE, DECAY, FIRST_CORRECTION, SECOND_CORRECTION, MIXING = range(8)
+SCHEDULED = 5
 
 
 class Buffers(NamedTuple):
@@ -119,7 +121,7 @@ class Buffers(NamedTuple):
     inputs: OUT  # pre-activations at the same offsets, where an activation keeps its input; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
     row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
-    squares: OUT  # sum of squares of each group of rows of each W
+    squares: OUT  # sum of squares of each group of rows of each W; of its gradient from there until it is clipped
     one: OUT  # (1,): 1.0, for `layer.backward_bias`
     split_sums: OUT  # (n_splits, batch_size, stride[1]): the splits of X W_0, where n_splits > 1
     shard_gradients: OUT  # (2, n_shards, shard_stride), where n_shards > 1; ends with `single_output_sums`
@@ -133,7 +135,7 @@ class Buffers(NamedTuple):
     stealing: INTS  # queues of tiles and of splits' rows in the weights pass, see `parallel.stealing`
     barrier: INTS  # see `parallel.barrier`
     progress: INTS  # (6,): by the indices above
-    step_scalars: NUMBERS  # (7,): by the indices above; then the losses of shards, see `shards.loss_index`
+    step_scalars: NUMBERS  # (8,): by the indices above; then the losses of shards, see `shards.loss_index`
     scratch: OUT  # workspaces of equal size, one for each block
 
 

@@ -124,6 +124,8 @@ def loss_case(case, n_rows, weighted, dtype):
 
 
 # ---- optimizers: three steps on one slice of the parameters, from the formulas ---------------------------------------
+DECAY = 0.3
+DECAYED = ("plain", "momentum", "nesterov", "adam", "rmsprop", "nadam", "adagrad", "lion", "schedulefree")
 OPTIMIZER_CASES = {
     "plain": dict(solver="sgd", momentum=0.0),
     "momentum": dict(solver="sgd", momentum=0.9),
@@ -132,29 +134,51 @@ OPTIMIZER_CASES = {
     "adam, other": dict(solver="adam", beta_1=0.0, beta_2=0.5, epsilon=1e-3),
     "rmsprop": dict(solver="rmsprop", rho=0.9, epsilon=1e-8, momentum=0.9),
     "rmsprop, other": dict(solver="rmsprop", rho=0.0, epsilon=1e-2),
+    "nadam": dict(solver="nadam", beta_1=0.9, beta_2=0.999, epsilon=1e-8),
+    "adagrad": dict(solver="adagrad", epsilon=1e-8),
+    "lion": dict(solver="lion", beta_1=0.9, beta_2=0.99),
+    "schedulefree": dict(solver="schedulefree", beta_1=0.9, beta_2=0.999, epsilon=1e-8),
     "gradient": dict(solver="lbfgs"),
 }
+OPTIMIZER_CASES |= {f"{case}, decayed": OPTIMIZER_CASES[case] | {"weight_decay": DECAY} for case in DECAYED}
 ALPHA, SCALE, RATES = 0.03, 0.125, (0.1, 0.05, 0.2)
+FIRST, SECOND, MIXING = 0.75, 0.5, 0.25  # corrections
 
 
 def expected_step(case, w, moments, g, rate):
-    """The new w and moments, all float64; ``moments`` is (2, n)."""
+    """The new w and moments, all float64; ``moments`` is (3, n)."""
     options = OPTIMIZER_CASES[case]
     gradient = (g + ALPHA * w) * SCALE
-    first, second = moments
+    first, second, third = moments
+    rest = w * (1 - rate * options.get("weight_decay", 0))
+    b1, b2, epsilon = (options.get(name) for name in ("beta_1", "beta_2", "epsilon"))
     if options["solver"] == "lbfgs":
-        return w, (first + gradient, second)
-    if options["solver"] == "adam":
-        first = options["beta_1"] * first + (1 - options["beta_1"]) * gradient
-        second = options["beta_2"] * second + (1 - options["beta_2"]) * gradient**2
-        return w - rate * first / (np.sqrt(second) + options["epsilon"]), (first, second)
+        return w, (first + gradient, second, third)
+    if options["solver"] == "adagrad":
+        first = first + gradient**2
+        return rest - rate * gradient / (np.sqrt(first) + epsilon), (first, second, third)
+    if options["solver"] == "lion":
+        change = np.sign(b1 * first + (1 - b1) * gradient)
+        return rest - rate * change, (b2 * first + (1 - b2) * gradient, second, third)
+    if options["solver"] == "schedulefree":
+        third = b2 * third + (1 - b2) * gradient**2
+        first = first - (w - rest) - rate * gradient / (np.sqrt(third) / SECOND + epsilon)
+        second = second + MIXING * (first - second)
+        return (1 - b1) * first + b1 * second, (first, second, third)
+    if options["solver"] in ("adam", "nadam"):
+        first, second = b1 * first + (1 - b1) * gradient, b2 * second + (1 - b2) * gradient**2
+        if options["solver"] == "nadam":
+            change = (FIRST * gradient + MIXING * first) / (np.sqrt(second) / SECOND + epsilon)
+        else:
+            change = SECOND / FIRST * first / (np.sqrt(second) + epsilon)
+        return rest - rate * change, (first, second, third)
     if options["solver"] == "rmsprop":
         first = options["rho"] * first + (1 - options["rho"]) * gradient**2
-        return w - rate * gradient / (np.sqrt(first) + options["epsilon"]), (first, second)
+        return rest - rate * gradient / (np.sqrt(first) + epsilon), (first, second, third)
     velocity = options["momentum"] * first - rate * gradient
     if options.get("nesterovs_momentum"):
-        return w + options["momentum"] * velocity - rate * gradient, (velocity, second)
-    return w + velocity, (velocity, second)
+        return rest + options["momentum"] * velocity - rate * gradient, (velocity, second, third)
+    return rest + velocity, (velocity, second, third)
 
 
 def optimizer_case(case, size, dtype):
@@ -162,7 +186,8 @@ def optimizer_case(case, size, dtype):
     units = (size, 9, 1)  # more parameters than the slice
     names = dict(hidden_activation="relu", out_activation="identity", loss="squared_error")
     layout, plan = make_plan(units=units, dtype=dtype, **names, **options)
-    offset, n_moments = 4, {"plain": 0, "adam": 2, "adam, other": 2}.get(case, 1)
+    n_moments = {"adam": 2, "nadam": 2, "schedulefree": 3}.get(options["solver"], int(not case.startswith("plain")))
+    offset = 4
     buffers, _ = make_buffers(layout, plan, new_state(layout, plan), 1)
     moments = buffers.moments.reshape(-1, int(plan.moment_stride)) if case != "gradient" else buffers.gradient[None]
     assert len(moments) == n_moments
@@ -171,10 +196,11 @@ def optimizer_case(case, size, dtype):
     packed = pack(layout, plan, buffers)
     rng = np.random.default_rng(size)
     outer, w = within(rng.normal(0, 1, size).astype(dtype))
-    exact, exact_moments = w.astype(float), np.zeros((2, size))
+    exact, exact_moments = w.astype(float), np.zeros((3, size))
     for rate in RATES:
         g = rng.normal(0, 1, size).astype(dtype)
-        buffers.step_scalars[[records.ALPHA, records.SCALE, records.RATE]] = dtype(ALPHA), dtype(SCALE), dtype(rate)
+        scalars = [dtype(ALPHA), dtype(SCALE), dtype(rate), dtype(rate * options.get("weight_decay", 0))]
+        buffers.step_scalars[records.SCALE :][[1, 0, 2, 3, 4, 5, 6]] = [*scalars, FIRST, SECOND, MIXING]
         compiled(optimizers.step, dtype)(plan.sink, packed, w, read_only(g), offset, 1)
         exact, exact_moments = expected_step(case, exact, exact_moments, g.astype(float), rate)
     results = {"w": (w, exact, 16)}

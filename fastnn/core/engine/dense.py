@@ -1,5 +1,7 @@
 """The verbs of a training step where X is dense: rows pass, weights pass, and the update by stored gradients."""
 
+import math
+
 from ..compile.jit import kernel
 from ..compile.packing import as_flat
 from ..nn.layer import forward_input, split_bounds
@@ -8,11 +10,21 @@ from ..nn.optimizers import step
 from ..nn.update import refresh_derived, update_weights
 from ..parallel.partition import ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS, begin, record, share
 from ..parallel.stealing import next_rows_of_split, next_tile, publish, weight_bounds
-from ..records import BATCH, READY, unpack, unpack_all
+from ..records import ALPHA, BATCH, READY, SCALE, unpack, unpack_all
 from ..simd.llvm import address_of
+from ..simd.reduce import sum_squares
 from ..tuning import PREFETCH_BYTES
 from .bookkeeping import batch_bounds, prefetch_rows
-from .programs import ROWS_PASS_DENSE, UPDATE, WEIGHTS_PASS_DENSE, work
+from .programs import (
+    CLIPPED_STEPS,
+    ROWS_PASS_DENSE,
+    START,
+    STEPS_OF_BATCHES,
+    UPDATE,
+    WEIGHTS_PASS_DENSE,
+    advance,
+    work,
+)
 
 
 @kernel
@@ -157,3 +169,35 @@ def update(packed, like, rows, n_batches, block, thread, n_blocks, workspace_siz
                 step(plan.solver, first, buffers.params[start:stop], buffers.gradient[start:stop], start, 0)
             tiles_done += 1
             layer, i0, n = next_tile(layout, plan, buffers, 0, owner, n_blocks, tiles_done)
+
+
+@kernel
+def gradient_norm(layout, plan, buffers):
+    """Euclidean norm of the stored gradient of all parameters, summed in float64 in one order.
+
+    Reads: squares, which are those of the weights' gradient, and gradient.
+    """
+    total = 0.0
+    for group in range(buffers.squares.size):
+        total += buffers.squares[group]
+    for layer in range(plan.n_layers):
+        start = layout.bias[layer]
+        total += sum_squares(buffers.gradient[start : start + layout.units[layer + 1]])
+    return math.sqrt(total)
+
+
+@advance.implementation(CLIPPED_STEPS)
+def advance_clipped(packed, like, rows, scalars, losses, n_blocks, done):
+    """The serial work of a step by stored gradients; before the update their norm is clipped to ``plan.max_norm``.
+
+    The factor is min(1, max_norm / (norm + 1e-6)), as in PyTorch. Stored gradients hold the L2 term, and are divided.
+
+    Writes: SCALE and ALPHA in step_scalars, and as `bookkeeping.advance_steps`.
+    """
+    layout, plan, buffers = unpack(packed, like)
+    n_verbs = plan.program.size
+    if done > START and (done - START) % n_verbs == n_verbs - 1:
+        norm = gradient_norm(layout, plan, buffers)
+        buffers.step_scalars[SCALE] = min(1.0, plan.max_norm / (norm + 1e-6))
+        buffers.step_scalars[ALPHA] = 0.0
+    advance(STEPS_OF_BATCHES, packed, like, rows, scalars, losses, n_blocks, done)

@@ -8,10 +8,12 @@ In a phase every block does its share of one verb. A barrier (``//``) ends the p
     shards             STEP_THEN_SHARDS //: update by the last batch, then the gradients of shards of the next batch
                        (few parameters, large batches: see `plan.n_shards`)
     stored gradients   rows pass // weights pass, which stores gradients // UPDATE //
+    clipped gradients  the same, and the serial work before UPDATE adds up the norm and sets the scale
     full batch         rows pass // weights pass, which adds gradients up //
 
-``plan.sink`` says what the weights pass does with the gradient of a tile: an optimizer's update, STORE or ADD, see
-`nn.optimizers`. Verbs are implementations of a dispatch table, so only verbs of programs in use are compiled.
+``plan.sink`` says what the weights pass does with the gradient of a tile: an optimizer's update, or one of the sinks
+that keep it, see `nn.optimizers`. Verbs are implementations of a dispatch table, so only verbs of programs in use are
+compiled.
 """
 
 from ..compile.dispatch import dispatch_table
@@ -31,6 +33,6 @@ advance = dispatch_table(
     ("packed", RECORDS), ("like", IN), ("rows", ROWS), ("scalars", NUMBERS), ("losses", NUMBERS), ("n_blocks", INT),
     ("done", INT),
 )  # fmt: skip
-STEPS_OF_BATCHES, STEPS_OF_SHARDS, GRADIENT_OF_BATCHES = range(3)
+STEPS_OF_BATCHES, STEPS_OF_SHARDS, GRADIENT_OF_BATCHES, CLIPPED_STEPS = range(4)
 
 START = 1  # the first phase of a call, which has no work

@@ -3,6 +3,7 @@
 The rows pass, in ``network``, has written the activations and deltas of the whole batch.
 """
 
+from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel, leaf
 from ..compile.packing import IN, INT, MATRIX, OUT, RECORDS
 from ..records import unpack
@@ -28,10 +29,14 @@ from .layer import (
     output_scratch_size,
     row_distance,
 )
-from .optimizers import step
+from .optimizers import AVERAGE, step
 
 GROUP = SPLIT_GRANULARITY  # weight rows whose squares are summed together; blocks and tiles hold whole groups
 WIDE_TILE_ELEMENTS = FEW_REGISTERS_TILE_ELEMENTS if FEW_REGISTERS else 0
+
+
+# What follows a sink that keeps the gradient of weight rows i0 .. i0 + n of a layer; the id is the sink's.
+after_sink = dispatch_table("after_sink", ("packed", RECORDS), ("like", IN), ("layer", INT), ("i0", INT), ("n", INT))
 
 
 @leaf(RECORDS, IN, INT, INT, INT)
@@ -43,14 +48,32 @@ def refresh_derived(packed, params, layer, i0, n):
     layout, plan, buffers = unpack(packed, params)
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
-    end = offset + n * fan_out
-    for group in range((n + GROUP - 1) // GROUP):
-        start = offset + group * GROUP * fan_out
-        rows = params[start : min(start + GROUP * fan_out, end)]
-        buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
+    sum_groups(layout, buffers, params, layer, i0, n)
     if layer > 0 and keeps_transposed(plan, layout.units[layer], fan_out):
         first = layout.transposed[layer] + i0
         transpose(buffers.transposed, first, layout.stride[layer], params, offset, fan_out, n, fan_out)
+
+
+@kernel
+def sum_groups(layout, buffers, values, layer, i0, n):
+    """Sums of squares of weight rows i0 .. i0 + n of ``values``, which lie as the parameters. Writes: squares."""
+    fan_out = layout.units[layer + 1]
+    offset = layout.weight[layer] + i0 * fan_out
+    end = offset + n * fan_out
+    for group in range((n + GROUP - 1) // GROUP):
+        start = offset + group * GROUP * fan_out
+        rows = values[start : min(start + GROUP * fan_out, end)]
+        buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
+
+
+@after_sink.implementation(AVERAGE)
+def sum_squares_of_gradient(packed, like, layer, i0, n):
+    """Sums of squares of the stored gradient, for its norm; the update computes those of the weights again.
+
+    Writes: squares at these rows. Reads: gradient.
+    """
+    layout, _, buffers = unpack(packed, like)
+    sum_groups(layout, buffers, buffers.gradient, layer, i0, n)
 
 
 @kernel
@@ -69,6 +92,8 @@ def step_weights(packed, layer, i0, n, g):
     step(plan.sink, packed, buffers.params[offset : offset + n * fan_out], g[: n * fan_out], offset, 1)
     if plan.sink == plan.solver:
         refresh_derived(packed, buffers.params, layer, i0, n)
+    else:
+        after_sink(plan.sink, packed, g, layer, i0, n)
 
 
 @kernel
