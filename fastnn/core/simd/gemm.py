@@ -21,8 +21,6 @@ the same bits. (Zen 3, AVX, one core, in training, the fastest of seven epochs: 
 same narrow tiles: 73 to 79, 57 to 68, 62 and 70.)
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba.extending import register_jitable
 
@@ -56,47 +54,18 @@ NO_C0 = -1
 kernel_or_python = register_jitable(**KERNEL_OPTIONS)
 
 
-# --------------------------------------------------------------------------------------------------------- one panel
-
-
-class Panel(NamedTuple):
-    """Columns of C, at most as many vectors as the widest tile has."""
-
-    left: int  # its first vector
-    n_vectors: int
-    kind: int  # of its full tiles
-    is_first: bool  # whether it is the rightmost one
-    to_next: int  # bytes from its B to that of the next panel, which lies to the left: negative; 0 in the last panel
-
-
 @kernel_or_python
 def panel_at(right, n_left, n, lanes):
-    """The panel that ends before vector ``right``, the first of ``n_left`` panels."""
+    """The panel of C that ends before vector ``right``, the first of ``n_left`` that are left to do.
+
+    Returns its first vector, its width in vectors, the height and kind of its full tiles, and the bytes from its B to
+    that of the next panel, which lies to the left: a negative number, or 0 in the last panel.
+    """
     n_vectors = (right + n_left - 1) // n_left
-    left, overrun = right - n_vectors, right * lanes - n
-    kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if overrun >= lanes // 2 else 0)
+    left = right - n_vectors
+    kind = KINDS * (n_vectors - 1) + (HALF_TAILS[n_vectors - 1] if right * lanes - n >= lanes // 2 else 0)
     to_next = -left // (n_left - 1) * VECTOR_BYTES if n_left > 1 else 0
-    return Panel(left, n_vectors, kind, overrun >= 0, to_next)
-
-
-class RowHints(NamedTuple):
-    """Rows that tiles prefetch, see `multiply_panel`; distances in bytes."""
-
-    line: int  # an address
-    line_row: int
-    offsets: int  # address of int64, or 0
-    n_rows: int
-    step: int
-
-
-class OutputHints(NamedTuple):
-    """The matrix that the caller writes next, with the arrays beside it, see `gemm_direct` and `multiply_panel`."""
-
-    output: int
-    lines: int
-    extent: int
-    size: int  # bytes of the matrix
-    work: int  # ``done`` when all is prefetched; 0: nothing is
+    return left, n_vectors, HEIGHTS[n_vectors - 1], kind, to_next
 
 
 @kernel_or_python
@@ -105,62 +74,6 @@ def prefetch_rows_for_write(first, row, n_rows):
     for r in range(n_rows):
         for byte in range(0, row, LINE_BYTES):
             prefetch_for_write(first + r * row + byte)
-
-
-@kernel_or_python
-def multiply_panel(
-    c, ic, ldc, c0, ic0, ldc0, a, ia, a_row, a_k, table, i_table, b, ib, b_k, m, n_k, panel, next_b, next_b_k,
-    own, own_row, rows, matrix, next_row, done,
-):  # fmt: skip
-    """C = C0 + A B for m rows of one panel, tile by tile downwards. Matrices are given as in `gemm_direct`.
-
-    Each tile prefetches one thing in its n_k steps. If A is read by a table of its columns, this is ``rows.line`` plus
-    each of ``rows.offsets``, for row i ``i * rows.line_row`` further; without offsets, or in later panels, lines of
-    ``matrix``. Otherwise it is the first of these that is left to do:
-
-    1. a line of each row of the next panel of B: the rows lie ``next_b_k`` bytes apart, from ``next_b`` on in this one,
-    2. row ``next_row`` of ``rows``,
-    3. a piece of ``matrix`` and the arrays beside it: as large a part as its rows are of ``matrix.work`` rows.
-
-    With ``own`` != 0 the m rows there, ``own_row`` bytes long, are prefetched for writing. Returns ``next_row`` and
-    ``done`` for the next panel. Writes: c. Reads: c0, a, table, b.
-    """
-    n_vectors, kind, to_next, i = panel.n_vectors, panel.kind, panel.to_next, 0
-    height, by_columns = HEIGHTS[n_vectors - 1], table.size > 0 and a_k == 0
-    offsets = rows.offsets if panel.is_first else 0
-    while i < m:
-        while height > m - i:
-            height = 4 if height > 4 else height // 2
-            kind = KINDS * (n_vectors - 1) + 3 - height // 2
-        if own != 0:
-            prefetch_rows_for_write(own + i * own_row, own_row, height)
-        hint, hint_step = address_of(b, ib), b_k * c.itemsize  # no hint: the elements that are being read
-        if by_columns and offsets == 0 and done < matrix.work:
-            hint, hint_step = matrix.output + done, matrix.lines
-            done += matrix.extent
-        elif by_columns:
-            hint, hint_step = rows.line + i * rows.line_row, offsets
-        elif to_next < 0:
-            hint, hint_step = next_b + to_next, next_b_k
-            to_next = min(to_next + LINE_BYTES, 0)
-        elif next_row < rows.n_rows:
-            hint, hint_step = rows.line + next_row * rows.line_row, rows.step
-            if rows.offsets != 0:
-                hint += word_at(rows.offsets, next_row)
-            next_row += 1
-        elif done < matrix.work:
-            hint, hint_step = share_of_matrix(matrix, done, height, n_k)
-            done += height
-        tile(
-            kind, c, ic + i * ldc, ldc, c0, ic0 + i * ldc0, ldc0,
-            a, ia + i * a_row, a_row, a_k, table, i_table + (i if a_row == 0 else 0),
-            b, ib, b_k, n_k, hint, hint_step,
-        )  # fmt: skip
-        i += height
-    return next_row, done
-
-
-# ---------------------------------------------------------------------------------------------------- many registers
 
 
 def gemm_direct(
@@ -189,26 +102,34 @@ def gemm_direct(
     With ``prefetch_lines`` != 0, tiles without other hints prefetch the matrix at ``output`` and the arrays of its
     shape beside it: the int64 at address ``prefetch_lines``, and ``extent``, come from `state.prefetch_lines_of`.
 
-    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole vectors.
-    Reads: c0, a, table, b.
+    Writes: c[ic + i*ldc + j], i < m, j < n rounded up to whole vectors. Reads: c0, a, table, b.
     """
-    lanes, row = VECTOR_BYTES // c.itemsize, n * c.itemsize
-    right, done = (n + lanes - 1) // lanes, 0
-    rows = RowHints(line, line_row, offsets, 0, 0)
-    work = m * row if prefetch_lines != 0 and table.size > 0 and a_k == 0 else 0
-    matrix = OutputHints(output, prefetch_lines, extent, m * row, work)
+    lanes, row, by_columns = VECTOR_BYTES // c.itemsize, n * c.itemsize, table.size > 0 and a_k == 0
+    right = (n + lanes - 1) // lanes
+    next_line, lines_end = output, output + m * row
     for n_left in range((right + MAX_VECTORS - 1) // MAX_VECTORS, 0, -1):
-        panel = panel_at(right, n_left, n, lanes)
-        right = panel.left
-        j = right * lanes
-        _, done = multiply_panel(
-            c, ic + j, ldc, c0, ic0 + j, ldc0, a, ia, a_row, a_k, table, i_table, b, ib + j, b_k, m, n_k,
-            panel, address_of(b, ib + j), b_k * c.itemsize,
-            output if shared and panel.is_first else 0, row, rows, matrix, 0, done,
-        )  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------------- few registers
+        left, n_vectors, height, kind, to_next = panel_at(right, n_left, n, lanes)
+        j, i, idle = left * lanes, 0, prefetch_lines != 0 and offsets == 0
+        while i < m:
+            while height > m - i:
+                height = 4 if height > 4 else height // 2
+                kind = KINDS * (n_vectors - 1) + 3 - height // 2
+            if shared and right * lanes >= n:  # the first panel
+                prefetch_rows_for_write(output + i * row, row, height)
+            hint, hint_step = line + i * line_row, offsets
+            if not by_columns:
+                hint, hint_step = address_of(b, ib + j) + to_next, b_k * c.itemsize
+                to_next = min(to_next + LINE_BYTES, 0)
+            elif idle and next_line < lines_end:
+                hint, hint_step = next_line, prefetch_lines
+                next_line += extent
+            tile(
+                kind, c, ic + i * ldc + j, ldc, c0, ic0 + i * ldc0 + j, ldc0,
+                a, ia + i * a_row, a_row, a_k, table, i_table + (i if a_row == 0 else 0),
+                b, ib + j, b_k, n_k, hint, hint_step,
+            )  # fmt: skip
+            i += height
+        right, offsets = left, 0
 
 
 @kernel_or_python
@@ -247,31 +168,33 @@ def packing(down, by_columns, resumable, b_k, m, n_k, itemsize):
 
 
 @kernel_or_python
-def rows_ahead(down, by_columns, chunk, packs_a, top, k0, k1, n_k, m, itemsize, line, line_row, offsets):
-    """`RowHints` for the terms k0 .. k1 of the sums and the chunk of A from row ``top`` on; the last three as given.
+def next_hint(
+    i, height, is_first, to_next, next_row, done, work, m, size, top_line, row_step, k0, k1, n_k, down, by_columns,
+    packs_a, next_b, next_b_k, own_b, own_b_k, hints,
+):  # fmt: skip
+    """Address and step of the prefetches of a tile of `gemm_packed`, then the next ``to_next``, ``next_row``, ``done``.
 
-    If A is read ``down`` its columns by a table, these are rows of the next batch; a tile of a packed chunk prefetches
-    one of them. If A is read along its rows, they are the next slice of A, and during the last slice the rows at
-    offsets[0] behind A.
+    Each tile prefetches the first of these that is left to do: the next panel of B, ``to_next`` bytes from ``next_b``;
+    row ``next_row`` of the next batch if chunks of A are packed, from ``top_line`` on, else of the next slice of A if
+    it is read along its rows, and during the last slice of the rows at offsets[0] behind A; the matrix at ``output``
+    and the arrays beside it, of which ``done`` of ``work`` rows are done. ``hints`` are arguments of `gemm_packed`.
     """
-    if offsets == 0 or (down and not by_columns):
-        return RowHints(0, 0, 0, 0, 0)
-    if by_columns and not packs_a:
-        return RowHints(line, line_row, offsets + 8 * k0, 0, 0)
-    if packs_a:
-        step = chunk * line_row // max(k1 - k0, 1) + 1
-        return RowHints(line + top * line_row, 0, offsets + 8 * k0, k1 - k0, step)
-    behind = k1 * itemsize if k1 < n_k else word_at(offsets, 0)
-    return RowHints(line + behind, line_row, 0, m, itemsize)
-
-
-@kernel_or_python
-def share_of_matrix(matrix, done, height, n_k):
-    """Address and step of the prefetches of a tile, ``height`` of ``matrix.work`` rows, ``done`` rows before it."""
-    position = done * matrix.extent * matrix.size // matrix.work
-    array = position // matrix.size
-    hint = matrix.output + word_at(matrix.lines, array) + position - array * matrix.size
-    return hint, height * matrix.extent * matrix.size // (matrix.work * n_k) + 1
+    line, line_row, offsets, output, lines, extent = hints
+    if by_columns and not packs_a:  # as `gemm_direct` does
+        return line + i * line_row, offsets + 8 * k0 if offsets != 0 and is_first else 0, 0, 0, 0
+    if to_next < 0:
+        return next_b + to_next, next_b_k, min(to_next + LINE_BYTES, 0), next_row, done
+    if offsets != 0 and packs_a and next_row < k1 - k0:
+        return top_line + word_at(offsets, k0 + next_row), row_step, 0, next_row + 1, done
+    if offsets != 0 and not down and next_row < m:
+        behind = k1 * row_step if k1 < n_k else word_at(offsets, 0)
+        return line + next_row * line_row + behind, row_step, 0, next_row + 1, done
+    if done < work:
+        position = done * extent * size // work
+        array = position // size
+        hint = output + word_at(lines, array) + position - array * size
+        return hint, height * extent * size // (work * (k1 - k0)) + 1, 0, next_row, done + height
+    return own_b, own_b_k, 0, next_row, done  # no hint: the elements that are being read
 
 
 def gemm_packed(
@@ -285,47 +208,55 @@ def gemm_packed(
     GFLOP/s. Prediction for 60000 rows of 784-100-10 takes 4 % less than with tiles of the first panel that prefetch
     rows twelve below.)
     """
-    lanes, row, itemsize = VECTOR_BYTES // c.itemsize, n * c.itemsize, c.itemsize
+    lanes, row, by_columns, down = VECTOR_BYTES // c.itemsize, n * c.itemsize, table.size > 0 and a_k == 0, a_row == 1
     row_vectors = (n + lanes - 1) // lanes
-    n_panels = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS
-    down, by_columns, resumable = a_row == 1, table.size > 0 and a_k == 0, ldc >= row_vectors * lanes
-    n_slices, chunk, packs_a, packs_b = packing(down, by_columns, resumable, b_k, m, n_k, itemsize)
+    n_panels, resumable = (row_vectors + MAX_VECTORS - 1) // MAX_VECTORS, ldc >= row_vectors * lanes
+    n_slices, chunk, packs_a, packs_b = packing(down, by_columns, resumable, b_k, m, n_k, c.itemsize)
     pack_buffer = panel_buffer(c)
     packed = as_read(pack_buffer)
-    initial, tile_table, next_k = c0, table, a_k
+    initial, tile_table, next_k, hints = c0, table, a_k, (line, line_row, offsets, output, prefetch_lines, extent)
     if packs_a:
         tile_table, next_k = table[:0], chunk
     # Tiles of four rows that prefetch the next rows of X, one each; the others prefetch the matrix at ``output``.
     tiles_ahead = n_k * ((m + chunk - 1) // chunk) if offsets != 0 and packs_a else 0
-    work = n_slices * n_panels * m - 4 * tiles_ahead if prefetch_lines != 0 and (packs_a or not by_columns) else 0
-    matrix, done = OutputHints(output, prefetch_lines, extent, m * row, work), 0
+    done, work = 0, n_slices * n_panels * m - 4 * tiles_ahead if prefetch_lines != 0 else 0
     for k_slice in range(n_slices):
         k0, k1 = k_slice * n_k // n_slices, (k_slice + 1) * n_k // n_slices
+        row_step = chunk * line_row // max(k1 - k0, 1) + 1 if packs_a else c.itemsize
         if k_slice == 1:
             initial, ic0, ldc0 = as_read(c), ic, ldc
         for top in range(0, m, chunk):
-            height = min(chunk, m - top)
-            from_a, i_a = a, ia + top * a_row + k0 * a_k
+            from_a, i_a, bottom = a, ia + top * a_row + k0 * a_k, min(top + chunk, m)
             if packs_a:
-                pack_rows(pack_buffer, chunk, a, i_a, 0, table, i_table + k0, height, k1 - k0)
+                pack_rows(pack_buffer, chunk, a, i_a, 0, table, i_table + k0, bottom - top, k1 - k0)
                 from_a, i_a = packed, 0
-            rows = rows_ahead(down, by_columns, chunk, packs_a, top, k0, k1, n_k, m, itemsize, line, line_row, offsets)
             right, next_row = row_vectors, 0
             for n_left in range(n_panels, 0, -1):
-                panel = panel_at(right, n_left, n, lanes)
-                right, width = panel.left, panel.n_vectors * lanes
-                j, i_b = right * lanes, ib + k0 * b_k + right * lanes
-                from_b, i_from, k_from = b, i_b, b_k
+                left, n_vectors, height, kind, to_next = panel_at(right, n_left, n, lanes)
+                j, width, i_b, k_from = left * lanes, n_vectors * lanes, ib + k0 * b_k + left * lanes, b_k
+                from_b, i_from, next_b = b, i_b, address_of(b, i_b)
                 if packs_b:
                     pack_rows(pack_buffer, width, b, i_b, b_k, table, 0, width, k1 - k0)
                     from_b, i_from, k_from = packed, 0, width
-                next_row, done = multiply_panel(
-                    c, ic + top * ldc + j, ldc, initial, ic0 + top * ldc0 + j, ldc0,
-                    from_a, i_a, a_row, next_k, tile_table, i_table + (0 if a_row == 0 else k0),
-                    from_b, i_from, k_from, height, k1 - k0, panel, address_of(b, i_b), b_k * itemsize,
-                    output + top * row if shared and panel.is_first and k_slice == 0 else 0, row,
-                    rows, matrix, next_row, done,
-                )  # fmt: skip
+                i, is_first = top, right == row_vectors
+                while i < bottom:
+                    while height > bottom - i:
+                        height = 4 if height > 4 else height // 2
+                        kind = KINDS * (n_vectors - 1) + 3 - height // 2
+                    if shared and is_first and k_slice == 0:
+                        prefetch_rows_for_write(output + i * row, row, height)
+                    hint, hint_step, to_next, next_row, done = next_hint(
+                        i, height, is_first, to_next, next_row, done, work, m, m * row, line + top * line_row, row_step,
+                        k0, k1, n_k, down, by_columns, packs_a, next_b, b_k * c.itemsize,
+                        address_of(from_b, i_from), k_from * c.itemsize, hints,
+                    )  # fmt: skip
+                    tile(
+                        kind, c, ic + i * ldc + j, ldc, initial, ic0 + i * ldc0 + j, ldc0,
+                        from_a, i_a + (i - top) * a_row, a_row, next_k, tile_table, i_table + (i if a_row == 0 else k0),
+                        from_b, i_from, k_from, k1 - k0, hint, hint_step,
+                    )  # fmt: skip
+                    i += height
+                right = left
 
 
 product_at = leaf(OUT, INT, INT, IN, INT, INT, IN, INT, INT, INT, ROWS, INT, IN, INT, *(INT,) * 11)(
