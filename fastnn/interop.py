@@ -39,8 +39,8 @@ class ConversionMixin:
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
         moments: ``partial_fit`` on the result starts a new optimizer. Parameters that scikit-learn has not are left
-        out, so that fitting the result again is what scikit-learn makes of the others; it refuses the solvers, schedules
-        and regression losses that it has not, and has no other loss for a classifier than "log_loss".
+        out, so that fitting the result again is what scikit-learn makes of the others; it refuses the solvers,
+        schedules and regression losses that it has not, and has no other loss for a classifier than "log_loss".
 
         Returns
         -------

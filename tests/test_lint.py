@@ -21,7 +21,7 @@ ROAD = """
     ""
     display
     _classifier _regressor
-    _base
+    _base _docs
     preparation predict learning hidden summary
     interop persistence
     parameters labels quantiles optimizer
