@@ -1,8 +1,11 @@
 """The regressor."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import available_if
 
 from . import parameters
@@ -251,7 +254,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.tweedie_power = tweedie_power
 
     def _validate_params(self):
-        super()._validate_params()
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            if isinstance(self.loss, (Integral, list, tuple, np.ndarray)):  # which are layer sizes
+                hint = f"As in scikit-learn, loss is the first argument: write hidden_layer_sizes={self.loss!r}."
+                raise InvalidParameterError(f"{error} {hint}") from None
+            raise
         listed_quantiles(self.quantile)
 
     @available_if(is_stochastic)

@@ -176,3 +176,12 @@ def test_a_warm_start_cannot_change_the_depth():
     with pytest.raises(ValueError, match="warm_start and partial_fit cannot change the network"):
         model.set_params(n_hidden_layers=3).fit(X, Y)
     model.set_params(hidden_layer_sizes=(6, 6), n_hidden_layers=None).fit(X, Y)
+
+
+@pytest.mark.parametrize("sizes", [(64, 64), [64], 64, np.array([8, 8])], ids=str)
+def test_layer_sizes_that_come_first_are_taken_for_the_loss_and_told_so(sizes):
+    with pytest.raises(
+        ValueError, match=r"'loss' parameter of MLPRegressor must be .* write hidden_layer_sizes="
+    ) as told:
+        MLPRegressor(sizes).fit(X, Y)
+    assert repr(sizes) in str(told.value)
