@@ -113,6 +113,8 @@ class BaseMLP(
         n_hidden_layers=None,
         scoring=None,
         restore_best="auto",
+        dropout=0.0,
+        ema_decay=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -152,6 +154,8 @@ class BaseMLP(
         self.n_hidden_layers = n_hidden_layers
         self.scoring = scoring
         self.restore_best = restore_best
+        self.dropout = dropout
+        self.ema_decay = ema_decay
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -266,6 +270,7 @@ class BaseMLP(
         refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
         parameters.hidden_activation(self.activation, len(hidden))
+        parameters.check_dropout(self, len(hidden))
         scorers = find_scorers(self.metrics)
         find_scoring(self)
         check_given(*validation)

@@ -41,6 +41,7 @@ ROAD = """
     core.engine.bookkeeping
     core.engine.programs core.parallel.stealing core.nn.sparse_network
     core.nn.prediction core.nn.update
+    core.nn.dropout
     core.nn.network
     core.nn.layer core.nn.losses
     core.nn.classification_losses core.nn.regression_losses

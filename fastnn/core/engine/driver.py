@@ -5,6 +5,7 @@ The imports of the modules that define verbs fill the dispatch tables.
 
 from ..compile.jit import leaf
 from ..compile.packing import IN, INT, NUMBERS, RECORD_SETS, ROWS
+from ..nn import dropout  # noqa: F401
 from ..parallel.barrier import OVER, PHASE, arrive, is_last, load_acquire, next_block
 from ..records import VERB, unpack
 from ..simd.scalar import flush_denormals, restore_denormals
