@@ -11,6 +11,7 @@ from abc import ABCMeta, abstractmethod
 from functools import partial
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 
@@ -270,7 +271,6 @@ class BaseMLP(
         refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
         parameters.hidden_activation(self.activation, len(hidden))
-        parameters.check_dropout(self, len(hidden))
         scorers = find_scorers(self.metrics)
         find_scoring(self)
         check_given(*validation)
@@ -285,6 +285,7 @@ class BaseMLP(
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
         X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
+        parameters.check_dropout(self, len(hidden), sparse=sp.issparse(X))
         dtype = self._mlp_network_dtype(X, resumed)
         # The line search of L-BFGS compares losses whose differences are below float32's rounding.
         computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype

@@ -137,10 +137,11 @@ restore_best : {"auto", True, False}, default="auto"
     "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
 dropout : float or list of float, default=0.0
     Share of the units of each hidden layer that are zero in a training step, in [0, 1), drawn anew for each step and
-    row; the others are divided by ``1 - dropout``, and predictions drop nothing (Srivastava et al., 2014). A list has a
-    rate for the input and for each hidden layer, ``[0.2, 0.5, 0.5]``. ``loss_curve_`` is the loss with dropout. Random
-    bits depend on a seed that ``random_state`` draws behind the split of early stopping, the number of the step, layer,
-    place of the row in the mini-batch, and unit. Not with "lbfgs".
+    row; the others are divided by ``1 - dropout``, and predictions drop nothing (Srivastava et al., 2014). A list has
+    a rate for the input and for each hidden layer, ``[0.2, 0.5, 0.5]``; inputs of sparse X cannot be dropped.
+    ``loss_curve_`` is the loss with dropout. The random bits are made of a seed, which ``random_state`` draws behind
+    the split of early stopping, the number of the step, the layer, the row's place in the mini-batch, and the unit.
+    Not with "lbfgs".
 ema_decay : float or None, default=None
     Decay d, in (0, 1), of exponential moving averages of weights and biases (Polyak & Juditsky, 1992):
     ``average = d * average + (1 - d) * w`` after each step t = 1, 2, ..., beginning as the initial weights, with

@@ -231,9 +231,15 @@ def dropout_rates(dropout, n_hidden):
     return tuple(map(float, rates)) if any(rates) else ()
 
 
-def check_dropout(estimator, n_hidden):
-    """Raise ValueError where ``dropout`` is illegal for so many hidden layers, or under the solver."""
-    if dropout_rates(estimator.dropout, n_hidden) and estimator.solver == "lbfgs":
+def check_dropout(estimator, n_hidden, *, sparse):
+    """Raise ValueError where ``dropout`` is illegal for so many hidden layers, under the solver, or for sparse X."""
+    rates = dropout_rates(estimator.dropout, n_hidden)
+    if rates and rates[0] and sparse:
+        raise ValueError(
+            f"dropout={estimator.dropout!r} drops inputs, which goes with dense X alone: give X.toarray(), or 0 as the "
+            "input's rate, or one number, which is for the hidden layers."
+        )
+    if rates and estimator.solver == "lbfgs":
         raise ValueError(
             f"dropout={estimator.dropout!r} does not go with solver='lbfgs', whose line search needs the same loss at "
             f"the same weights; it goes with {', '.join(map(repr, OPTIMIZERS))}."

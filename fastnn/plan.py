@@ -13,12 +13,14 @@ from .core.engine.programs import (
     GRADIENT_OF_BATCHES,
     ROWS_PASS_CSR,
     ROWS_PASS_DENSE,
+    ROWS_PASS_DROPPED,
     STEP_THEN_SHARDS,
     STEPS_OF_BATCHES,
     STEPS_OF_SHARDS,
     UPDATE,
     WEIGHTS_PASS_CSR,
     WEIGHTS_PASS_DENSE,
+    WEIGHTS_PASS_DROPPED,
     advance,
     work,
 )
@@ -267,11 +269,14 @@ def constants_of(row, hyper_parameters, dtype):
 
 def programmed(plan, *, sparse):
     """The plan with the program of its steps, for dense or sparse X."""
-    if sparse or plan.sink in SINKS:  # these programs have neither splits nor shards
+    dropped = copies_input(plan)
+    if sparse or dropped or plan.sink in SINKS:  # these programs have neither splits nor shards
         plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
     verbs, serial = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
     if sparse:
         verbs = ROWS_PASS_CSR, WEIGHTS_PASS_CSR
+    elif dropped:
+        verbs = ROWS_PASS_DROPPED, WEIGHTS_PASS_DROPPED
     elif plan.n_shards > 1:
         verbs, serial = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
     if plan.sink == ADD:
@@ -279,6 +284,11 @@ def programmed(plan, *, sparse):
     elif plan.sink in SINKS:
         verbs, serial = (*verbs, UPDATE), CLIPPED_STEPS if plan.sink == AVERAGE else serial
     return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(serial))
+
+
+def copies_input(plan):
+    """Whether entries of X are dropped, so that a step reads a copy; a single layer reads copies in any case."""
+    return plan.dropout.size > 1 and plan.dropout[0] > 0
 
 
 def implementations_of(layout, plan=None):
@@ -296,6 +306,8 @@ def implementations_of(layout, plan=None):
             needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
+        if copies_input(plan):
+            needed.add((work, WEIGHTS_PASS_DENSE))
         if plan.sink == AVERAGE:
             needed |= {(after_sink, AVERAGE), (advance, STEPS_OF_BATCHES)}
         if plan.dropout.size:

@@ -19,7 +19,7 @@ from .core.parallel.stealing import stealing_size
 from .core.records import ALIKE, EARLIER_MASKS, N_PROGRESS, SEED, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import LARGE_LAYER
-from .plan import PADDING, averaging_beta, keeps_inputs, moment_stride, n_moments, n_params
+from .plan import PADDING, averaging_beta, copies_input, keeps_inputs, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
 
@@ -282,6 +282,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         activations=with_padding(n_activations, dtype, phases["activations"]),
         inputs=np.empty(0, dtype) if not keeps_inputs(layout) else with_padding(n_activations, dtype, phases["deltas"]),
         deltas=with_padding(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
+        dropped_input=with_padding(batch * int(layout.units[0]) if copies_input(plan) else 0, dtype),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         one=np.ones(1, dtype),

@@ -19,7 +19,7 @@ from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
 from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
-from .plan import implementations_of, make_layout, max_copied_weights, programmed, without_input
+from .plan import copies_input, implementations_of, make_layout, max_copied_weights, programmed, without_input
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 
@@ -86,7 +86,7 @@ class TrainingData:
         dtype = data.targets.dtype
         X = np.empty((1, 0), dtype) if data.X is None else data.X
         entries = (np.empty(0, dtype), NO_INDICES, NO_ROWS) if self.csr is None else self.csr
-        self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight)
+        self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight, np.empty((1, 0), dtype))
 
     def column_bounds(self, layout, batch, n_threads):
         """Bounds of the first layer's weight rows that each block updates where X is sparse.
@@ -143,6 +143,9 @@ class Job:
         several = n_threads > 1 and plan.n_shards == 1
         self.balance = LoadBalance(layout, plan, self.buffers, n_threads) if several else None
         self._layout, self._examples, self._kept = layout, source.examples, []
+        if copies_input(plan):
+            X = buffers.dropped_input.reshape(batch, -1)
+            self._examples = source.examples._replace(X=X, given=source.examples.X)
         self._implementations = implementations_of(layout, plan)
 
     def packed(self, program=None):

@@ -36,12 +36,11 @@ ROAD = """
     core
     core.engine.entries
     core.engine.driver
-    core.engine.sparse
+    core.engine.dropped core.engine.sparse
     core.engine.dense core.engine.shards
     core.engine.bookkeeping
-    core.engine.programs core.parallel.stealing core.nn.sparse_network
+    core.engine.programs core.parallel.stealing core.nn.sparse_network core.nn.dropout
     core.nn.prediction core.nn.update
-    core.nn.dropout
     core.nn.network
     core.nn.layer core.nn.losses
     core.nn.classification_losses core.nn.regression_losses

@@ -31,6 +31,7 @@ class Examples(NamedTuple):
     labels: LABELS  # as in ``EncodedData``
     targets: MATRIX
     sample_weight: IN
+    given: MATRIX  # the user's X, where inputs are dropped: X is `Buffers.dropped_input` then; else (1, 0)
 
 
 class Csr(NamedTuple):
@@ -124,6 +125,7 @@ class Buffers(NamedTuple):
     activations: OUT  # levels 0 .. n_layers - 1 of one batch
     inputs: OUT  # pre-activations at the same offsets, where an activation keeps its input; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
+    dropped_input: OUT  # (batch_size, n_features): the rows of X of one batch after dropout, where inputs are dropped
     row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
     squares: OUT  # sum of squares of each group of rows of each W; of its gradient from there until it is clipped
     one: OUT  # (1,): 1.0, for `layer.backward_bias`

@@ -4,7 +4,8 @@ In training a unit of a level is zero with the level's rate, and divided by 1 - 
 Srivastava et al. 2014), so that the expected sums of the next layer are those of prediction, which drops nothing. The
 activations in memory are those after dropout: the next layer and its gradient read them. Whether a unit is dropped is
 computed anew in the backward pass, from a counter: seed, step, level, place of the row in the batch, and unit, see
-`simd.rng`. So no mask is stored, and results are the same for any number of threads.
+`simd.rng`. So no mask is stored, and results are the same for any number of threads. The user's X stays as it is: where
+the input is dropped, the passes read a copy of the batch's rows.
 
 A slope is a function of the activation's value before dropout: that is the value in memory times 1 - rate, where the
 unit was kept, and elsewhere the delta is zero.
@@ -13,10 +14,12 @@ unit was kept, and elsewhere the delta is zero.
 import numpy as np
 
 from ..compile.jit import kernel
-from ..records import EARLIER_MASKS, EARLIER_STEPS, SEED, STEPS, unpack
+from ..compile.packing import as_flat
+from ..records import EARLIER_MASKS, EARLIER_STEPS, SEED, STEPS, unpack, unpack_all
 from ..simd.rng import if_kept, substream
 from ..simd.scalar import fma
-from ..simd.target import VECTOR_BYTES
+from ..simd.target import LINE_BYTES, VECTOR_BYTES
+from ..simd.transpose import prefetch
 from ..simd.vector import broadcast, load_vector, store_vector
 from .activations import differentiate, differentiate_input
 from .layer import backward_data
@@ -51,6 +54,31 @@ def drop(packed, level, lo, n, like):
             for j in range(0, stride, lanes):
                 kept = if_kept(load_vector(activations, first + j) * scale, j, key, threshold)
                 store_vector(activations, first + j, kept)
+
+
+@kernel
+def drop_input(packed, rows, lo, hi, like):
+    """The same for rows lo .. hi of the batch ``rows``, on their way from the user's X into the copy that is read.
+
+    Writes: dropped_input, row_offsets at these rows. Reads: given.
+    """
+    _, plan, buffers, examples = unpack_all(packed, like)
+    given, n_features, rate = as_flat(examples.given), examples.given.shape[1], plan.dropout[0]
+    lanes, line = VECTOR_BYTES // like.itemsize, LINE_BYTES // like.itemsize
+    of_level, threshold = mask_key(buffers.progress, 0), threshold_of(rate)
+    scale = like.dtype.type(1.0 / (1.0 - rate))
+    whole, scales = n_features - n_features % lanes, broadcast(scale)
+    for r in range(lo, hi):
+        key, source, target = substream(of_level, r), rows[r] * n_features, r * n_features
+        ahead = rows[min(r + 2, hi - 1)] * n_features
+        for j in range(0, n_features, line):
+            prefetch(given, ahead + j)
+        for j in range(0, whole, lanes):
+            kept = if_kept(load_vector(given, source + j) * scales, j, key, threshold)
+            store_vector(buffers.dropped_input, target + j, kept)
+        for j in range(whole, n_features):
+            buffers.dropped_input[target + j] = if_kept(given[source + j] * scale, j, key, threshold)
+        buffers.row_offsets[r] = target * like.itemsize
 
 
 @kernel
