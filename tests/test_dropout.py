@@ -78,7 +78,7 @@ OPTIONS = (
     {"activation": "tanh", "alpha": 2.0},
     {"activation": "silu", "solver": "sgd", "max_grad_norm": 0.4},
     {"activation": "relu", "solver": "lion", "weight_decay": 0.1},
-    {"activation": "gelu"},
+    {"activation": "softplus"},
 )
 
 
@@ -223,17 +223,18 @@ def test_what_is_illegal_is_named():
 
 
 def test_dropout_lifts_accuracy_where_a_network_overfits():
-    """150 of the digits for training, the others for the test; the mean of three seeds."""
+    """600 of the digits for training, of which 30 % have labels by chance; the mean of three seeds."""
     X, y = datasets.load_digits(return_X_y=True)
-    X = (X / 16).astype(np.float32)
-    means = []
-    for rate in (0.0, 0.5):
-        options = dict(hidden_layer_sizes=(256, 256), dropout=rate, max_iter=150, n_iter_no_change=200, alpha=0.0)
+    X, means = (X / 16).astype(np.float32), []
+    for rate in (0.0, 0.3):
         scores = []
         for seed in range(3):
-            order = np.random.RandomState(seed).permutation(len(X))
-            train, test = order[:150], order[150:]
-            model = MLPClassifier(**options, batch_size=50, random_state=seed).fit(X[train], y[train])
+            rng = np.random.RandomState(seed)
+            order = rng.permutation(len(X))
+            train, test = order[:600], order[600:]
+            labels = np.where(rng.uniform(size=600) < 0.3, rng.randint(10, size=600), y[train])
+            options = dict(hidden_layer_sizes=(64, 64), batch_size=20, max_iter=20, dtype="float32", random_state=seed)
+            model = quick(dropout=rate, **options).fit(X[train], labels)
             scores.append(model.score(X[test], y[test]))
         means.append(np.mean(scores))
-    assert means[1] > means[0] + 0.005
+    assert means[1] > means[0] + 0.05
