@@ -182,28 +182,21 @@ def make_plan(
 
     Parameters
     ----------
-    units : sequence of int
-        Features, hidden layers, outputs.
-    hidden_activation : str or tuple of str
-        Name in ``ACTIVATIONS``, or one for each hidden layer.
-    out_activation, loss, solver : str
-        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``, or "lbfgs", for which gradients are only added up.
-    dtype : dtype-like
-        float32 or float64.
-    alpha, batch_size, weight_decay, max_grad_norm, ema_decay, **hyper_parameters : number
+    units, dropout : sequence
+        Numbers of features, hidden units, outputs; rates of all but the outputs, or none.
+    hidden_activation, out_activation, loss, solver : str
+        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; the first may be a tuple with one for each hidden layer,
+        the last "lbfgs", for which gradients are only added up.
+    alpha, batch_size, dtype, weight_decay, max_grad_norm, ema_decay, **hyper_parameters
         As in the estimators; those hyper-parameters are used that the rows of solver and loss name.
-    dropout : sequence of float
-        Rates of the levels that layers read, the input first; empty for none.
 
     Returns
     -------
-    layout : Layout
-    plan : TrainPlan
+    layout, plan : Layout, TrainPlan
         For dense input: see `programmed`.
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
-    # The strength of the decay is in the step scalars.
     ident, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
@@ -232,7 +225,10 @@ def make_plan(
 
 
 def _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay):
-    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS."""
+    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS.
+
+    The strength of the weight decay is in the step scalars.
+    """
     if row is None:
         return NO_STEP, ADD
     solver = row.id + (DECAYED if weight_decay else 0) + (AVERAGED if ema_decay else 0)

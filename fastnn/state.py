@@ -22,6 +22,7 @@ from .core.tuning import LARGE_LAYER
 from .plan import PADDING, averaging_beta, copies_input, keeps_inputs, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
+EXCHANGED = 1 << 14  # parameters that are exchanged with their averages at a time
 
 
 class State:
@@ -93,11 +94,13 @@ class State:
         self.step = step
 
     def _exchange(self, keep=False):
-        """Exchange the parameters and their averages, or set the averages to parameters that are kept."""
-        given = self.params.copy()
-        if not keep:
-            self.params[...] = self._averages
-        self._averages[...] = given
+        """Exchange the parameters and their averages, piece by piece, or set the averages to parameters that stay."""
+        for start in range(0, self.params.size, EXCHANGED):
+            params, averages = (each[start : start + EXCHANGED] for each in (self.params, self._averages))
+            given = params.copy()
+            if not keep:
+                params[...] = averages
+            averages[...] = given
 
     def checksum(self):
         """A number that tells averages which were published from others; None where there are none."""

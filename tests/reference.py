@@ -291,10 +291,7 @@ def hidden_names(hidden_activation, n_hidden):
 
 
 def propagate(coefs, intercepts, X, hidden_activation, out_activation, masks=None):
-    """Inputs `z` and values `a` of the activation of every layer; the values start with X itself.
-
-    Where dropout has `masks`, a factor for each value of X and of the hidden layers, layers read values times factors.
-    """
+    """Inputs `z` and values `a` of the activation of every layer, X first; layers read values times `masks`, if any."""
     zs, values = [], [np.asarray(X, FLOAT)]
     masks = [1.0] * len(coefs) if masks is None else masks
     names = hidden_names(hidden_activation, len(coefs) - 1)
@@ -317,8 +314,7 @@ def gradients(
 ):  # fmt: skip
     """Backpropagation: (reported loss, gradients of coefs, gradients of intercepts).
 
-    A list passed as `deltas` receives the deltas (n, fan_out) of all layers, not yet divided by the weight sum. Masks
-    are those of `propagate`.
+    A list passed as `deltas` receives the deltas (n, fan_out) of all layers, not yet divided by the weight sum.
     """
     coefs = [np.asarray(w, FLOAT) for w in coefs]
     zs, values = propagate(coefs, intercepts, X, hidden_activation, out_activation, masks)

@@ -93,7 +93,8 @@ def by_formula(model, X, y):
     rates = model.dropout if isinstance(model.dropout, list) else [0.0, *[model.dropout] * len(hidden)]
     return reference.train(
         *start, X, y, hidden_activation=model.activation, out_activation=output, loss=loss, dropout=rates,
-        seed=rng.randint(SEEDS) if any(rates) else 0, rng=rng, tol=-np.inf, **{name: getattr(model, name) for name in names},
+        seed=rng.randint(SEEDS) if any(rates) else 0, rng=rng, tol=-np.inf,
+        **{name: getattr(model, name) for name in names},
     )  # fmt: skip
 
 
