@@ -120,7 +120,7 @@ def backward(packed, lo, n, sums, workspace):
         keeps = (
             buffers.inputs.size > 0
         )  # of the two calls for an activation one finds a function, the other does nothing
-        if has_single_output(layout.units[layer], layout.units[layer + 1]):
+        if layer == plan.n_layers - 1 and has_single_output(layout.units[layer], layout.units[layer + 1]):
             outer, weight = deltas[layout.delta[layer + 1] + lo * above :], layout.weight[layer]
             w = params[weight : weight + stride]
             single_output_backward(activation, a, d, outer, above, w, n, stride, sums)
