@@ -11,6 +11,7 @@ from abc import ABCMeta, abstractmethod
 from functools import partial
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 
@@ -113,6 +114,8 @@ class BaseMLP(
         n_hidden_layers=None,
         scoring=None,
         restore_best="auto",
+        dropout=0.0,
+        ema_decay=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -152,6 +155,8 @@ class BaseMLP(
         self.n_hidden_layers = n_hidden_layers
         self.scoring = scoring
         self.restore_best = restore_best
+        self.dropout = dropout
+        self.ema_decay = ema_decay
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -280,6 +285,7 @@ class BaseMLP(
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
         X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
+        parameters.check_dropout(self, len(hidden), sparse=sp.issparse(X))
         dtype = self._mlp_network_dtype(X, resumed)
         # The line search of L-BFGS compares losses whose differences are below float32's rounding.
         computed = np.dtype(np.float64) if self.solver == "lbfgs" else dtype

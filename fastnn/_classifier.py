@@ -94,6 +94,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         so they do not go to 0. ``metrics=["neg_log_loss"]`` records that of the labels.
     focal_gamma : float, default=2.0
         How much ``loss="focal"`` turns from what is already right, >= 0; with 0 it is the log loss.
+    %(dropout)s
+    %(ema_decay)s
 
     Attributes
     ----------
@@ -211,6 +213,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         validation_stratify="auto",
         label_smoothing=0.0,
         focal_gamma=2.0,
+        dropout=0.0,
+        ema_decay=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -251,6 +255,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
             n_hidden_layers=n_hidden_layers,
             scoring=scoring,
             restore_best=restore_best,
+            dropout=dropout,
+            ema_decay=ema_decay,
         )
         self.loss = loss
         self.out_activation = out_activation

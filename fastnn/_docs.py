@@ -135,6 +135,19 @@ restore_best : {"auto", True, False}, default="auto"
     Whether ``fit`` ends with the weights of the best epoch. "auto": with early stopping, as in scikit-learn. True:
     of the best epoch of this call, by "val_score" where there are validation data, else by the training loss; under
     "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
+dropout : float or list of float, default=0.0
+    Share of the units of each hidden layer that are zero in a training step, in [0, 1), drawn anew for each step and
+    row; the others are divided by ``1 - dropout``, and predictions drop nothing (Srivastava et al., 2014). A list has
+    a rate for the input and for each hidden layer, ``[0.2, 0.5, 0.5]``; inputs of sparse X cannot be dropped.
+    ``loss_curve_`` is the loss with dropout. The random bits are made of a seed, which ``random_state`` draws behind
+    the split of early stopping, the number of the step, the layer, the row's place in the mini-batch, and the unit.
+    Not with "lbfgs".
+ema_decay : float or None, default=None
+    Decay d, in (0, 1), of exponential moving averages of weights and biases (Polyak & Juditsky, 1992):
+    ``average = d * average + (1 - d) * w`` after each step t = 1, 2, ..., beginning as the initial weights, with
+    ``min(d, (1 + t) / (10 + t))`` in place of d, as in TensorFlow. ``coefs_`` and ``intercepts_`` are the averages, and
+    all scores, validation losses and metrics are theirs; ``partial_fit`` goes on with the weights themselves, or with
+    ``coefs_`` where these have been changed since. Not with "lbfgs" and "schedulefree".
 n_features_in_ : int
     Number of features.
 feature_names_in_ : ndarray of str of shape (n_features_in_,)

@@ -91,6 +91,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Power of ``loss="tweedie"``, 0 or >= 1: the variance goes with that power of the mean. 0 is
         ``loss="squared_error"``, 1 "poisson", 2 "gamma", 3 the inverse Gaussian deviance. Below 2 it needs ``y >= 0``
         (0 takes any y), from 2 on ``y > 0``.
+    %(dropout)s
+    %(ema_decay)s
 
     Attributes
     ----------
@@ -207,6 +209,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         huber_delta=1.0,
         quantile=0.5,
         tweedie_power=1.5,
+        dropout=0.0,
+        ema_decay=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -247,6 +251,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             n_hidden_layers=n_hidden_layers,
             scoring=scoring,
             restore_best=restore_best,
+            dropout=dropout,
+            ema_decay=ema_decay,
         )
         self.loss = loss
         self.huber_delta = huber_delta

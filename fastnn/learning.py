@@ -15,7 +15,7 @@ from .evaluation import evaluation, hold_out
 from .history import extended_history, validation_losses
 from .lbfgs import minimize_loss
 from .optimizer import Optimizer, checked
-from .parameters import hidden_activation
+from .parameters import dropout_rates, hidden_activation
 from .plan import loss_after, loss_of, make_plan
 from .remarks import in_sklearns_name
 from .state import new_state
@@ -95,6 +95,8 @@ class LearningMixin:
             dtype=network.dtype,
             weight_decay=settings["weight_decay"],
             max_grad_norm=settings["max_grad_norm"],
+            ema_decay=settings["ema_decay"],
+            dropout=dropout_rates(self.dropout, len(network.units) - 2),
             **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
             **{name: getattr(self, name) for name in LOSSES[network.loss].hyper_parameters},
         )
@@ -166,7 +168,9 @@ class LearningMixin:
         if optimizer.moments is None:
             state.begin()
         else:
-            state.resume(optimizer.moments, optimizer.step)
+            state.resume(optimizer.moments, optimizer.step, optimizer.published)
+        if plan.dropout.size:
+            state.masks = optimizer.draw_masks(rng, earlier.get("_optimizer"))
         progress = Progress(self.tol, self.early_stopping, earlier, self._mlp_keep(validation))
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
@@ -200,7 +204,7 @@ class LearningMixin:
                 f"{NON_FINITE} Squares of gradients are infinite in float32, and weights no longer move: scale X and "
                 'y, or use dtype="float64".'
             )
-        optimizer.moments, optimizer.step = state.moments, state.step
+        optimizer.moments, optimizer.step, optimizer.published = state.moments, state.step, state.checksum()
         remark = None
         if progress.interrupted:
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)

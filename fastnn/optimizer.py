@@ -1,5 +1,7 @@
 """The optimizer with which ``partial_fit`` goes on: settings, schedule, moments and step count."""
 
+import numpy as np
+
 from .core.nn.optimizers import OPTIMIZERS
 from .curves import ENDING
 from .schedules import NAMES, make_schedule
@@ -53,6 +55,7 @@ class Optimizer:
         "max_iter": 200,
         "weight_decay": 0.0,
         "max_grad_norm": None,
+        "ema_decay": None,
         "warmup": 0,
         "decay_rate": 0.1,
         "decay_every": 10,
@@ -64,6 +67,8 @@ class Optimizer:
         self.schedule = make_schedule(self.settings)
         self.step = 0
         self.moments = None
+        self.masks = None  # seed of dropout, and steps made with it before the first of this optimizer
+        self.published = None  # checksum of the moving averages that were published, see `State.resume`
 
     @property
     def learning_rate(self):
@@ -77,7 +82,7 @@ class Optimizer:
 
     def __setattr__(self, name, value):
         """Set an attribute that scikit-learn's optimizers have, with the same effect; refuse one without effect."""
-        if name in ("settings", "schedule", "step", "moments"):
+        if name in ("settings", "schedule", "step", "moments", "masks", "published"):
             super().__setattr__(name, value)
             return
         solver, set_by = self.settings["solver"], self.schedule.set_by
@@ -110,6 +115,15 @@ class Optimizer:
             )
         return self.from_dict(self.to_dict())
 
+    def draw_masks(self, rng, earlier):
+        """``masks``; they go on behind those of an earlier optimizer, if that has any, else a seed is drawn."""
+        if self.masks is None and getattr(earlier, "masks", None) is not None:
+            seed, done = earlier.masks
+            self.masks = seed, done + earlier.step
+        elif self.masks is None:
+            self.masks = rng.randint(np.iinfo(np.int32).max), 0
+        return self.masks
+
     def to_dict(self):
         """Plain Python values and one array, for pickles."""
         return {
@@ -118,6 +132,8 @@ class Optimizer:
             "step": self.step,
             "moments": self.moments,
             "schedule": self.schedule.memory(self.step),
+            "masks": self.masks,
+            "published": self.published,
         }
 
     @classmethod
@@ -127,6 +143,7 @@ class Optimizer:
         made.schedule.learning_rate = stored["learning_rate"]
         made.step = stored["step"]
         made.moments = stored["moments"]
+        made.masks, made.published = stored.get("masks"), stored.get("published")
         if stored.get("schedule"):
             made.schedule.remember(stored["schedule"])
         return made

@@ -90,6 +90,8 @@ CONSTRAINTS = {
     "n_hidden_layers": [None, Interval(Integral, 0, None, closed="left")],
     "scoring": [None, str, callable],
     "restore_best": [StrOptions({"auto"}), "boolean"],
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "ema_decay": [None, Interval(Real, 0, 1, closed="neither")],
 }
 
 REGRESSOR_CONSTRAINTS = {
@@ -204,3 +206,41 @@ def hidden_units(hidden_layer_sizes, n_hidden_layers=None):
     if any(size <= 0 for size in numbers):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return numbers
+
+
+def dropout_rates(dropout, n_hidden):
+    """The parameter ``dropout`` as a tuple of rates, the input's first, for so many hidden layers; () for none.
+
+    Raises
+    ------
+    ValueError
+        When a rate is not in [0, 1), or there is another number of rates than of hidden layers and the input.
+    """
+    rates = dropout.tolist() if isinstance(dropout, np.ndarray) else dropout
+    rates = (0.0, *[rates] * n_hidden) if isinstance(rates, Real) else rates
+    if not isinstance(rates, list | tuple) or not all(isinstance(rate, Real) and 0 <= rate < 1 for rate in rates):
+        raise ValueError(
+            "dropout must be a number in [0, 1), for the hidden layers, or a list or tuple of such numbers, for the "
+            f"input and each hidden layer, got {dropout!r}."
+        )
+    if len(rates) != n_hidden + 1:
+        raise ValueError(
+            f"dropout={list(rates)} has {len(rates)} rates, the network has an input and {n_hidden} hidden layers: "
+            f"give {n_hidden + 1} rates, the input's first, or one number for all hidden layers."
+        )
+    return tuple(map(float, rates)) if any(rates) else ()
+
+
+def check_dropout(estimator, n_hidden, *, sparse):
+    """Raise ValueError where ``dropout`` is illegal for so many hidden layers, under the solver, or for sparse X."""
+    rates = dropout_rates(estimator.dropout, n_hidden)
+    if rates and rates[0] and sparse:
+        raise ValueError(
+            f"dropout={estimator.dropout!r} drops inputs, which goes with dense X alone: give X.toarray(), or 0 as the "
+            "input's rate, or one number, which is for the hidden layers."
+        )
+    if rates and estimator.solver == "lbfgs":
+        raise ValueError(
+            f"dropout={estimator.dropout!r} does not go with solver='lbfgs', whose line search needs the same loss at "
+            f"the same weights; it goes with {', '.join(map(repr, OPTIMIZERS))}."
+        )

@@ -13,12 +13,14 @@ from .core.engine.programs import (
     GRADIENT_OF_BATCHES,
     ROWS_PASS_CSR,
     ROWS_PASS_DENSE,
+    ROWS_PASS_DROPPED,
     STEP_THEN_SHARDS,
     STEPS_OF_BATCHES,
     STEPS_OF_SHARDS,
     UPDATE,
     WEIGHTS_PASS_CSR,
     WEIGHTS_PASS_DENSE,
+    WEIGHTS_PASS_DROPPED,
     advance,
     work,
 )
@@ -33,8 +35,8 @@ from .core.nn.activations import (
     single_output_backward_input,
 )
 from .core.nn.losses import LOSSES, loss_of_rows
-from .core.nn.network import ALL_COLUMNS, gather
-from .core.nn.optimizers import ADD, AVERAGE, DECAYED, NO_STEP, OPTIMIZERS, SINKS, step
+from .core.nn.network import ALL_COLUMNS, DROPPED_BACKWARD, DROPPED_FORWARD, dropped_pass, gather
+from .core.nn.optimizers import ADD, AVERAGE, AVERAGED, DECAYED, NO_STEP, OPTIMIZERS, SINKS, step
 from .core.nn.update import GROUP, after_sink
 from .core.records import Layout, TrainPlan
 from .core.simd.target import LINE_BYTES, VECTOR_BYTES, few_registers
@@ -172,38 +174,36 @@ def make_plan(
     dtype=np.float32,
     weight_decay=0.0,
     max_grad_norm=None,
+    ema_decay=None,
+    dropout=(),
     **hyper_parameters,
 ):
     """Layout and plan of a network and its training.
 
     Parameters
     ----------
-    units : sequence of int
-        Features, hidden layers, outputs.
-    hidden_activation : str or tuple of str
-        Name in ``ACTIVATIONS``, or one for each hidden layer.
-    out_activation, loss, solver : str
-        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``, or "lbfgs", for which gradients are only added up.
-    dtype : dtype-like
-        float32 or float64.
-    alpha, batch_size, weight_decay, max_grad_norm, **hyper_parameters : number
+    units, dropout : sequence
+        Numbers of features, hidden units, outputs; rates of all but the outputs, or none.
+    hidden_activation, out_activation, loss, solver : str
+        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; the first may be a tuple with one for each hidden layer,
+        the last "lbfgs", for which gradients are only added up.
+    alpha, batch_size, dtype, weight_decay, max_grad_norm, ema_decay, **hyper_parameters
         As in the estimators; those hyper-parameters are used that the rows of solver and loss name.
 
     Returns
     -------
-    layout : Layout
-    plan : TrainPlan
+    layout, plan : Layout, TrainPlan
         For dense input: see `programmed`.
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
-    ident, sink = _solver_and_sink(row, weight_decay, max_grad_norm)  # the strength of decay is in the step scalars
+    ident, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
-        moment_stride=np.int64(moment_stride(n_params(layout), 0 if row is None else row.n_moments(optimizer))),
+        moment_stride=np.int64(moment_stride(n_params(layout), n_state_arrays(row, optimizer, ema_decay))),
         batch_size=np.int64(batch_size),
         max_copied_weights=np.int64(NO_LAYER),
         n_splits=np.int64(n_splits(units, batch_size)),
@@ -216,17 +216,22 @@ def make_plan(
         advance=np.int64(0),
         alpha=dtype.type(alpha),
         max_norm=dtype.type(np.inf if max_grad_norm is None else max_grad_norm),
+        ema_weight=dtype.type(1.0 - ema_decay if ema_decay else 0.0),
+        dropout=np.array(dropout, dtype=np.float64),
         loss_constants=constants_of(LOSSES[loss], hyper_parameters, dtype),
         optimizer=optimizer,
     )
     return layout, programmed(plan, sparse=False)
 
 
-def _solver_and_sink(row, weight_decay, max_grad_norm):
-    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS."""
+def _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay):
+    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS.
+
+    The strength of the weight decay is in the step scalars.
+    """
     if row is None:
         return NO_STEP, ADD
-    solver = row.id + (DECAYED if weight_decay else 0)
+    solver = row.id + (DECAYED if weight_decay else 0) + (AVERAGED if ema_decay else 0)
     return solver, solver if max_grad_norm is None else AVERAGE
 
 
@@ -260,11 +265,14 @@ def constants_of(row, hyper_parameters, dtype):
 
 def programmed(plan, *, sparse):
     """The plan with the program of its steps, for dense or sparse X."""
-    if sparse or plan.sink in SINKS:  # these programs have neither splits nor shards
+    dropped = copies_input(plan)
+    if sparse or dropped or plan.sink in SINKS:  # these programs have neither splits nor shards
         plan = plan._replace(n_splits=np.int64(1), n_shards=np.int64(1))
     verbs, serial = (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE), STEPS_OF_BATCHES
     if sparse:
         verbs = ROWS_PASS_CSR, WEIGHTS_PASS_CSR
+    elif dropped:
+        verbs = ROWS_PASS_DROPPED, WEIGHTS_PASS_DROPPED
     elif plan.n_shards > 1:
         verbs, serial = (STEP_THEN_SHARDS,), STEPS_OF_SHARDS
     if plan.sink == ADD:
@@ -272,6 +280,11 @@ def programmed(plan, *, sparse):
     elif plan.sink in SINKS:
         verbs, serial = (*verbs, UPDATE), CLIPPED_STEPS if plan.sink == AVERAGE else serial
     return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(serial))
+
+
+def copies_input(plan):
+    """Whether entries of X are dropped, so that a step reads a copy; a single layer reads copies in any case."""
+    return plan.dropout.size > 1 and plan.dropout[0] > 0
 
 
 def implementations_of(layout, plan=None):
@@ -289,8 +302,15 @@ def implementations_of(layout, plan=None):
             needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
+        if copies_input(plan):
+            needed.add((work, WEIGHTS_PASS_DENSE))
         if plan.sink == AVERAGE:
             needed |= {(after_sink, AVERAGE), (advance, STEPS_OF_BATCHES)}
+        if plan.dropout.size:
+            needed |= {(dropped_pass, DROPPED_FORWARD), (dropped_pass, DROPPED_BACKWARD)}
+            needed |= {(differentiate_input if ident in kept else differentiate, ident) for ident in hidden}
+        if plan.solver >= AVERAGED:
+            needed.add((step, int(plan.solver) - AVERAGED))
         needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
@@ -354,9 +374,13 @@ def shard_stride(layout):
 
 
 def n_moments(plan):
-    """Number of arrays of optimizer state, each as long as the parameters."""
-    row = _optimizer_of(plan)
-    return 0 if row is None else row.n_moments(plan.optimizer)
+    """Number of arrays of optimizer state, each as long as the parameters; moving averages are the last."""
+    return n_state_arrays(_optimizer_of(plan), plan.optimizer, plan.ema_weight)
+
+
+def n_state_arrays(row, constants, averaged):
+    """`n_moments` of a row of ``OPTIMIZERS``, or None, and whether there are moving averages."""
+    return 0 if row is None else row.n_moments(constants) + bool(averaged)
 
 
 def averaging_beta(plan):

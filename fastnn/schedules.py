@@ -296,6 +296,7 @@ def refuse_contradictions(settings):
         given = {
             "weight_decay": settings["weight_decay"] != 0,
             "max_grad_norm": settings["max_grad_norm"] is not None,
+            "ema_decay": settings.get("ema_decay") is not None,
             "warmup": warmup != 0,
             "learning_rate": callable(name) or name in CURVES,
         }
@@ -304,6 +305,12 @@ def refuse_contradictions(settings):
                 f"{option}={settings[option]!r} does not go with solver='lbfgs', which has no learning rate and takes "
                 f"whole gradients; it goes with {', '.join(map(repr, OPTIMIZERS))}."
             )
+    if settings.get("ema_decay") is not None and OPTIMIZERS[settings["solver"]].averages:
+        others = ", ".join(repr(solver) for solver, row in OPTIMIZERS.items() if not row.averages)
+        raise ValueError(
+            f"ema_decay={settings['ema_decay']!r} does not go with solver={settings['solver']!r}, whose weights are "
+            f"averages already; it goes with {others}."
+        )
     if name in ENDING and warmup >= settings["max_iter"]:
         raise ValueError(
             f"learning_rate={name!r} ends after max_iter={settings['max_iter']} epochs, so warmup={warmup!r} must be "

@@ -5,6 +5,7 @@ Only this module allocates arrays for compiled code. Parameters are one flat vec
 """
 
 import weakref
+import zlib
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from .core.nn.update import GROUP, scratch_size
 from .core.parallel.barrier import barrier_size
 from .core.parallel.partition import CLOCK
 from .core.parallel.stealing import stealing_size
-from .core.records import ALIKE, Buffers
+from .core.records import ALIKE, EARLIER_MASKS, N_PROGRESS, SEED, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import LARGE_LAYER
-from .plan import PADDING, averaging_beta, keeps_inputs, moment_stride, n_moments, n_params
+from .plan import PADDING, averaging_beta, copies_input, keeps_inputs, moment_stride, n_moments, n_params
 
 PAGE_BYTES = 4096
+EXCHANGED = 1 << 14  # parameters that are exchanged with their averages at a time
 
 
 class State:
@@ -35,20 +37,23 @@ class State:
         columns of ``moment_rows``, whose rows have `plan.moment_stride` elements.
     learned : ndarray of shape (n_params,)
         What is evaluated and published: ``params``, or their averages where the optimizer keeps such, see
-        `optimizers.schedule_free`.
+        `optimizers.schedule_free` and `optimizers.average_weights`.
     step : int
         Optimizer steps taken.
     coefs, intercepts : list of ndarray
         Views of ``params``, of shapes (fan_in, fan_out) and (fan_out,).
+    masks : tuple of int
+        Seed of dropout, and the steps made with it before the first of this optimizer.
     """
 
-    def __init__(self, layout, params, moment_rows, step=0, beta=None):
+    def __init__(self, layout, params, moment_rows, step=0, beta=None, averaged=False):
         self.params = params
         self.moment_rows = moment_rows
         self.moments = moment_rows[:, : params.size]
         self._beta = beta  # beta_1 of schedule-free averages, else None
-        self.learned = params if beta is None else self.moments[1]
-        self.step = step
+        self._averages = self.moments[-1] if averaged else None  # moving averages of the weights
+        self.learned = self._averages if averaged else params if beta is None else self.moments[1]
+        self.step, self.masks = step, (0, 0)
         self.coefs, self.intercepts = split(layout, params)
 
     def adopt(self, coefs, intercepts):
@@ -61,9 +66,14 @@ class State:
         """Begin with a new optimizer at the present parameters."""
         if self._beta is not None:
             self.moments[:2] = self.params
+        if self._averages is not None:
+            self._averages[...] = self.params
 
-    def resume(self, moments, step):
+    def resume(self, moments, step, published=None):
         """Continue with an optimizer's moments after ``step`` steps; the present parameters are those learned.
+
+        Where they are moving averages, and the checksum ``published`` is theirs, training goes on with the weights that
+        the moments hold in their place. Averages that someone has changed since are what it goes on with.
 
         Raises
         ------
@@ -79,10 +89,31 @@ class State:
         if self._beta is not None:
             (z, x, _), self.moments[1] = self.moments, self.params
             self.params[...] = z + self._beta * (x - z)
+        if self._averages is not None:
+            self._exchange(keep=self.checksum() != published)
         self.step = step
 
+    def _exchange(self, keep=False):
+        """Exchange the parameters and their averages, piece by piece, or set the averages to parameters that stay."""
+        for start in range(0, self.params.size, EXCHANGED):
+            params, averages = (each[start : start + EXCHANGED] for each in (self.params, self._averages))
+            given = params.copy()
+            if not keep:
+                params[...] = averages
+            averages[...] = given
+
+    def checksum(self):
+        """A number that tells averages which were published from others; None where there are none."""
+        return None if self._averages is None else zlib.crc32(self.params)
+
     def publish(self, params=None):
-        """Set ``params`` to these, or to those learned. Training cannot go on with this state."""
+        """Set ``params`` to these, or to those learned. Training cannot go on with this state.
+
+        The weights of which these are moving averages go to the place of the averages, for `resume`.
+        """
+        if self._averages is not None:
+            self._exchange()
+            self.learned = self.params
         params = self.learned if params is None else params
         if params is not self.params:
             self.params[...] = params
@@ -90,7 +121,8 @@ class State:
     @property
     def learns(self):
         """Whether all moments are finite: a weight with an infinite moment would never change again."""
-        return not self.moments.size or bool(np.isfinite(np.maximum.reduce(self.moments[-1])))
+        moments = self.moments if self._averages is None else self.moments[:-1]
+        return not moments.size or bool(np.isfinite(np.maximum.reduce(moments[-1])))
 
     def converted(self, layout, dtype):
         """The same parameters in another dtype, without moments; those that are too large become infinite."""
@@ -106,7 +138,8 @@ def new_state(layout, plan):
     rows, stride = n_moments(plan), int(plan.moment_stride)
     moments = with_padding(rows * stride, dtype, moment_stride(0, rows) * dtype.itemsize)
     beta = averaging_beta(plan)
-    return State(layout, with_padding(n, dtype), moments.reshape(rows, stride), beta=beta)
+    averaged = plan.ema_weight > 0
+    return State(layout, with_padding(n, dtype), moments.reshape(rows, stride), beta=beta, averaged=averaged)
 
 
 def with_padding(n, dtype, phase=0):
@@ -238,8 +271,9 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
     # Arrays start a cache line, each with its own phase, see `with_padding`. (20-100-1 with 200 rows, Zen 4: an epoch
     # takes 10 % less than with arrays that start anywhere; 784-30-10 with 10 rows 2 % less than with phase 0 for all.)
     phases = {"activations": 1024, "scratch": 2048, "deltas": 3072}
-    progress = np.zeros(6, np.int64)
+    progress = np.zeros(N_PROGRESS, np.int64)
     progress[ALIKE] = 1
+    progress[SEED], progress[EARLIER_MASKS] = state.masks
     n_workspaces = 1 if plan.n_shards > 1 else n_threads  # with shards each thread has buffers: `shard_buffers`
     step_scalars = with_padding(step_scalars_size(int(plan.n_shards)), np.float64)
     step_scalars[:] = 1
@@ -251,6 +285,7 @@ def make_buffers(layout, plan, state, n_threads, sparse=False):
         activations=with_padding(n_activations, dtype, phases["activations"]),
         inputs=np.empty(0, dtype) if not keeps_inputs(layout) else with_padding(n_activations, dtype, phases["deltas"]),
         deltas=with_padding(int(strides[1:].sum()) * batch, dtype, phases["deltas"]),
+        dropped_input=with_padding(batch * int(layout.units[0]) if copies_input(plan) else 0, dtype),
         row_loss=np.zeros(batch, dtype),
         squares=np.zeros(int((-(-layout.units[:-1] // GROUP)).sum()), dtype),
         one=np.ones(1, dtype),

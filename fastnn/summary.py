@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from .core.nn.optimizers import OPTIMIZERS
 from .parameters import activation_names, dtype_for, hidden_units
-from .plan import constants_of
+from .plan import constants_of, n_state_arrays
 from .train import CHUNK_ROWS
 
 LBFGS_VECTORS = 36  # as long as the parameters: the gradient and what SciPy 1.17 keeps, measured after 15 iterations
@@ -78,7 +78,7 @@ class SummaryMixin:
         kept = int(self._mlp_keep(None) is not None)
         row = OPTIMIZERS[self.solver]
         settings = {name: getattr(self, name) for name in row.hyper_parameters}
-        return 2 + row.n_moments(constants_of(row, settings, dtype)) + kept
+        return 2 + n_state_arrays(row, constants_of(row, settings, dtype), self.ema_decay) + kept
 
     def _mlp_batch_rows(self):
         if self.solver == "lbfgs":

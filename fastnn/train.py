@@ -13,13 +13,13 @@ from .core.compile.packing import pack_sets
 from .core.engine import entries
 from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
-from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
+from .core.records import ALPHA, DERIVED, EARLIER_STEPS, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
 from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
-from .plan import implementations_of, make_layout, max_copied_weights, programmed, without_input
+from .plan import copies_input, implementations_of, make_layout, max_copied_weights, programmed, without_input
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 
@@ -86,7 +86,7 @@ class TrainingData:
         dtype = data.targets.dtype
         X = np.empty((1, 0), dtype) if data.X is None else data.X
         entries = (np.empty(0, dtype), NO_INDICES, NO_ROWS) if self.csr is None else self.csr
-        self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight)
+        self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight, np.empty((1, 0), dtype))
 
     def column_bounds(self, layout, batch, n_threads):
         """Bounds of the first layer's weight rows that each block updates where X is sparse.
@@ -143,6 +143,9 @@ class Job:
         several = n_threads > 1 and plan.n_shards == 1
         self.balance = LoadBalance(layout, plan, self.buffers, n_threads) if several else None
         self._layout, self._examples, self._kept = layout, source.examples, []
+        if copies_input(plan):
+            X = buffers.dropped_input.reshape(batch, -1)
+            self._examples = source.examples._replace(X=X, given=source.examples.X)
         self._implementations = implementations_of(layout, plan)
 
     def packed(self, program=None):
@@ -182,7 +185,7 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
                 begun = SCHEDULED * (state.step - first)
                 some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
             call = (packed, params, *some, *own)
-            progress[STEPS] = 0
+            progress[STEPS], progress[EARLIER_STEPS] = 0, state.step
             try:
                 made = run(n, *call) if tuned else run(*call)
             finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
@@ -305,11 +308,13 @@ class Steps:
         self.gradient, self.weight_sum, self._alpha = job.buffers.gradient, 0.0, job.plan.alpha
         # All verbs but the last one, which updates by the gradient, and that one.
         self._packed = [job.packed(verbs.copy()) for verbs in np.split(job.plan.program, [-1])]
+        self._progress = job.buffers.progress
         self._job, (self._run, self._own) = job, job.entry(job.n_threads)
 
     def loss(self, rows):
         """Compute the loss of these rows, at most a batch, and set ``gradient`` and ``weight_sum``."""
         losses = np.zeros(1)
+        self._progress[EARLIER_STEPS] = self._state.step
         self._run(self._packed[0], self._params, rows, np.zeros(SCHEDULED), losses, *self._own)
         self.weight_sum = float(self._scalars[WEIGHT_SUM])
         return losses.item()
@@ -318,6 +323,7 @@ class Steps:
         """Update the weights by ``gradient`` and ``weight_sum``, with these step scalars of a schedule."""
         self._scalars[SCALE], self._scalars[ALPHA] = 1.0 / self.weight_sum, self._alpha
         self._scalars[RATE : RATE + SCHEDULED] = scalars
+        self._progress[EARLIER_STEPS] = self._state.step + 1
         self._run(self._packed[1], self._params, ONE_ROW, NOTHING_SCHEDULED, np.zeros(1), *self._own)
         self._state.step += 1
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reference_dropout import factors
 from reference_optimizers import HYPER, OPTIMIZERS, SCHEDULES, clip, scheduled
 
 FLOAT = np.float64
@@ -289,14 +290,15 @@ def hidden_names(hidden_activation, n_hidden):
     return [hidden_activation] * n_hidden if isinstance(hidden_activation, str) else list(hidden_activation)
 
 
-def propagate(coefs, intercepts, X, hidden_activation, out_activation):
-    """Inputs `z` and values `a` of the activation of every layer; the values start with X itself."""
+def propagate(coefs, intercepts, X, hidden_activation, out_activation, masks=None):
+    """Inputs `z` and values `a` of the activation of every layer, X first; layers read values times `masks`, if any."""
     zs, values = [], [np.asarray(X, FLOAT)]
+    masks = [1.0] * len(coefs) if masks is None else masks
     names = hidden_names(hidden_activation, len(coefs) - 1)
     for layer, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
         last = layer == len(coefs) - 1
         function = OUTPUTS[out_activation] if last else ACTIVATIONS[names[layer]].value
-        zs.append(values[-1] @ np.asarray(w, FLOAT) + np.asarray(b, FLOAT))
+        zs.append((values[-1] * masks[layer]) @ np.asarray(w, FLOAT) + np.asarray(b, FLOAT))
         values.append(function(zs[-1]))
     return zs, values
 
@@ -307,14 +309,16 @@ def forward(coefs, intercepts, X, hidden_activation, out_activation):
 
 
 def gradients(
-    coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0, deltas=None
-):
+    coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0, deltas=None,
+    masks=None,
+):  # fmt: skip
     """Backpropagation: (reported loss, gradients of coefs, gradients of intercepts).
 
     A list passed as `deltas` receives the deltas (n, fan_out) of all layers, not yet divided by the weight sum.
     """
     coefs = [np.asarray(w, FLOAT) for w in coefs]
-    zs, values = propagate(coefs, intercepts, X, hidden_activation, out_activation)
+    zs, values = propagate(coefs, intercepts, X, hidden_activation, out_activation, masks)
+    masks = [1.0] * len(coefs) if masks is None else masks
     outputs = values[-1]
     w = weights_of(sample_weight, len(outputs))
     names = hidden_names(hidden_activation, len(coefs) - 1)
@@ -322,18 +326,21 @@ def gradients(
     layer_deltas = [delta]
     for layer in range(len(coefs) - 1, 0, -1):
         pull = ACTIVATIONS[names[layer - 1]].pull
-        delta = pull(zs[layer - 1], values[layer], delta @ coefs[layer].T)
+        delta = pull(zs[layer - 1], values[layer], (delta @ coefs[layer].T) * masks[layer])
         layer_deltas.insert(0, delta)
     if deltas is not None:
         deltas[:] = layer_deltas
-    d_coefs = [(a.T @ d + alpha * c) / w.sum() for a, d, c in zip(values[:-1], layer_deltas, coefs, strict=True)]
+    read = [a * mask for a, mask in zip(values[:-1], masks, strict=True)]
+    d_coefs = [(a.T @ d + alpha * c) / w.sum() for a, d, c in zip(read, layer_deltas, coefs, strict=True)]
     d_intercepts = [d.sum(axis=0) / w.sum() for d in layer_deltas]
     return loss_value(loss, y, outputs, sample_weight, coefs, alpha), d_coefs, d_intercepts
 
 
-def objective(coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0):
+def objective(
+    coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, sample_weight=None, alpha=0.0, masks=None
+):
     """The scalar whose derivative `gradients` returns (see the head of this file)."""
-    outputs = forward(coefs, intercepts, X, hidden_activation, out_activation)[-1]
+    outputs = propagate(coefs, intercepts, X, hidden_activation, out_activation, masks)[1][-1]
     weight_sum = weights_of(sample_weight, len(outputs)).sum()
     return data_loss(loss, y, outputs, sample_weight) + penalty(coefs, alpha, weight_sum)
 
@@ -376,13 +383,16 @@ def batches(rows, batch_size):
 def train(
     coefs, intercepts, X, y, *, hidden_activation, out_activation, loss, rng=None, sample_weight=None, solver="adam",
     alpha=1e-4, batch_size=200, max_iter=200, shuffle=True, learning_rate="constant", learning_rate_init=1e-3,
-    power_t=0.5, tol=1e-4, n_iter_no_change=10, **hyper,
+    power_t=0.5, tol=1e-4, n_iter_no_change=10, dropout=(), seed=0, ema_decay=None, **hyper,
 ):  # fmt: skip
     """scikit-learn's mini-batch loop without early stopping: (loss of each epoch, coefs, intercepts).
 
     `hyper` overrides HYPER. An epoch's loss is the mean of its batches' losses before their steps, weighted by row
     count even where samples have weights. The permutations compose: `rng` shuffles what the last epoch left. A batch
     whose weights sum to zero makes no step and adds no loss (scikit-learn raises there).
+
+    `dropout` holds the rates of the input and of each hidden layer, whose random bits come from `seed`. With
+    `ema_decay` the moving averages of the weights are returned.
     """
     if not hyper.keys() <= HYPER.keys():
         raise TypeError(f"unknown hyper-parameters: {sorted(hyper.keys() - HYPER.keys())}")
@@ -396,6 +406,7 @@ def train(
         for param, (z, x, _) in zip(params, moments, strict=True):
             z[:] = x[:] = param
     X, y, w = np.asarray(X, FLOAT), np.asarray(y), weights_of(sample_weight, len(X))
+    averages = [p.copy() for p in params]
     rows, rate, step, losses, best, stalled = np.arange(len(X)), learning_rate_init, 0, [], np.inf, 0
     squared_rates = 0.0
     for epoch in range(max_iter):
@@ -405,9 +416,10 @@ def train(
         for batch in batches(rows, batch_size):
             if w[batch].sum() == 0:
                 continue
+            masks = [factors(seed, step, i, len(batch), len(coefs[i]), p) for i, p in enumerate(dropout)] or None
             value, d_coefs, d_intercepts = gradients(
                 coefs, intercepts, X[batch], y[batch], hidden_activation=hidden_activation,
-                out_activation=out_activation, loss=loss, sample_weight=w[batch], alpha=alpha,
+                out_activation=out_activation, loss=loss, sample_weight=w[batch], alpha=alpha, masks=masks,
             )  # fmt: skip
             total += value * len(batch)
             step, i, grads = step + 1, i + 1, d_coefs + d_intercepts
@@ -419,6 +431,9 @@ def train(
             for param, grad, moment in zip(params, grads, moments, strict=True):
                 h["decay"] = h["weight_decay"] if param.ndim == 2 else 0.0
                 optimizer.step(param, grad, moment, optimizer.rate(now, step, h), h)
+            for param, average in zip(params, averages, strict=True) if ema_decay else ():
+                decay = min(ema_decay, (1 + step) / (10 + step))
+                average[:] = decay * average + (1 - decay) * param
         losses.append(total / len(X))
         stalled = stalled + 1 if losses[-1] > best - tol else 0
         best = min(best, losses[-1])
@@ -430,4 +445,6 @@ def train(
     if optimizer.averages:
         for param, (_, x, _) in zip(params, moments, strict=True):
             param[:] = x
+    if ema_decay:
+        coefs, intercepts = averages[: len(coefs)], averages[len(coefs) :]
     return losses, coefs, intercepts

@@ -36,10 +36,10 @@ ROAD = """
     core
     core.engine.entries
     core.engine.driver
-    core.engine.sparse
+    core.engine.dropped core.engine.sparse
     core.engine.dense core.engine.shards
     core.engine.bookkeeping
-    core.engine.programs core.parallel.stealing core.nn.sparse_network
+    core.engine.programs core.parallel.stealing core.nn.sparse_network core.nn.dropout
     core.nn.prediction core.nn.update
     core.nn.network
     core.nn.layer core.nn.losses
@@ -247,7 +247,7 @@ def test_imports_follow_the_road():
 
 
 def test_the_reference_is_independent():
-    own = {"reference", "reference_optimizers"}
+    own = {"reference", "reference_dropout", "reference_optimizers"}
     for module in own:
         source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
         names = {name.split(".")[0] for _, name in imported(source, module)}

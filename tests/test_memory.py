@@ -25,6 +25,8 @@ CASES = {
     "plain sgd": ({"solver": "sgd", "momentum": 0.0}, 0, False, np.asarray),
     "schedule-free averages": ({"solver": "schedulefree"}, 3, False, np.asarray),
     "clipped gradients": ({"solver": "lion", "max_grad_norm": 1.0}, 2, False, np.asarray),
+    "averages": ({"ema_decay": 0.99}, 3, False, np.asarray),
+    "dropout": ({"dropout": [0.2, 0.5, 0.5]}, 2, False, np.asarray),
     "early stopping": ({"early_stopping": True}, 3, False, np.asarray),
     "an activation that keeps its input": ({"activation": ["relu", "gelu"]}, 2, False, np.asarray),
     "best epoch": ({"restore_best": True}, 4, False, np.asarray),
@@ -49,13 +51,13 @@ def peak_of(call):
         tracemalloc.stop()
 
 
-def stated(itemsize, copies, X_copied, predicts, keeps_input):
+def stated(itemsize, copies, X_copied, predicts, keeps_input, drops_input):
     """Bytes by the formula of fastnn/README.md: parameters, batch, scratch, copy of X, some numbers for each row."""
     inputs, outputs = sum(UNITS[:-1]), sum(UNITS[1:])
     n_params = sum(a * b + b for a, b in pairwise(UNITS))
     scratch = SCRATCH_ROWS * sum(UNITS[-2:]) + STRIP_ROWS * max(UNITS[1:]) + TILE_ROWS
     numbers = n_params * (2 + copies) + BATCH * (inputs + outputs) + N_JOBS * scratch
-    numbers += BATCH * sum(UNITS[1:-1]) * keeps_input
+    numbers += BATCH * sum(UNITS[1:-1]) * keeps_input + BATCH * UNITS[0] * drops_input
     numbers += N_JOBS * (BLOCK_ROWS * inputs + scratch) * predicts  # the held-out rows pass through in blocks
     return itemsize * (numbers + X_copied * N * UNITS[0]) + ROW_BYTES * N
 
@@ -71,7 +73,8 @@ def test_a_fit_needs_what_the_readme_states(name, task):
         warnings.simplefilter("ignore", ConvergenceWarning)
         task(**model.get_params()).fit(X[:BATCH], y[:BATCH])  # compiled code is loaded
         peak = peak_of(lambda: model.fit(X, y))
-    limit = stated(model.coefs_[0].itemsize, copies, X_copied, "early_stopping" in options, "activation" in options)
+    has = [option in options for option in ("early_stopping", "activation", "dropout")]
+    limit = stated(model.coefs_[0].itemsize, copies, X_copied, *has)
     assert peak < limit + SLACK
     assert peak > 0.7 * limit  # the formula says something
 

@@ -62,6 +62,8 @@ SHARED = {
     "match": {"dtype": "match"},
     "metrics": {"metrics": ["neg_max_error"]},
     "full batches": {"batch_size": N},
+    "dropout": {"dropout": 0.3},
+    "ema_decay": {"ema_decay": 0.9},
 }
 OPTIONS = {
     MLPClassifier: SHARED
@@ -88,10 +90,21 @@ OPTIONS = {
 }
 CALLS = ("sparse X", "sample_weight", "X_val", "partial_fit", "warm_start", "float64 X")
 
-NO_LBFGS = {"cosine", "onecycle", "step", "a function", "warmup", "weight_decay", "max_grad_norm"}
+NO_LBFGS = {
+    "cosine",
+    "onecycle",
+    "step",
+    "a function",
+    "warmup",
+    "weight_decay",
+    "max_grad_norm",
+    "ema_decay",
+    "dropout",
+}
 # Which pairs are refused, and a word of the message.
 REFUSED = {
     **{frozenset({"lbfgs", name}): "lbfgs" for name in NO_LBFGS},
+    frozenset({"schedulefree", "ema_decay"}): "averages already",
     frozenset({"lbfgs", "partial_fit"}): "partial_fit",  # as in scikit-learn: its cause names the solver
     frozenset({"early_stopping", "partial_fit"}): "early_stopping",
     frozenset({"X_val", "partial_fit"}): "X_val",

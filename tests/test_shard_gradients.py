@@ -19,6 +19,8 @@ NETWORKS = [
     ("squared_error", (5,), "plain"),
     ("log_loss", (13,), "adam"),
     ("log_loss", (20, 16), "plain"),
+    ("squared_error", (40, 1), "adam"),  # a hidden layer of one unit, whose sums are no output's
+    ("log_loss", (40, 1), "plain"),
 ]
 
 

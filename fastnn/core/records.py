@@ -31,6 +31,7 @@ class Examples(NamedTuple):
     labels: LABELS  # as in ``EncodedData``
     targets: MATRIX
     sample_weight: IN
+    given: MATRIX  # the user's X, where inputs are dropped: X is `Buffers.dropped_input` then; else (1, 0)
 
 
 class Csr(NamedTuple):
@@ -78,6 +79,8 @@ class TrainPlan(NamedTuple):
     advance: INT  # id of the serial work between two phases, see `engine.programs`
     alpha: REAL  # strength of the L2 term
     max_norm: REAL  # gradients are scaled down to this norm; infinity: they are not
+    ema_weight: REAL  # 1 - ema_decay, the weight of the present weights in their moving averages; 0: no averages
+    dropout: NUMBERS  # (n_layers,): rates of levels 0 .. n_layers - 1; size 0: none
     loss_constants: IN  # constants of the loss, see its row in ``LOSSES``
     optimizer: IN  # constants of the optimizer, see its row in ``OPTIMIZERS``
 
@@ -98,8 +101,10 @@ class Pass(NamedTuple):
 
 # Indices in ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's splits of the
 # batch are computed ahead; whether what is derived from the weights is up to date; whether threads have similar speeds;
-# where the program is, the index of its verb.
-BATCH, STEPS, READY, DERIVED, ALIKE, VERB = range(6)
+# where the program is, the index of its verb; steps of the optimizer before this call; with dropout its seed, and steps
+# that were made with this seed before the first of the optimizer.
+BATCH, STEPS, READY, DERIVED, ALIKE, VERB, EARLIER_STEPS, SEED, EARLIER_MASKS = range(9)
+N_PROGRESS = 9
 
 # Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
 # current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, rate times
@@ -120,6 +125,7 @@ class Buffers(NamedTuple):
     activations: OUT  # levels 0 .. n_layers - 1 of one batch
     inputs: OUT  # pre-activations at the same offsets, where an activation keeps its input; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
+    dropped_input: OUT  # (batch_size, n_features): the rows of X of one batch after dropout, where inputs are dropped
     row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
     squares: OUT  # sum of squares of each group of rows of each W; of its gradient from there until it is clipped
     one: OUT  # (1,): 1.0, for `layer.backward_bias`
@@ -134,7 +140,7 @@ class Buffers(NamedTuple):
     clocks: INTS  # (n_blocks, CLOCK): ticks and work of each block since the last reading, see `partition.record`
     stealing: INTS  # queues of tiles and of splits' rows in the weights pass, see `parallel.stealing`
     barrier: INTS  # see `parallel.barrier`
-    progress: INTS  # (6,): by the indices above
+    progress: INTS  # (N_PROGRESS,): by the indices above
     step_scalars: NUMBERS  # (8,): by the indices above; then the losses of shards, see `shards.loss_index`
     scratch: OUT  # workspaces of equal size, one for each block
 

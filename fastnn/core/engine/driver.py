@@ -8,7 +8,7 @@ from ..compile.packing import IN, INT, NUMBERS, RECORD_SETS, ROWS
 from ..parallel.barrier import OVER, PHASE, arrive, is_last, load_acquire, next_block
 from ..records import VERB, unpack
 from ..simd.scalar import flush_denormals, restore_denormals
-from . import dense, shards, sparse  # noqa: F401
+from . import dense, dropped, shards, sparse  # noqa: F401
 from .programs import START, advance, work
 
 

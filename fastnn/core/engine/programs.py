@@ -10,6 +10,7 @@ In a phase every block does its share of one verb. A barrier (``//``) ends the p
     stored gradients   rows pass // weights pass, which stores gradients // UPDATE //
     clipped gradients  the same, and the serial work before UPDATE adds up the norm and sets the scale
     full batch         rows pass // weights pass, which adds gradients up //
+    dropped inputs     the dense passes on a copy of the batch's rows, without splits and shards
 
 ``plan.sink`` says what the weights pass does with the gradient of a tile: an optimizer's update, or one of the sinks
 that keep it, see `nn.optimizers`. Verbs are implementations of a dispatch table, so only verbs of programs in use are
@@ -26,6 +27,7 @@ work = dispatch_table(
     ("n_blocks", INT), ("workspace_size", INT),
 )  # fmt: skip
 ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE, ROWS_PASS_CSR, WEIGHTS_PASS_CSR, STEP_THEN_SHARDS, UPDATE = range(6)
+ROWS_PASS_DROPPED, WEIGHTS_PASS_DROPPED = range(6, 8)  # dense X whose entries are dropped
 
 # The serial work after the phase ``done``: it releases the next phase, or ends the call.
 advance = dispatch_table(

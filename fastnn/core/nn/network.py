@@ -27,6 +27,13 @@ from .losses import loss_and_delta
 gather = dispatch_table("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
 ALL_COLUMNS = 0
 
+# The passes between the first known level and the outputs where units are dropped, see ``dropout``.
+dropped_pass = dispatch_table(
+    "dropped_pass",
+    ("packed", RECORDS), ("first", INT), ("lo", INT), ("n", INT), ("sums", OUT), ("workspace", OUT),
+)  # fmt: skip
+DROPPED_FORWARD, DROPPED_BACKWARD = range(2)
+
 
 @gather.implementation(ALL_COLUMNS)
 def gather_rows(out, ld_out, X, rows, n):
@@ -113,7 +120,7 @@ def backward(packed, lo, n, sums, workspace):
         keeps = (
             buffers.inputs.size > 0
         )  # of the two calls for an activation one finds a function, the other does nothing
-        if has_single_output(layout.units[layer], layout.units[layer + 1]):
+        if layer == plan.n_layers - 1 and has_single_output(layout.units[layer], layout.units[layer + 1]):
             outer, weight = deltas[layout.delta[layer + 1] + lo * above :], layout.weight[layer]
             w = params[weight : weight + stride]
             single_output_backward(activation, a, d, outer, above, w, n, stride, sums)
@@ -143,7 +150,10 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
     params, activations, deltas = buffers.params, buffers.activations, buffers.deltas
     ld = layout.stride[first]
     at = layout.level[first] + start * ld
-    hidden_forward(packed, first, n_layers, params, activations, at, ld, activations, buffers.inputs, start, n)
+    if plan.dropout.size == 0:
+        hidden_forward(packed, first, n_layers, params, activations, at, ld, activations, buffers.inputs, start, n)
+    else:
+        dropped_pass(DROPPED_FORWARD, packed, first, start, n, workspace, workspace)
     z, scratch = workspace[: n_outputs * ldr], workspace[n_outputs * ldr :]
     ld = layout.stride[n_layers - 1]
     forward_output(
@@ -160,7 +170,10 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
     if plan.n_shards > 1:
         begin, end = single_output_sums(layout, plan, shard)
         sums = buffers.shard_gradients[begin:end]
-    backward(packed, start, n, sums, workspace)
+    if plan.dropout.size == 0:
+        backward(packed, start, n, sums, workspace)
+    else:
+        dropped_pass(DROPPED_BACKWARD, packed, first, start, n, sums, workspace)
 
 
 @kernel
