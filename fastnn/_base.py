@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
+from .core.compile.cache import announcement
 from .encode import scaled_alpha
 from .evaluation import check_given, find_scorers, find_scoring
 from .hidden import HiddenMixin
@@ -43,6 +44,7 @@ PUBLISHED = (
     "validation_scores_",
     "history_",
     "best_validation_score_",
+    "stop_reason_",
     "_no_improvement_count",
     "_optimizer",
 )
@@ -113,6 +115,7 @@ class BaseMLP(
         n_hidden_layers=None,
         scoring=None,
         restore_best="auto",
+        max_seconds=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -152,6 +155,7 @@ class BaseMLP(
         self.n_hidden_layers = n_hidden_layers
         self.scoring = scoring
         self.restore_best = restore_best
+        self.max_seconds = max_seconds
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -228,7 +232,7 @@ class BaseMLP(
         return self._mlp_learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
     def _mlp_learn(self, X, y, sample_weight, **more):
-        own = self.__dict__
+        own, announcement.due = self.__dict__, True
         try:
             try:  # what is set before all is done is set on a copy
                 object.__setattr__(self, "__dict__", dict(own))

@@ -94,6 +94,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         so they do not go to 0. ``metrics=["neg_log_loss"]`` records that of the labels.
     focal_gamma : float, default=2.0
         How much ``loss="focal"`` turns from what is already right, >= 0; with 0 it is the log loss.
+    %(max_seconds)s
 
     Attributes
     ----------
@@ -129,6 +130,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         after it, and there is no rate.
     %(n_iter_)s
     %(t_)s
+    %(stop_reason_)s
 
     See Also
     --------
@@ -211,6 +213,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         validation_stratify="auto",
         label_smoothing=0.0,
         focal_gamma=2.0,
+        max_seconds=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -251,6 +254,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
             n_hidden_layers=n_hidden_layers,
             scoring=scoring,
             restore_best=restore_best,
+            max_seconds=max_seconds,
         )
         self.loss = loss
         self.out_activation = out_activation

@@ -135,6 +135,11 @@ restore_best : {"auto", True, False}, default="auto"
     Whether ``fit`` ends with the weights of the best epoch. "auto": with early stopping, as in scikit-learn. True:
     of the best epoch of this call, by "val_score" where there are validation data, else by the training loss; under
     "lbfgs", whose training loss only falls, by "val_score". False: the weights of the last epoch are kept.
+max_seconds : float or None, default=None
+    Wall time after which ``fit`` or ``partial_fit`` ends, counted from the first step, so without checks of the data
+    and compiling, but with validation. It ends after the epoch or iteration in which the time is over, or inside of a
+    long epoch, after about 0.1 s more; then that epoch does not count in ``n_iter_``. No ``ConvergenceWarning`` is
+    given: ``stop_reason_`` says it.
 n_features_in_ : int
     Number of features.
 feature_names_in_ : ndarray of str of shape (n_features_in_,)
@@ -162,4 +167,8 @@ n_iter_ : int
     Epochs, or iterations, of the last call.
 t_ : int
     Rows learned from so far, counted with repetition.
+stop_reason_ : str
+    Why the last call ended: "max_iter", also after the one epoch of ``partial_fit`` and for ``max_fun``; "tol", no
+    progress any more; "early stopping", none of the validation score; "max_seconds"; "interrupted", by Ctrl-C;
+    "callback"; "diverged", where weights of an earlier epoch have been restored.
 """

@@ -88,6 +88,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Power of ``loss="tweedie"``, 0 or >= 1: the variance goes with that power of the mean. 0 is
         ``loss="squared_error"``, 1 "poisson", 2 "gamma", 3 the inverse Gaussian deviance. Below 2 it needs ``y >= 0``
         (0 takes any y), from 2 on ``y > 0``.
+    %(max_seconds)s
 
     Attributes
     ----------
@@ -124,6 +125,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         after it, and there is no rate.
     %(n_iter_)s
     %(t_)s
+    %(stop_reason_)s
 
     See Also
     --------
@@ -204,6 +206,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         huber_delta=1.0,
         quantile=0.5,
         tweedie_power=1.5,
+        max_seconds=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -244,6 +247,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             n_hidden_layers=n_hidden_layers,
             scoring=scoring,
             restore_best=restore_best,
+            max_seconds=max_seconds,
         )
         self.loss = loss
         self.huber_delta = huber_delta

@@ -19,9 +19,9 @@ from .parameters import hidden_activation
 from .plan import loss_after, loss_of, make_plan
 from .remarks import in_sklearns_name
 from .state import new_state
-from .stopping import NON_FINITE, Progress
+from .stopping import NON_FINITE, Budget, Progress, Stopping
 from .threads import resolve_n_jobs
-from .train import train
+from .train import Walk, train
 
 # Scikit-learn's losses: there, too, they go on after any output activation that someone has set by hand.
 ANY_OUTPUT = ("log_loss", "squared_error", "poisson")
@@ -119,6 +119,9 @@ class LearningMixin:
             return None
         return "loss" if validation is None else "score"
 
+    def _mlp_budget(self):
+        return None if self.max_seconds is None else Budget(self.max_seconds)
+
     def _mlp_minimize(self, network, training, validation, scorers, start, earlier, dtype):
         layout, plan = self._mlp_plan(network, self._mlp_settings(), 1)
         state = new_state(layout, plan)
@@ -129,7 +132,7 @@ class LearningMixin:
         best = [-np.inf, None]
         if validation is not None and self._mlp_keep(validation) == "score":
             evaluate = keeping_best(evaluate, state.learned, best)
-        loss, n_iter, measured, remark = minimize_loss(
+        loss, n_iter, measured, remark, stop_reason = minimize_loss(
             layout,
             plan,
             state.params,
@@ -140,6 +143,7 @@ class LearningMixin:
             verbose=self.verbose,
             n_threads=n_threads,
             evaluate=evaluate,
+            budget=self._mlp_budget(),
         )
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
@@ -149,7 +153,8 @@ class LearningMixin:
         _check_finite(state.params)
         history, lacking = extended_history(earlier.get("history_"), measured, len(measured["loss"]))
         fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
-        return state, {**fitted, "validation_loss_curve_": validation_losses(history, measured)}, lacking, remark
+        fitted |= {"validation_loss_curve_": validation_losses(history, measured), "stop_reason_": stop_reason}
+        return state, fitted, lacking, remark
 
     def _mlp_train(self, network, training, validation, scorers, start, rng, earlier, incremental):
         if self.early_stopping and validation is None:
@@ -171,26 +176,28 @@ class LearningMixin:
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
 
+        walk = Walk(rows, rng if self.shuffle else None, private=isinstance(self.random_state, Integral))
+        max_epochs = 1 if incremental else self.max_iter
+        budget = self._mlp_budget()
         epochs = train(
             layout,
             plan,
             state,
             training.data,
-            rows=rows,
-            rng=rng,
-            shuffle=self.shuffle,
-            private_rng=isinstance(self.random_state, Integral),
+            walk=walk,
             schedule=optimizer.schedule,
-            max_epochs=1 if incremental else self.max_iter,
+            max_epochs=max_epochs,
             n_threads=n_threads,
+            budget=budget,
         )
         progress.follow(
             epochs,
             rows.size,
             state,
+            walk,
             optimizer.schedule,
             evaluate=evaluate,
-            n_iter_no_change=self.n_iter_no_change,
+            stopping=Stopping(self.n_iter_no_change, max_epochs, budget),
             verbose=self.verbose,
         )
         state.publish(progress.best_params)
@@ -204,7 +211,7 @@ class LearningMixin:
         remark = None
         if progress.interrupted:
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
-        elif not (incremental or progress.stopped):
+        elif progress.stop_reason == "max_iter" and not incremental:
             told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
             remark = in_sklearns_name(warnings.warn, f"{told}converged yet.", ConvergenceWarning)
         fitted, lacking = progress.attributes()

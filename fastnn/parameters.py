@@ -90,6 +90,7 @@ CONSTRAINTS = {
     "n_hidden_layers": [None, Interval(Integral, 0, None, closed="left")],
     "scoring": [None, str, callable],
     "restore_best": [StrOptions({"auto"}), "boolean"],
+    "max_seconds": [None, Interval(Real, 0, None, closed="neither")],
 }
 
 REGRESSOR_CONSTRAINTS = {

@@ -1,15 +1,48 @@
 """Progress of training and early stopping: scikit-learn's rules, counters and attributes."""
 
 import math
+import time
 from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 
+from .core.compile.exclusive import undisturbed
 from .history import extended_history, validation_losses
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
+
+UNFINISHED = ("max_seconds", "interrupted", "callback")  # values of ``stop_reason_`` after which a fit can go on
+
+
+class Budget:
+    """The wall time that training may take.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds):
+        self._seconds, self._end = seconds, math.inf
+
+    def begin(self):
+        """Count from here."""
+        self._end = time.perf_counter() + self._seconds
+
+    def spent(self):
+        """Whether the time is over."""
+        return time.perf_counter() >= self._end
+
+
+class Stopping(NamedTuple):
+    """When training ends, if nothing else ends it."""
+
+    n_iter_no_change: float
+    max_epochs: int
+    budget: Budget | None
 
 
 class Progress:
@@ -31,10 +64,10 @@ class Progress:
     ----------
     epochs : list of tuple
         For each epoch its loss, learning rate, seconds, and a dict of the measurements after it.
-    stopped : bool
-        Whether training ended before the maximum number of epochs.
+    stop_reason : str or None
+        Why training has ended, as ``stop_reason_`` says it; None before the end.
     interrupted : bool
-        Whether Ctrl-C has ended it.
+        Whether Ctrl-C has been pressed.
     """
 
     def __init__(self, tol, by_score, earlier, keep=None):
@@ -48,7 +81,7 @@ class Progress:
         self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, least, None
         self.epochs = []
         self._n_samples = 0
-        self.stopped = self.interrupted = False
+        self.stop_reason, self.interrupted = None, False
         self._earlier = earlier
 
     @property
@@ -77,7 +110,7 @@ class Progress:
         """The fitted attributes, and the values that earlier calls' lists lack: tuples ``(list, values to append)``."""
         n_iter, (count, best_loss, best_score, *_) = len(self.epochs), self._judgement
         n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
-        fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
+        fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count, "stop_reason_": self.stop_reason}
         losses, rates, seconds, measured = map(list, zip(*self.epochs, strict=True)) if n_iter else ([], [], [], [])
         new = {"loss": losses, "learning_rate": rates, "seconds": seconds}
         losses = list(map(np.float64, losses))  # as scikit-learn's: programs call their methods
@@ -101,7 +134,7 @@ class Progress:
         lacking.append((values, new))
         return values
 
-    def follow(self, epochs, n_samples, state, schedule, *, evaluate, n_iter_no_change, verbose):
+    def follow(self, epochs, n_samples, state, walk, schedule, *, evaluate, stopping, verbose):
         """Consume the training loop: print, judge each epoch, adapt the learning rate and stop.
 
         After the first step Ctrl-C ends it without an error. A finished epoch counts, judged or not.
@@ -111,12 +144,15 @@ class Progress:
         epochs : generator of EpochRecord
             Each item is an epoch over ``n_samples`` rows that has changed ``state``. It is closed at the end.
         state : State
+        walk : Walk
+            Where the loop is; told of each epoch that counts.
         schedule : object
             Learning rates, see ``schedules``.
         evaluate : callable or None
             Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it; None if
             there is nothing to measure.
-        n_iter_no_change, verbose
+        stopping : Stopping
+        verbose
             As in the estimators.
 
         Raises
@@ -124,12 +160,13 @@ class Progress:
         ValueError
             When a loss is not finite and there are no best parameters of an earlier epoch.
         """
-        first, n_seen, epoch = state.step, self._earlier.get("t_", 0), None
-        self._n_samples = n_samples
+        first, epoch, begun = state.step, None, schedule.epoch
+        n_seen, self._n_samples = self._earlier.get("t_", 0), n_samples
+        n_iter_no_change, max_epochs, budget = stopping
         try:
             with closing(epochs):
                 for record in epochs:
-                    loss, measured = record.loss, {}
+                    loss, measured, score = record.loss, {}, math.nan
                     epoch = loss, schedule.nominal, record.seconds, measured
                     n_seen += n_samples
                     if verbose:
@@ -138,35 +175,59 @@ class Progress:
                         measured.update(evaluate())
                     if self.by_score:
                         measured.setdefault("val_score", math.nan)
-                    judgement = self._judged(loss, measured.get("val_score", math.nan), state.learned)
-                    # No signal handler can run between these two statements.
-                    self._judgement = judgement
+                    if measured:
+                        score = measured.get("val_score", math.nan)
+                    judgement = self._judged(loss, score, state.learned)
+                    # No signal handler can run between these statements.
+                    self._judgement, walk.batch, walk.drawn = judgement, 0, False
                     self.epochs.append(epoch)
                     if verbose and "val_score" in measured:
                         print(f"Validation score: {measured['val_score']:f}")
-                    schedule.epoch_ends(n_seen)
-                    self.stopped = not record.finite
-                    if judgement[0] > n_iter_no_change and not self.stopped:
-                        self.stopped = self._plateau(schedule, n_iter_no_change, verbose)
-                    if self.stopped:
+                    schedule.epoch_ends(n_seen, begun + len(self.epochs))
+                    if not record.finite:
+                        self.stop_reason = "diverged"
+                    elif judgement[0] > n_iter_no_change:
+                        undisturbed(self._plateau, schedule, n_iter_no_change, verbose)
+                    if self.stop_reason is None:
+                        if len(self.epochs) >= max_epochs:
+                            self.stop_reason = "max_iter"
+                        elif budget is not None and budget.spent():
+                            self.stop_reason = "max_seconds"
+                    if self.stop_reason is not None:
                         break
+                else:
+                    self.stop_reason = "max_seconds"
         except KeyboardInterrupt:
             if state.step == first:
                 raise
-            if epoch is not None and not (self.epochs and self.epochs[-1] is epoch):
-                self.epochs.append(epoch)
-            self.stopped = self.interrupted = True
+            self.interrupted = True
+            undisturbed(self._complete, epoch, schedule, begun, n_iter_no_change, verbose)
         if self.epochs and not math.isfinite(self.epochs[-1][0]) and self.best_params is None:
             raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {len(self.epochs)}.")
 
+    def _complete(self, epoch, schedule, begun, n_iter_no_change, verbose):
+        """Do what Ctrl-C has kept from being done after ``epoch``, the last that has ended."""
+        if epoch is not None and not (self.epochs and self.epochs[-1] is epoch):
+            self.epochs.append(epoch)
+        n = len(self.epochs)
+        if n:
+            schedule.epoch_ends(self._earlier.get("t_", 0) + n * self._n_samples, begun + n)
+        if n and not math.isfinite(self.epochs[-1][0]):
+            self.stop_reason = "diverged"
+        elif self.stop_reason is None and self._judgement[0] > n_iter_no_change:
+            self._plateau(schedule, n_iter_no_change, verbose)
+        if self.stop_reason is None:
+            self.stop_reason = "interrupted"
+
     def _plateau(self, schedule, n_iter_no_change, verbose):
-        """Whether too many epochs without improvement end training, or only lower the learning rate."""
+        """After too many epochs without improvement: training ends, or only the learning rate is lowered."""
         stop, remark = schedule.plateau()
         if verbose:
             what = "Validation score" if self.by_score else "Training loss"
             print(
                 f"{what} did not improve more than tol={self.tol:f} for {n_iter_no_change} consecutive epochs. {remark}"
             )
-        if not stop:
+        if stop:
+            self.stop_reason = "early stopping" if self.by_score else "tol"
+        else:
             self._judgement = 0, *self._judgement[1:]
-        return stop

@@ -13,7 +13,7 @@ from .core.compile.packing import pack_sets
 from .core.engine import entries
 from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
-from .core.records import ALPHA, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
+from .core.records import ALPHA, BATCH, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.rng import N_WORDS
 from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
@@ -27,6 +27,7 @@ CHUNK_ROWS = 1024  # rows of the full batch whose activations are in memory at t
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 EXACT = 32  # most losses that are added exactly, which takes a list
 NO_INDICES, NO_ROWS, NOTHING_SCHEDULED = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0)
+NO_LOSSES = np.empty(0)
 ONE_ROW = np.zeros(1, np.int64)
 
 
@@ -158,12 +159,14 @@ class Job:
         return run, (n_threads, self._workspace_size)
 
 
-def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
-    """Make the function that trains for one epoch of ``n_rows`` rows.
+def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
+    """Make the function that trains for one epoch of the rows of a `Walk`.
 
-    The function takes the rows, in order, and the scalars of the steps, and returns the epoch's loss and whether all
-    losses were finite. It changes ``state``. (A function and no method: an epoch of a small network takes 10 us.)
+    The function takes the scalars of the steps, and returns the epoch's loss and whether all losses were finite; None
+    where the time of ``budget`` ended in the middle. It changes ``state``, and begins where ``walk`` is. (A function
+    and no method: an epoch of a small network takes 10 us.)
     """
+    n_rows = len(walk.rows)
     job = Job(layout, plan, state, data, n_threads=n_threads)
     batch, packed, params, balance = int(plan.batch_size), job.packed(), state.params, job.balance
     (run, own), tuned = job.entry(job.n_threads), job.n_threads > 1 and job.flops < TUNED_FLOPS
@@ -171,10 +174,12 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
         run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
     per_call, per_trial = (max(1, int(work / job.flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     n_batches = -(-n_rows // batch)
-    losses, progress = np.zeros(n_batches), memoryview(job.buffers.progress)
+    losses, progress, order = np.zeros(n_batches), memoryview(job.buffers.progress), walk.rows
+    losses[: walk.batch] = walk.losses[: walk.batch]
+    walk.losses = losses
 
-    def epoch(order, scalars):
-        first, done = state.step, 0
+    def epoch(scalars):
+        first, done = walk.first, walk.batch
         while done < n_batches:
             n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
             some = (order, scalars, losses)
@@ -182,16 +187,19 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
                 begun = SCHEDULED * (state.step - first)
                 some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
             call = (packed, params, *some, *own)
-            progress[STEPS] = 0
+            progress[STEPS] = progress[BATCH] = 0
             try:
                 made = run(n, *call) if tuned else run(*call)
             finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
                 state.step += progress[STEPS]
+                walk.batch = done + progress[BATCH]
             done += made
             if balance is not None:
                 balance.follow(time.perf_counter())
             if made < n:
                 break
+            if budget is not None and done < n_batches and budget.spent():
+                return None
         finite = done == n_batches
         mean = finite and n_batches > 1
         return mean_of_batches(losses, batch, n_rows) if mean else losses.item(min(done, n_batches - 1)), finite
@@ -200,7 +208,62 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
     return epoch
 
 
-def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads, private_rng=False):
+class Walk:
+    """Where a training loop is in the rows that it learns from; another loop can go on from there.
+
+    Parameters
+    ----------
+    rows : ndarray of int64
+        Rows of the data to learn from; shuffled in place.
+    rng : numpy.random.RandomState or None
+        Draws the permutations, the same as scikit-learn's; None: the order of rows stays.
+    private : bool
+        Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
+
+    Attributes
+    ----------
+    drawn : bool
+        Whether ``rows`` have the order of an epoch that does not count yet.
+    batch : int
+        Batches of that epoch that are done.
+    first : int
+        The optimizer's step at its begin, where it has begun.
+    losses : ndarray of shape (n_batches,)
+        Losses of the batches done.
+    """
+
+    def __init__(self, rows, rng=None, *, private=False):
+        self.rows, self.rng, self.private = rows, rng, private
+        self.drawn, self.batch, self.first, self.losses = False, 0, 0, NO_LOSSES
+        self._state = None  # of the generator, as `shuffle_rows` changes it
+
+    def orders(self, quick):
+        """Yield ``rows`` for each epoch. With ``quick`` compiled code draws from a copy of the generator's state."""
+        rows, permute = self.rows, None
+        if self.rng is not None:
+            permute, given = self.rng.shuffle, ()
+            if quick:
+                _, key, used, *_ = self.rng.get_state()
+                permute, given = shuffle_rows.twin(rows.dtype), (key, np.empty(N_WORDS, np.uint32), np.array([used], np.int64))
+                self._state = key, given[-1]
+        while True:
+            if permute is not None and not self.drawn:
+                self.drawn = True  # before the call, in which no signal handler runs
+                permute(rows, *given)
+            yield rows
+
+    def generator(self):
+        """The state of the generator, as ``RandomState.set_state`` takes it; None where there is none."""
+        if self.rng is None:
+            return None
+        state = self.rng.get_state(legacy=False)
+        if self._state is not None:
+            key, used = self._state
+            state["state"] = {"key": key.copy(), "pos": int(used[0])}
+        return state
+
+
+def train(layout, plan, state, data, *, walk, schedule, max_epochs, n_threads, budget=None):
     """Train for up to ``max_epochs`` epochs, yielding a record after each.
 
     Parameters
@@ -209,31 +272,37 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     state : State
         Changed in place.
     data : EncodedData
-    rows : ndarray of int64
-        Rows of the data to learn from; shuffled in place.
-    rng : numpy.random.RandomState
-        Draws the permutations, the same as scikit-learn's.
-    shuffle : bool
+    walk : Walk
+        The rows, in the middle of an epoch perhaps.
     schedule : object
         ``scalars(step, n_steps)`` returns the step scalars of the next steps, see `schedules`.
     max_epochs, n_threads : int
-    private_rng : bool
-        Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
+    budget : Budget or None
+        Begins with the first step. Where it ends in the middle of an epoch, no record of that is yielded.
 
     Yields
     ------
     EpochRecord
     """
-    epoch = make_epoch(layout, plan, state, data, n_rows=len(rows), n_threads=n_threads)
-    n_batches = -(-len(rows) // int(plan.batch_size))
+    epoch = make_epoch(layout, plan, state, data, walk, n_threads=n_threads, budget=budget)
+    n_rows = len(walk.rows)
+    n_batches = -(-n_rows // int(plan.batch_size))
     # With a single batch the order of rows changes only rounding: a private generator need not draw it (3 us of 10).
-    shuffle = shuffle and not (private_rng and n_batches == 1)
-    quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
-    for _, order in zip(range(max_epochs), epoch_orders(rows, rng if shuffle else None, quick), strict=False):
+    if walk.private and n_batches == 1:
+        walk.rng = None
+    orders = walk.orders(walk.private and n_rows * max_epochs >= MANY_DRAWS)
+    if budget is not None:
+        budget.begin()
+    for _, _ in zip(range(max_epochs), orders, strict=False):
         start, first = time.perf_counter(), state.step
-        loss, finite = epoch(order, schedule.scalars(first, n_batches))
-        yield EpochRecord(loss, state.step - first, finite, time.perf_counter() - start)
-        if not finite:
+        if not walk.batch:
+            walk.first = first
+        found = epoch(schedule.scalars(walk.first, n_batches))
+        if found is None:
+            return
+        yield EpochRecord(found[0], state.step - walk.first, found[1], time.perf_counter() - start)
+        walk.batch, walk.drawn = 0, False
+        if not found[1]:
             return
 
 
@@ -258,24 +327,6 @@ def mean_of_batches(losses, batch, n_rows):
 def _followed_by(run, last):
     """A function that calls ``run`` with its arguments, followed by these."""
     return lambda *args: run(*args, *last)
-
-
-def epoch_orders(rows, rng, quick):
-    """Yield ``rows`` for each epoch, shuffled in place by ``rng`` if there is one.
-
-    With ``quick`` compiled code draws from a copy of the generator's state; the generator itself does not change.
-    """
-    if rng is not None and quick:
-        _, key, used, *_ = rng.get_state()
-        own = (key, np.empty(N_WORDS, np.uint32), np.array([used], dtype=np.int64))
-        permute = shuffle_rows.twin(rows.dtype)
-        while True:
-            permute(rows, *own)
-            yield rows
-    while True:
-        if rng is not None:
-            rng.shuffle(rows)
-        yield rows
 
 
 class Steps:

@@ -335,7 +335,7 @@ def test_training_refuses_data_that_lead_out_of_the_network(case, solver):
     def learn(data):
         if solver == "lbfgs":
             return train.FullBatch(layout, plan, state.params, data, n_threads=1)()
-        walk = dict(rows=np.arange(4, dtype=np.int64), rng=None, shuffle=False, max_epochs=1, n_threads=1)
+        walk = dict(walk=train.Walk(np.arange(4, dtype=np.int64)), max_epochs=1, n_threads=1)
         return next(train.train(layout, plan, state, data, schedule=FixedRate(), **walk)).loss
 
     assert np.isfinite(learn(encoded()))

@@ -92,8 +92,8 @@ def outcome(case, dtype, n_threads):
     own = state.new_state(layout, plan)
     own.params[:] = np.random.default_rng(0).uniform(-0.1, 0.1, own.params.size)
     rows, rng = np.arange(n), np.random.RandomState(1)
-    walk = dict(rows=rows, rng=rng, shuffle=True, schedule=FixedRate(), max_epochs=2, n_threads=n_threads)
-    losses = [record.loss for record in train.train(layout, plan, own, data, **walk)]
+    how = dict(walk=train.Walk(rows, rng), schedule=FixedRate(), max_epochs=2, n_threads=n_threads)
+    losses = [record.loss for record in train.train(layout, plan, own, data, **how)]
     outputs = infer.forward(layout, plan, own.params, data, n_threads=n_threads)
     some = infer.forward(layout, plan, own.params, data, rows=rows[::3].copy(), n_threads=n_threads)
     full_batch = train.FullBatch(*make_plan(**options, solver="lbfgs"), own.params, data, n_threads=n_threads)

@@ -13,6 +13,7 @@ Nothing in a file is used before its checksum is found right. Whatever is wrong 
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import pathlib
 import pickle
@@ -219,6 +220,25 @@ def _write(path, identity, content):
             os.unlink(unfinished)
 
 
+class Announcement:
+    """Says on the logger "fastnn" that code is compiled: once at INFO, then each function at DEBUG."""
+
+    def __init__(self):
+        self.due = True
+        self._logger = logging.getLogger(CORE.rpartition(".")[0])
+        self._logger.addHandler(logging.NullHandler())  # nothing is printed unless a program asks for it
+
+    def give(self, function):
+        """To be called where a function, of this name, is about to be compiled."""
+        if self.due:
+            self.due = False
+            self._logger.info("compiling, which may take some seconds; later processes load the machine code")
+        self._logger.debug("compiling %s", function)
+
+
+announcement = Announcement()
+
+
 class MachineCodeCache(private.NullCache):
     """Keeps what Numba has compiled of one function, a file for each signature, and never fails the user's call.
 
@@ -254,6 +274,7 @@ class MachineCodeCache(private.NullCache):
 
     def load_overload(self, sig, target_context):
         if not self._keeps or private.lacks(private.CACHE):
+            announcement.give(self._function)
             return None
         try:
             content = _read(*self._file(sig))
@@ -263,6 +284,7 @@ class MachineCodeCache(private.NullCache):
             complain(error)
         except Exception as error:  # it is what was written, but not what this Numba takes
             give_up(error)
+        announcement.give(self._function)
         return None
 
     def save_overload(self, sig, data):
