@@ -24,7 +24,7 @@ from .core.compile import cache
 from .core.compile.jit import all_implementations, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
-from .train import Walk
+from .walk import Walk
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."

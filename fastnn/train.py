@@ -14,8 +14,6 @@ from .core.engine import entries
 from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
 from .core.records import ALPHA, BATCH, DERIVED, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
-from .core.simd.rng import N_WORDS
-from .core.simd.rng import shuffle as shuffle_rows
 from .core.simd.spmm import as_csr
 from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
@@ -27,7 +25,6 @@ CHUNK_ROWS = 1024  # rows of the full batch whose activations are in memory at t
 CALL_FLOPS = 5e9  # work of one compiled call, about 0.1 s on one core: Python sees Ctrl-C between calls
 EXACT = 32  # most losses that are added exactly, which takes a list
 NO_INDICES, NO_ROWS, NOTHING_SCHEDULED = np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0)
-NO_LOSSES = np.empty(0)
 ONE_ROW = np.zeros(1, np.int64)
 
 
@@ -206,61 +203,6 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
 
     epoch.job = job  # keeps the records alive, whose addresses are packed
     return epoch
-
-
-class Walk:
-    """Where a training loop is in the rows that it learns from; another loop can go on from there.
-
-    Parameters
-    ----------
-    rows : ndarray of int64
-        Rows of the data to learn from; shuffled in place.
-    rng : numpy.random.RandomState or None
-        Draws the permutations, the same as scikit-learn's; None: the order of rows stays.
-    private : bool
-        Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
-
-    Attributes
-    ----------
-    drawn : bool
-        Whether ``rows`` have the order of an epoch that does not count yet.
-    batch : int
-        Batches of that epoch that are done.
-    first : int
-        The optimizer's step at its begin, where it has begun.
-    losses : ndarray of shape (n_batches,)
-        Losses of the batches done.
-    """
-
-    def __init__(self, rows, rng=None, *, private=False):
-        self.rows, self.rng, self.private = rows, rng, private
-        self.drawn, self.batch, self.first, self.losses = False, 0, 0, NO_LOSSES
-        self._state = None  # of the generator, as `shuffle_rows` changes it
-
-    def orders(self, quick):
-        """Yield ``rows`` for each epoch. With ``quick`` compiled code draws from a copy of the generator's state."""
-        rows, permute = self.rows, None
-        if self.rng is not None:
-            permute, given = self.rng.shuffle, ()
-            if quick:
-                _, key, used, *_ = self.rng.get_state()
-                permute, given = shuffle_rows.twin(rows.dtype), (key, np.empty(N_WORDS, np.uint32), np.array([used], np.int64))
-                self._state = key, given[-1]
-        while True:
-            if permute is not None and not self.drawn:
-                self.drawn = True  # before the call, in which no signal handler runs
-                permute(rows, *given)
-            yield rows
-
-    def generator(self):
-        """The state of the generator, as ``RandomState.set_state`` takes it; None where there is none."""
-        if self.rng is None:
-            return None
-        state = self.rng.get_state(legacy=False)
-        if self._state is not None:
-            key, used = self._state
-            state["state"] = {"key": key.copy(), "pos": int(used[0])}
-        return state
 
 
 def train(layout, plan, state, data, *, walk, schedule, max_epochs, n_threads, budget=None):

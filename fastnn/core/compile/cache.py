@@ -13,7 +13,6 @@ Nothing in a file is used before its checksum is found right. Whatever is wrong 
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import pathlib
 import pickle
@@ -33,6 +32,7 @@ import numpy as np
 from numba import config
 
 from . import private
+from .announcement import announcement
 from .private import CompileResult, dumps
 
 CORE = __name__.rpartition(".core.")[0] + ".core"  # the package that the fingerprint is of, with all packages below it
@@ -218,25 +218,6 @@ def _write(path, identity, content):
     finally:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
-
-
-class Announcement:
-    """Says on the logger "fastnn" that code is compiled: once at INFO, then each function at DEBUG."""
-
-    def __init__(self):
-        self.due = True
-        self._logger = logging.getLogger(CORE.rpartition(".")[0])
-        self._logger.addHandler(logging.NullHandler())  # nothing is printed unless a program asks for it
-
-    def give(self, function):
-        """To be called where a function, of this name, is about to be compiled."""
-        if self.due:
-            self.due = False
-            self._logger.info("compiling, which may take some seconds; later processes load the machine code")
-        self._logger.debug("compiling %s", function)
-
-
-announcement = Announcement()
 
 
 class MachineCodeCache(private.NullCache):
