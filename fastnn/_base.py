@@ -8,7 +8,7 @@ raises at a moment when a ``with`` block does not restore it.
 """
 
 from abc import ABCMeta, abstractmethod
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
@@ -28,7 +28,6 @@ from .preparation import Network, PreparationMixin
 from .schedules import refuse_contradictions
 from .summary import SummaryMixin
 from .transaction import Outcome, apart, publish
-from .unfinished import identity_of, matching
 
 # Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
 PUBLISHED = (
@@ -285,11 +284,11 @@ class BaseMLP(
         y,
         sample_weight,
         *,
+        tasks,
         incremental=False,
         classes=None,
         validation=(None,) * 3,
         initial=(None,) * 2,
-        tasks=None,
     ):
         refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
@@ -325,25 +324,18 @@ class BaseMLP(
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": network.out_activation}
         if "n_features_in_" not in self.__dict__:
             published["n_features_in_"] = units[0]
-        samples = [training] if validation is None else [training, validation]
-        identity, memory = cache(partial(identity_of, self, network, samples)), None
-        if resumed and not incremental and "_resume" in self.__dict__ and initial[0] is initial[1] is None:
-            memory = matching(self, identity())
-        call = Call(rng, earlier, incremental, tasks, published, memory, identity)
+        given = initial[0] is not None or initial[1] is not None
+        call = Call(rng, earlier, incremental, tasks, published)
+        call = self._mlp_resumed(call, network, [training, validation], begins=given)
         task = (network, training, validation, scorers, start, call)
-        state, fitted, lacking, remark = (
-            self._mlp_minimize(*task, dtype) if self.solver == "lbfgs" else self._mlp_train(*task)
-        )
-        published = dict(published)  # which callbacks may hold
-        published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
-        written = []
-        if resumed and not self.early_stopping:  # else scikit-learn, too, leaves other lists
-            written = self._mlp_in_place(state, published)
+        learn = partial(self._mlp_minimize, dtype=dtype) if self.solver == "lbfgs" else self._mlp_train
+        state, fitted, lacking, remark = learn(*task)
+        published = {**published, **fitted, "coefs_": state.coefs, "intercepts_": state.intercepts}
+        # With early stopping scikit-learn, too, leaves other lists.
+        written = self._mlp_in_place(state, published) if resumed and not self.early_stopping else []
         attributes = dict(self.__dict__)
-        if not resumed:
-            for name in PUBLISHED:
-                attributes.pop(name, None)
-        attributes.pop("_resume", None)
+        for name in ("_resume",) if resumed else PUBLISHED:
+            attributes.pop(name, None)
         attributes.update(published)
         return Outcome(attributes, lacking, written, remark)
 

@@ -19,30 +19,13 @@ def minimize_loss(
 
     SciPy keeps a float64 vector; the loss is evaluated in the network's dtype, and the BLAS runs on one thread.
 
-    Parameters
-    ----------
-    layout, plan, params, data, n_threads
-        As `FullBatch` takes them.
-    limits : tuple
-        Tolerance of the gradient, most iterations, most evaluations of the loss.
-    verbose : bool
-    history : dict of list
-        Gets the loss and the seconds of each iteration, without evaluation, and the measurements of ``evaluate``.
-    evaluate : callable or None
-        Called after each iteration; returns a dict of measurements at ``params``.
-    budget : Budget or None
-        Begins with the first evaluation of the loss.
-    tasks : Tasks or None
-        Told of the iterations.
+    ``limits`` are the tolerance of the gradient, most iterations and most evaluations of the loss. ``history`` gets the
+    loss and the seconds of each iteration, without evaluation, and what ``evaluate``, called after each, returns of
+    ``params``. The `stopping.Budget` begins with the first evaluation of the loss; `callbacks.Tasks` are told of the
+    iterations.
 
-    Returns
-    -------
-    loss : float
-    n_iter : int
-    remark : callable or None
-        Warns as scikit-learn does if the minimizer did not converge.
-    stop_reason : str
-        As ``stop_reason_``.
+    Returns the loss, the number of iterations, None or a function that warns as scikit-learn does if the minimizer did
+    not converge, and the reason for ``stop_reason_``.
     """
     full_batch = FullBatch(layout, plan, params, data, n_threads=n_threads)
 

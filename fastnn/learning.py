@@ -3,7 +3,7 @@
 import operator
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -25,7 +25,17 @@ from .state import State, new_state
 from .stopping import NON_FINITE, UNFINISHED, Budget, Progress, Stopping
 from .threads import resolve_n_jobs
 from .train import train
-from .unfinished import Run, earlier_of, remember, restore_state, restored_optimizer, so_far, walk_of
+from .unfinished import (
+    Run,
+    earlier_of,
+    identity_of,
+    matching,
+    remember,
+    restore_state,
+    restored_optimizer,
+    so_far,
+    walk_of,
+)
 from .walk import Walk
 
 # Scikit-learn's losses: there, too, they go on after any output activation that someone has set by hand.
@@ -40,8 +50,8 @@ class Call(NamedTuple):
     incremental: bool
     tasks: Tasks | None
     published: dict  # attributes that are known before training
-    memory: dict | None  # where another fit goes on, see `unfinished`
-    identity: Callable  # makes `unfinished.identity_of`
+    memory: dict | None = None  # where another fit goes on, see `unfinished`
+    identity: Callable | None = None  # makes `unfinished.identity_of`
 
 
 def _check_finite(params):
@@ -135,6 +145,15 @@ class LearningMixin:
         if not self.restore_best:
             return None
         return "loss" if validation is None else "score"
+
+    def _mlp_resumed(self, call, network, samples, begins):
+        """The call with what its fit is recognized by, and with the memory of an unfinished one that it goes on with.
+
+        ``samples`` are those for training and validation, or None. ``begins``: weights to begin from are given.
+        """
+        identity = cache(partial(identity_of, self, network, [each for each in samples if each is not None]))
+        goes_on = "_resume" in call.earlier and not (call.incremental or begins)
+        return call._replace(identity=identity, memory=matching(self, identity()) if goes_on else None)
 
     def _mlp_budget(self):
         return None if self.max_seconds is None else Budget(self.max_seconds)

@@ -172,16 +172,12 @@ class Progress:
         ----------
         epochs : generator of EpochRecord
             Each item is an epoch of ``walk`` that has changed ``state``. It is closed at the end.
-        state : State
-        walk : Walk
-            Told of each epoch that counts.
+        state, walk, stopping, verbose
+            Of the fit; ``walk`` is told of each epoch that counts.
         schedule : object
             Learning rates, see ``schedules``.
         evaluate : callable or None
             Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it.
-        stopping : Stopping
-        verbose
-            As in the estimators.
 
         Raises
         ------
@@ -261,7 +257,8 @@ class Progress:
         elif self.stop_reason is None and self._judgement[0] > stopping.n_iter_no_change:
             self._plateau(schedule, stopping.n_iter_no_change, verbose)
         if self.stop_reason is None:
-            self.stop_reason = "interrupted"
+            over = n >= stopping.max_epochs and self.before_unjudged is None
+            self.stop_reason = "max_iter" if over else "interrupted"
 
     def _plateau(self, schedule, n_iter_no_change, verbose):
         """After too many epochs without improvement: training ends, or only the learning rate is lowered."""

@@ -26,3 +26,17 @@ class Announcement:
 
 
 announcement = Announcement(__name__.partition(".core.")[0])
+
+
+def announced(cache, function):
+    """The cache of a function, which gives an announcement where it has nothing to load: it is compiled then."""
+    load = cache.load_overload
+
+    def load_or_announce(sig, target_context):
+        found = load(sig, target_context)
+        if found is None:
+            announcement.give(function)
+        return found
+
+    cache.load_overload = load_or_announce
+    return cache

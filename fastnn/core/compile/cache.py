@@ -32,7 +32,6 @@ import numpy as np
 from numba import config
 
 from . import private
-from .announcement import announcement
 from .private import CompileResult, dumps
 
 CORE = __name__.rpartition(".core.")[0] + ".core"  # the package that the fingerprint is of, with all packages below it
@@ -255,7 +254,6 @@ class MachineCodeCache(private.NullCache):
 
     def load_overload(self, sig, target_context):
         if not self._keeps or private.lacks(private.CACHE):
-            announcement.give(self._function)
             return None
         try:
             content = _read(*self._file(sig))
@@ -265,7 +263,6 @@ class MachineCodeCache(private.NullCache):
             complain(error)
         except Exception as error:  # it is what was written, but not what this Numba takes
             give_up(error)
-        announcement.give(self._function)
         return None
 
     def save_overload(self, sig, data):
