@@ -2,8 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from numbers import Integral
 from typing import NamedTuple
 
@@ -26,9 +25,9 @@ from .stopping import NON_FINITE, UNFINISHED, Budget, Progress, Stopping
 from .threads import resolve_n_jobs
 from .train import train
 from .unfinished import (
+    Identity,
     Run,
     earlier_of,
-    identity_of,
     matching,
     remember,
     restore_state,
@@ -51,7 +50,7 @@ class Call(NamedTuple):
     tasks: Tasks | None
     published: dict  # attributes that are known before training
     memory: dict | None = None  # where another fit goes on, see `unfinished`
-    identity: Callable | None = None  # makes `unfinished.identity_of`
+    identity: Identity | None = None
 
 
 def _check_finite(params):
@@ -151,7 +150,7 @@ class LearningMixin:
 
         ``samples`` are those for training and validation, or None. ``begins``: weights to begin from are given.
         """
-        identity = cache(partial(identity_of, self, network, [each for each in samples if each is not None]))
+        identity = Identity(self, network, samples)
         goes_on = "_resume" in call.earlier and not (call.incremental or begins)
         return call._replace(identity=identity, memory=matching(self, identity()) if goes_on else None)
 

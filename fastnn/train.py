@@ -5,6 +5,7 @@ It never uses the user's objects, prints, or calls the user's code, but for a sc
 
 import math
 import time
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -159,9 +160,9 @@ class Job:
 def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
     """Make the function that trains for one epoch of the rows of a `Walk`.
 
-    The function takes the scalars of the steps, and returns the epoch's loss and whether all losses were finite; None
-    where the time of ``budget`` ended in the middle. It changes ``state``, and begins where ``walk`` is. (A function
-    and no method: an epoch of a small network takes 10 us.)
+    The function takes the step at which the epoch began and the scalars of its steps, and returns the epoch's loss and
+    whether all losses were finite; None where the time of ``budget`` ended in the middle. It changes ``state``, and
+    begins where ``walk`` is. (A function and no method: an epoch of a small network takes 10 us.)
     """
     n_rows = len(walk.rows)
     job = Job(layout, plan, state, data, n_threads=n_threads)
@@ -175,8 +176,8 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
     losses[: walk.batch] = walk.losses[: walk.batch]
     walk.losses = losses
 
-    def epoch(scalars):
-        first, done = walk.first, walk.batch
+    def epoch(first, scalars):
+        done = walk.batch
         while done < n_batches:
             n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
             some = (order, scalars, losses)
@@ -235,16 +236,21 @@ def train(layout, plan, state, data, *, walk, schedule, max_epochs, n_threads, b
     orders = walk.orders(walk.private and n_rows * max_epochs >= MANY_DRAWS)
     if budget is not None:
         budget.begin()
+    clock, scalars, record = (
+        time.perf_counter,
+        schedule.scalars,
+        partial(tuple.__new__, EpochRecord),
+    )  # takes .1 us less
     for _, _ in zip(range(max_epochs), orders, strict=False):
-        start, first = time.perf_counter(), state.step
-        if not walk.batch:
-            walk.first = first
-        found = epoch(schedule.scalars(walk.first, n_batches))
+        start = clock()
+        first = walk.first = walk.first if walk.batch else state.step
+        found = epoch(first, scalars(first, n_batches))
         if found is None:
             return
-        yield EpochRecord(found[0], state.step - walk.first, found[1], time.perf_counter() - start)
+        loss, finite = found
+        yield record((loss, state.step - first, finite, clock() - start))
         walk.batch, walk.drawn = 0, False
-        if not found[1]:
+        if not finite:
             return
 
 

@@ -4,7 +4,6 @@ A fit that ends for a reason of `stopping.UNFINISHED` leaves it in the estimator
 """
 
 import hashlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,36 +19,33 @@ FREE = {"max_iter", "max_seconds", "n_jobs", "verbose", "warm_start"}  # paramet
 SAMPLED = 4096  # most rows, or entries of a sparse matrix, that are looked at to recognize the data
 
 
-class Run(NamedTuple):
-    """A fit by a stochastic solver on its way."""
-
-    layout: Layout
-    state: State
-    optimizer: Optimizer
-    progress: Progress
-    walk: Walk
-    split: tuple | None  # rows to learn from, in their first order, and rows that are held out
-    identity: Callable  # makes what `identity_of` does
-
-
 # ---- what a fit is recognized by ------------------------------------------------------------------------------------
-def identity_of(estimator, network, samples):
-    """What has to be the same in a fit that goes on: parameters, network and data.
+class Identity:
+    """What has to be the same in a fit that goes on: parameters, network and data. Called, it returns plain values.
 
     Parameters
     ----------
     estimator : BaseMLP
     network : preparation.Network
-    samples : list of Sample
+    samples : list of (Sample or None)
         Data for training and validation, if there are such.
     """
-    parameters = estimator.get_params(deep=False)
-    free = FREE - {"max_iter"} if parameters["learning_rate"] in ENDING else FREE
-    return {
-        "parameters": {name: _plain(value) for name, value in parameters.items() if name not in free},
-        "network": _plain(tuple(network)),
-        "data": [_digest_of_data(sample.data) for sample in samples],
-    }
+
+    def __init__(self, estimator, network, samples):
+        self._about, self._found = (estimator, network, samples), None
+
+    def __call__(self):
+        if self._found is None:
+            estimator, network, samples = self._about
+            parameters = estimator.get_params(deep=False)
+            schedule = parameters["learning_rate"]
+            free = FREE - {"max_iter"} if isinstance(schedule, str) and schedule in ENDING else FREE
+            self._found = {
+                "parameters": {name: _plain(value) for name, value in parameters.items() if name not in free},
+                "network": _plain(tuple(network)),
+                "data": [_digest_of_data(sample.data) for sample in samples if sample is not None],
+            }
+        return self._found
 
 
 def _plain(value):
@@ -97,6 +93,18 @@ def matching(estimator, identity):
         return None
     pairs = zip(own["coefs_"], own["intercepts_"], strict=True)
     return memory if memory["weights"] in (None, _digest(array for pair in pairs for array in pair)) else None
+
+
+class Run(NamedTuple):
+    """A fit by a stochastic solver on its way."""
+
+    layout: Layout
+    state: State
+    optimizer: Optimizer
+    progress: Progress
+    walk: Walk
+    split: tuple | None  # rows to learn from, in their first order, and rows that are held out
+    identity: Identity
 
 
 # ---- the memory -----------------------------------------------------------------------------------------------------
