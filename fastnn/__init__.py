@@ -20,7 +20,7 @@ finally:
             _gc.unfreeze()
         _gc.enable()
 
-__all__ = ["LossCurveDisplay", "MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
+__all__ = ["Checkpoint", "LossCurveDisplay", "MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
 __version__ = "0.1.0.dev0"
 
 
@@ -29,6 +29,10 @@ def __getattr__(name):
         from .display import LossCurveDisplay
 
         return LossCurveDisplay
+    if name == "Checkpoint":
+        from .checkpoint import Checkpoint
+
+        return Checkpoint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

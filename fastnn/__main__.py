@@ -24,7 +24,7 @@ from .core.compile import cache
 from .core.compile.jit import all_implementations, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
-from .train import epoch_orders
+from .walk import Walk
 
 DTYPES = ("float32", "float64")
 ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
@@ -57,7 +57,7 @@ def compile_parallel(dtype):
 
 def shuffle_rows():
     """Draw a permutation as long training does, whatever its dtype."""
-    next(epoch_orders(np.arange(8, dtype=np.int64), np.random.RandomState(0), quick=True))
+    next(Walk(np.arange(8, dtype=np.int64), np.random.RandomState(0)).orders(quick=True))
 
 
 def look_at_indices():

@@ -16,11 +16,13 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
+from .callbacks import CopyMixin, Tasks
+from .core.compile.announcement import announcement
 from .encode import scaled_alpha
 from .evaluation import check_given, find_scorers, find_scoring
 from .hidden import HiddenMixin
 from .initial import check_init_scale
-from .learning import LearningMixin
+from .learning import Call, LearningMixin
 from .overrides import refuse_overrides
 from .predict import PredictionMixin
 from .preparation import Network, PreparationMixin
@@ -44,8 +46,10 @@ PUBLISHED = (
     "validation_scores_",
     "history_",
     "best_validation_score_",
+    "stop_reason_",
     "_no_improvement_count",
     "_optimizer",
+    "_resume",
 )
 
 
@@ -64,6 +68,7 @@ class BaseMLP(
     PredictionMixin,
     HiddenMixin,
     SummaryMixin,
+    CopyMixin,
     interop.ConversionMixin,
     persistence.PickleMixin,
     BaseEstimator,
@@ -116,6 +121,7 @@ class BaseMLP(
         restore_best="auto",
         dropout=0.0,
         ema_decay=None,
+        max_seconds=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -157,6 +163,7 @@ class BaseMLP(
         self.restore_best = restore_best
         self.dropout = dropout
         self.ema_decay = ema_decay
+        self.max_seconds = max_seconds
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
     @abstractmethod
@@ -233,20 +240,31 @@ class BaseMLP(
         return self._mlp_learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
     def _mlp_learn(self, X, y, sample_weight, **more):
+        announcement.due, tasks = True, None
+        if hasattr(self, "_skl_callbacks"):  # whose contexts must be on the estimator itself, where they are taken off
+            tasks = self._mlp_tasks(X, y, sample_weight, more.get("incremental", False))
         own = self.__dict__
         try:
             try:  # what is set before all is done is set on a copy
                 object.__setattr__(self, "__dict__", dict(own))
-                outcome = apart(self._mlp_run_phases, X, y, sample_weight, **more)
+                outcome = apart(self._mlp_run_phases, X, y, sample_weight, tasks=tasks, **more)
                 publish(own, outcome)
             finally:
                 object.__setattr__(self, "__dict__", own)
         except BaseException as error:
             self._mlp_blame_parameters(error)
             raise
+        if tasks is not None:
+            tasks.finish()
         if outcome.remark is not None:  # which may be made an error: as in scikit-learn the model is fitted then
             outcome.remark()
         return self
+
+    def _mlp_tasks(self, X, y, sample_weight, incremental):
+        """The tasks for scikit-learn's callbacks; the call itself has begun then."""
+        if self.solver == "lbfgs":
+            return Tasks(self, "lbfgs-iter", self.max_iter + 1, X, y, sample_weight)
+        return Tasks(self, "epoch", 1 if incremental else self.max_iter, X, y, sample_weight)
 
     @classmethod
     def _get_param_names(cls):
@@ -266,7 +284,16 @@ class BaseMLP(
         refuse_contradictions(self._mlp_settings())
 
     def _mlp_run_phases(
-        self, X, y, sample_weight, *, incremental=False, classes=None, validation=(None,) * 3, initial=(None,) * 2
+        self,
+        X,
+        y,
+        sample_weight,
+        *,
+        tasks,
+        incremental=False,
+        classes=None,
+        validation=(None,) * 3,
+        initial=(None,) * 2,
     ):
         refuse_overrides(self)
         hidden = parameters.hidden_units(self.hidden_layer_sizes, self.n_hidden_layers)
@@ -303,19 +330,18 @@ class BaseMLP(
         published = {"n_layers_": len(units), "n_outputs_": units[-1], "out_activation_": network.out_activation}
         if "n_features_in_" not in self.__dict__:
             published["n_features_in_"] = units[0]
-        task = (network, training, validation, scorers, start)
-        if self.solver == "lbfgs":
-            state, fitted, lacking, remark = self._mlp_minimize(*task, earlier, dtype)
-        else:
-            state, fitted, lacking, remark = self._mlp_train(*task, rng, earlier, incremental)
-        published.update(fitted, coefs_=state.coefs, intercepts_=state.intercepts)
-        written = []
-        if resumed and not self.early_stopping:  # else scikit-learn, too, leaves other lists
-            written = self._mlp_in_place(state, published)
+        given = initial[0] is not None or initial[1] is not None
+        call = Call(rng, earlier, incremental, tasks, published)
+        call = self._mlp_resumed(call, network, [training, validation], begins=given)
+        task = (network, training, validation, scorers, start, call)
+        learn = partial(self._mlp_minimize, dtype=dtype) if self.solver == "lbfgs" else self._mlp_train
+        state, fitted, lacking, remark = learn(*task)
+        published = {**published, **fitted, "coefs_": state.coefs, "intercepts_": state.intercepts}
+        # With early stopping scikit-learn, too, leaves other lists.
+        written = self._mlp_in_place(state, published) if resumed and not self.early_stopping else []
         attributes = dict(self.__dict__)
-        if not resumed:
-            for name in PUBLISHED:
-                attributes.pop(name, None)
+        for name in ("_resume",) if resumed else PUBLISHED:
+            attributes.pop(name, None)
         attributes.update(published)
         return Outcome(attributes, lacking, written, remark)
 

@@ -96,6 +96,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         How much ``loss="focal"`` turns from what is already right, >= 0; with 0 it is the log loss.
     %(dropout)s
     %(ema_decay)s
+    %(max_seconds)s
 
     Attributes
     ----------
@@ -131,6 +132,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         after it, and there is no rate.
     %(n_iter_)s
     %(t_)s
+    %(stop_reason_)s
 
     See Also
     --------
@@ -215,6 +217,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         focal_gamma=2.0,
         dropout=0.0,
         ema_decay=None,
+        max_seconds=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -257,6 +260,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
             restore_best=restore_best,
             dropout=dropout,
             ema_decay=ema_decay,
+            max_seconds=max_seconds,
         )
         self.loss = loss
         self.out_activation = out_activation

@@ -148,6 +148,11 @@ ema_decay : float or None, default=None
     ``min(d, (1 + t) / (10 + t))`` in place of d, as in TensorFlow. ``coefs_`` and ``intercepts_`` are the averages, and
     all scores, validation losses and metrics are theirs; ``partial_fit`` goes on with the weights themselves, or with
     ``coefs_`` where these have been changed since. Not with "lbfgs" and "schedulefree".
+max_seconds : float or None, default=None
+    Wall time after which ``fit`` or ``partial_fit`` ends, counted from the first step, so without checks of the data
+    and compiling, but with validation. It ends after the epoch or iteration in which the time is over, or inside of a
+    long epoch, after about 0.1 s more; then that epoch does not count in ``n_iter_``. No ``ConvergenceWarning`` is
+    given: ``stop_reason_`` says it.
 n_features_in_ : int
     Number of features.
 feature_names_in_ : ndarray of str of shape (n_features_in_,)
@@ -175,4 +180,8 @@ n_iter_ : int
     Epochs, or iterations, of the last call.
 t_ : int
     Rows learned from so far, counted with repetition.
+stop_reason_ : str
+    Why the last call ended: "max_iter", also after the one epoch of ``partial_fit`` and for ``max_fun``; "tol", no
+    progress any more; "early stopping", none of the validation score; "max_seconds"; "interrupted", by Ctrl-C;
+    "callback"; "diverged", where weights of an earlier epoch have been restored.
 """

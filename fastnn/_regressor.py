@@ -93,6 +93,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         (0 takes any y), from 2 on ``y > 0``.
     %(dropout)s
     %(ema_decay)s
+    %(max_seconds)s
 
     Attributes
     ----------
@@ -129,6 +130,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         after it, and there is no rate.
     %(n_iter_)s
     %(t_)s
+    %(stop_reason_)s
 
     See Also
     --------
@@ -211,6 +213,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         tweedie_power=1.5,
         dropout=0.0,
         ema_decay=None,
+        max_seconds=None,
     ):
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -253,6 +256,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             restore_best=restore_best,
             dropout=dropout,
             ema_decay=ema_decay,
+            max_seconds=max_seconds,
         )
         self.loss = loss
         self.huber_delta = huber_delta

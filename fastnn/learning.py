@@ -4,11 +4,13 @@ import operator
 import warnings
 from functools import partial
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
+from .callbacks import Tasks
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES, special_case
 from .evaluation import evaluation, hold_out
@@ -18,13 +20,37 @@ from .optimizer import Optimizer, checked
 from .parameters import dropout_rates, hidden_activation
 from .plan import loss_after, loss_of, make_plan
 from .remarks import in_sklearns_name
-from .state import new_state
-from .stopping import NON_FINITE, Progress
+from .state import State, new_state
+from .stopping import NON_FINITE, UNFINISHED, Budget, Progress, Stopping
 from .threads import resolve_n_jobs
 from .train import train
+from .unfinished import (
+    Identity,
+    Run,
+    earlier_of,
+    matching,
+    remember,
+    restore_state,
+    restored_optimizer,
+    so_far,
+    walk_of,
+)
+from .walk import Walk
 
 # Scikit-learn's losses: there, too, they go on after any output activation that someone has set by hand.
 ANY_OUTPUT = ("log_loss", "squared_error", "poisson")
+
+
+class Call(NamedTuple):
+    """What a call is about, beside its data."""
+
+    rng: np.random.RandomState
+    earlier: dict  # attributes of an earlier fit that goes on, else empty
+    incremental: bool
+    tasks: Tasks | None
+    published: dict  # attributes that are known before training
+    memory: dict | None = None  # where another fit goes on, see `unfinished`
+    identity: Identity | None = None
 
 
 def _check_finite(params):
@@ -121,27 +147,44 @@ class LearningMixin:
             return None
         return "loss" if validation is None else "score"
 
-    def _mlp_minimize(self, network, training, validation, scorers, start, earlier, dtype):
+    def _mlp_resumed(self, call, network, samples, begins):
+        """The call with what its fit is recognized by, and with the memory of an unfinished one that it goes on with.
+
+        ``samples`` are those for training and validation, or None. ``begins``: weights to begin from are given.
+        """
+        identity = Identity(self, network, samples)
+        goes_on = "_resume" in call.earlier and not (call.incremental or begins)
+        return call._replace(identity=identity, memory=matching(self, identity()) if goes_on else None)
+
+    def _mlp_budget(self):
+        return None if self.max_seconds is None else Budget(self.max_seconds)
+
+    def _mlp_minimize(self, network, training, validation, scorers, start, call, dtype):
         layout, plan = self._mlp_plan(network, self._mlp_settings(), 1)
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
-        best = [-np.inf, None]
+        best, measured = [-np.inf, None], {"loss": [], "seconds": []}
         if validation is not None and self._mlp_keep(validation) == "score":
             evaluate = keeping_best(evaluate, state.learned, best)
-        loss, n_iter, measured, remark = minimize_loss(
+        own = partial(_minimized, call.earlier, measured)
+        if call.tasks is not None:
+            so_far = partial(_converted, state, layout, dtype)
+            call.tasks.attributes = lambda: {**call.published, **own()[0], **so_far(best[1])}
+        loss, n_iter, remark, stop_reason = minimize_loss(
             layout,
             plan,
             state.params,
             training.data,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
+            limits=(self.tol, self.max_iter, self.max_fun),
             verbose=self.verbose,
             n_threads=n_threads,
+            history=measured,
             evaluate=evaluate,
+            budget=self._mlp_budget(),
+            tasks=call.tasks,
         )
         if not np.isfinite(loss):
             raise ValueError(f"{NON_FINITE} The loss was {loss}.")
@@ -149,54 +192,95 @@ class LearningMixin:
             state.params[...] = best[1]
         state = state.converted(layout, dtype)
         _check_finite(state.params)
-        history, lacking = extended_history(earlier.get("history_"), measured, len(measured["loss"]))
-        fitted = {"loss_": np.float64(loss), "n_iter_": n_iter, "t_": earlier.get("t_", 0), "history_": history}
-        return state, {**fitted, "validation_loss_curve_": validation_losses(history, measured)}, lacking, remark
+        fitted, lacking = own(loss, n_iter, stop_reason)
+        return state, fitted, lacking, remark
 
-    def _mlp_train(self, network, training, validation, scorers, start, rng, earlier, incremental):
-        if self.early_stopping and validation is None:
+    def _mlp_train(self, network, training, validation, scorers, start, call):
+        memory, earlier = call.memory, call.earlier
+        if memory is not None and memory["split"]:
+            rows, held_out = (rows.astype(np.int64) for rows in memory["split"])
+            training, validation = training._replace(rows=rows), training._replace(rows=held_out)
+        elif self.early_stopping and validation is None:
             stratify = (self._label_binarizer.classes_, self.validation_stratify) if is_classifier(self) else ()
-            training, validation = hold_out(training, rng, self.validation_fraction, *stratify)
-        rows = np.arange(training.y.shape[0], dtype=np.int64) if training.rows is None else training.rows
-        optimizer = Optimizer(self._mlp_settings())
-        if incremental and earlier.get("_optimizer") is not None:
-            optimizer = checked(earlier["_optimizer"]).successor()
-        layout, plan = self._mlp_plan(network, optimizer.settings, self._mlp_clipped_batch_size(rows.size))
+            training, validation = hold_out(training, call.rng, self.validation_fraction, *stratify)
+        optimizer = self._mlp_optimizer(call)
+        n_rows = training.y.shape[0] if training.rows is None else training.rows.size
+        layout, plan = self._mlp_plan(network, optimizer.settings, self._mlp_clipped_batch_size(n_rows))
         state = new_state(layout, plan)
         state.adopt(*start)
         start.clear()
-        if optimizer.moments is None:
+        n_threads = resolve_n_jobs(self.n_jobs)
+        walk = self._mlp_walk(call, training, n_rows)
+        split = None
+        if training.rows is not None:
+            split = training.rows.copy(), validation.rows
+            if call.tasks is not None:
+                call.tasks.hold_out(split[0])
+        if memory is not None:
+            best = restore_state(memory, state, optimizer)
+            earlier = earlier_of(memory, earlier, n_rows)
+        elif optimizer.moments is None:
             state.begin()
         else:
             state.resume(optimizer.moments, optimizer.step, optimizer.published)
         if plan.dropout.size:
             state.masks = optimizer.draw_masks(rng, earlier.get("_optimizer"))
         progress = Progress(self.tol, self.early_stopping, earlier, self._mlp_keep(validation))
-        n_threads = resolve_n_jobs(self.n_jobs)
+        if memory is not None:
+            progress.go_on(memory["n_iter"], memory["judgement"], best)
         evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
+        run = Run(layout, state, optimizer, progress, walk, split, call.identity)
+        if call.tasks is not None:
+            call.tasks.attributes = partial(so_far, run, call.published)
+        self._mlp_follow(run, plan, training.data, evaluate, call, n_threads)
+        return self._mlp_trained(run, network, call)
 
+    def _mlp_optimizer(self, call):
+        """A new optimizer, or the one of earlier calls with which this one goes on."""
+        known = call.earlier.get("_optimizer")
+        if call.memory is not None:
+            return restored_optimizer(call.memory, known)
+        if call.incremental and known is not None:
+            return checked(known).successor()
+        return Optimizer(self._mlp_settings())
+
+    def _mlp_walk(self, call, training, n_rows):
+        if call.memory is not None:
+            return walk_of(call.memory)
+        rows = np.arange(n_rows, dtype=np.int64) if training.rows is None else training.rows
+        return Walk(rows, call.rng if self.shuffle else None, private=isinstance(self.random_state, Integral))
+
+    def _mlp_follow(self, run, plan, data, evaluate, call, n_threads):
+        """Train until an end, or Ctrl-C."""
+        max_epochs = 1 if call.incremental else self.max_iter - run.progress.done
+        budget, schedule = self._mlp_budget(), run.optimizer.schedule
         epochs = train(
-            layout,
+            run.layout,
             plan,
-            state,
-            training.data,
-            rows=rows,
-            rng=rng,
-            shuffle=self.shuffle,
-            private_rng=isinstance(self.random_state, Integral),
-            schedule=optimizer.schedule,
-            max_epochs=1 if incremental else self.max_iter,
+            run.state,
+            data,
+            walk=run.walk,
+            schedule=schedule,
+            max_epochs=max_epochs,
             n_threads=n_threads,
+            budget=budget,
         )
-        progress.follow(
+        run.progress.follow(
             epochs,
-            rows.size,
-            state,
-            optimizer.schedule,
+            run.state,
+            run.walk,
+            schedule,
             evaluate=evaluate,
-            n_iter_no_change=self.n_iter_no_change,
+            stopping=Stopping(self.n_iter_no_change, max_epochs, budget, call.tasks),
             verbose=self.verbose,
         )
+
+    def _mlp_trained(self, run, network, call):
+        """What is published of training that has ended."""
+        state, optimizer, progress = run.state, run.optimizer, run.progress
+        fitted, lacking = progress.attributes()
+        if progress.stop_reason in UNFINISHED and not call.incremental:
+            fitted["_resume"] = remember(run)
         state.publish(progress.best_params)
         _check_finite(state.params)
         if network.dtype == np.float32 and not state.learns:
@@ -205,11 +289,33 @@ class LearningMixin:
                 'y, or use dtype="float64".'
             )
         optimizer.moments, optimizer.step, optimizer.published = state.moments, state.step, state.checksum()
+        fitted["_optimizer"] = optimizer
         remark = None
         if progress.interrupted:
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
-        elif not (incremental or progress.stopped):
+        elif progress.stop_reason == "max_iter" and not call.incremental:
             told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
             remark = in_sklearns_name(warnings.warn, f"{told}converged yet.", ConvergenceWarning)
-        fitted, lacking = progress.attributes()
-        return state, {**fitted, "_optimizer": optimizer}, lacking, remark
+        return state, fitted, lacking, remark
+
+
+def _minimized(earlier, measured, loss=None, n_iter=None, stop_reason="callback"):
+    """Fitted attributes of L-BFGS, by default in the middle, and what earlier lists lack."""
+    done = len(measured["loss"])
+    history, lacking = extended_history(earlier.get("history_"), measured, done)
+    fitted = {
+        "loss_": np.float64(measured["loss"][-1] if loss is None and done else loss),
+        "n_iter_": done if n_iter is None else n_iter,
+        "t_": earlier.get("t_", 0),
+        "history_": history,
+        "validation_loss_curve_": validation_losses(history, measured),
+        "stop_reason_": stop_reason,
+    }
+    return fitted, lacking
+
+
+def _converted(state, layout, dtype, best):
+    """The weights of L-BFGS as fitted attributes."""
+    source = state if best is None else State(layout, best, state.moment_rows)
+    made = source.converted(layout, dtype)
+    return {"coefs_": made.coefs, "intercepts_": made.intercepts}

@@ -92,6 +92,7 @@ CONSTRAINTS = {
     "restore_best": [StrOptions({"auto"}), "boolean"],
     "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
     "ema_decay": [None, Interval(Real, 0, 1, closed="neither")],
+    "max_seconds": [None, Interval(Real, 0, None, closed="neither")],
 }
 
 REGRESSOR_CONSTRAINTS = {

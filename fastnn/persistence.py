@@ -15,6 +15,7 @@ from inspect import signature
 
 import numpy as np
 
+from .callbacks import OF_A_FIT
 from .optimizer import Optimizer, checked
 from .parameters import FLOAT_TYPES
 from .plan import PADDING, make_layout, n_params
@@ -59,6 +60,8 @@ def units_of(coefs, intercepts):
 def dump(attributes):
     """The state to pickle, from an estimator's ``__dict__``."""
     state = {**attributes, "_fastnn_format": FORMAT}
+    for name in OF_A_FIT:
+        state.pop(name, None)
     weights = _one_vector(state.get("coefs_"), state.get("intercepts_"))
     if weights is not None:
         del state["coefs_"], state["intercepts_"]

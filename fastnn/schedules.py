@@ -30,6 +30,7 @@ class Constant:
 
     set_by = ("learning_rate",)  # attributes of the optimizer that change the rate
     over = False  # whether the schedule has come to its end, where it has one
+    epoch = 0  # epochs done, where they matter
 
     def __init__(self, settings):
         self.settings = settings
@@ -56,8 +57,11 @@ class Constant:
         """Must be called when ``settings`` have changed; the current rate stays."""
         self._scalars = np.empty(0)
 
-    def epoch_ends(self, n_seen):
-        """Must be called after each epoch; ``n_seen`` counts the samples of all epochs since the first fit."""
+    def epoch_ends(self, n_seen, epoch):
+        """Must be called after each epoch, and may be called again after the same.
+
+        ``n_seen`` counts the samples of all epochs since the first fit, ``epoch`` the epochs of this optimizer.
+        """
 
     def plateau(self):
         """Called when progress ends. Returns whether to stop, and the remark for verbose output."""
@@ -76,7 +80,7 @@ class InverseScaling(Constant):
 
     set_by = ("learning_rate", "learning_rate_init")
 
-    def epoch_ends(self, n_seen):
+    def epoch_ends(self, n_seen, epoch):
         power = real_power(n_seen + 1, float(self.settings["power_t"]))
         self.learning_rate = float(self.settings["learning_rate_init"]) / power
 
@@ -254,10 +258,10 @@ class Composed(Constant):
         if self._base is not None:
             self._base.settings_changed()
 
-    def epoch_ends(self, n_seen):
-        self.epoch += 1
+    def epoch_ends(self, n_seen, epoch):
+        self.epoch = epoch
         if self._base is not None:
-            self._base.epoch_ends(n_seen)
+            self._base.epoch_ends(n_seen, epoch)
 
     def plateau(self):
         return super().plateau() if self._base is None else self._base.plateau()

@@ -93,6 +93,26 @@ class State:
             self._exchange(keep=self.checksum() != published)
         self.step = step
 
+    def restore(self, moments, step, params, averages):
+        """Continue with ``params`` and, where there are averages of them, with ``averages``; else as `resume`."""
+        self.moments[...], self.step = moments, step
+        if self._averages is not None:
+            self._averages[...] = averages
+        self.params[...] = params
+
+    def published_moments(self):
+        """A copy of the moments as `publish` leaves them, and what `checksum` is then."""
+        moments = self.moments.copy()
+        if self._averages is None:
+            return moments, None
+        moments[-1] = self.params
+        return moments, zlib.crc32(self._averages)
+
+    @property
+    def averaged(self):
+        """Whether there are moving averages of the weights."""
+        return self._averages is not None
+
     def _exchange(self, keep=False):
         """Exchange the parameters and their averages, piece by piece, or set the averages to parameters that stay."""
         for start in range(0, self.params.size, EXCHANGED):

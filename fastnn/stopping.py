@@ -1,15 +1,53 @@
 """Progress of training and early stopping: scikit-learn's rules, counters and attributes."""
 
 import math
+import time
 from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 
+from .core.compile.exclusive import undisturbed
 from .history import extended_history, validation_losses
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
+
+UNFINISHED = ("max_seconds", "interrupted", "callback")  # values of ``stop_reason_`` after which a fit can go on
+
+
+def _score_of(measured):
+    return measured.get("val_score", math.nan)
+
+
+class Budget:
+    """The wall time that training may take.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds):
+        self._seconds, self._end = seconds, math.inf
+
+    def begin(self):
+        """Count from here."""
+        self._end = time.perf_counter() + self._seconds
+
+    def spent(self):
+        """Whether the time is over."""
+        return time.perf_counter() >= self._end
+
+
+class Stopping(NamedTuple):
+    """When training ends, if nothing else ends it."""
+
+    n_iter_no_change: float
+    max_epochs: int
+    budget: Budget | None
+    tasks: object  # `callbacks.Tasks`, told of each epoch, or None
 
 
 class Progress:
@@ -31,10 +69,14 @@ class Progress:
     ----------
     epochs : list of tuple
         For each epoch its loss, learning rate, seconds, and a dict of the measurements after it.
-    stopped : bool
-        Whether training ended before the maximum number of epochs.
+    done : int
+        Epochs of earlier calls, where this one goes on with their fit.
+    before_unjudged : tuple or None
+        The schedule's epoch and rate before the last epoch ended, where Ctrl-C has kept that from being measured.
+    stop_reason : str or None
+        Why training has ended, as ``stop_reason_`` says it; None before the end.
     interrupted : bool
-        Whether Ctrl-C has ended it.
+        Whether Ctrl-C has been pressed.
     """
 
     def __init__(self, tol, by_score, earlier, keep=None):
@@ -46,10 +88,24 @@ class Progress:
         # one object, replaced as a whole.
         least = best_score if keep == "record" else -math.inf
         self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, least, None
-        self.epochs = []
-        self._n_samples = 0
-        self.stopped = self.interrupted = False
+        self.epochs, self.done, self.before_unjudged = [], 0, None
+        self._n_samples, self._seen = 0, earlier.get("t_", 0)
+        self.stop_reason, self.interrupted = None, False
         self._earlier = earlier
+
+    def go_on(self, n_iter, judgement, best_params):
+        """Go on with the fit of earlier calls after ``n_iter`` epochs of it; the rest is what `judgement` was."""
+        self.done, self._judgement = n_iter, (*judgement, best_params)
+
+    @property
+    def n_iter(self):
+        """Epochs of the fit."""
+        return self.done + len(self.epochs)
+
+    @property
+    def judgement(self):
+        """Epochs without improvement, the best loss and score, what kept parameters must exceed, and these."""
+        return self._judgement
 
     @property
     def best_params(self):
@@ -68,16 +124,22 @@ class Progress:
         else:
             count = count + 1 if loss > best_loss - self.tol else 0
             best_loss = loss if loss < best_loss else best_loss
-        value = {None: -math.inf, "loss": -loss}.get(self._keep, score)
-        if value > kept:
-            kept, best_params = value, params.copy()
+        if self._keep is not None:
+            value = -loss if self._keep == "loss" else score
+            if value > kept:
+                kept, best_params = value, params.copy()
         return count, best_loss, best_score, kept, best_params
 
     def attributes(self):
         """The fitted attributes, and the values that earlier calls' lists lack: tuples ``(list, values to append)``."""
         n_iter, (count, best_loss, best_score, *_) = len(self.epochs), self._judgement
-        n_seen = self._earlier.get("t_", 0) + n_iter * self._n_samples
-        fitted = {"n_iter_": n_iter, "t_": n_seen, "_no_improvement_count": count}
+        n_seen = self._seen + n_iter * self._n_samples
+        fitted = {
+            "n_iter_": self.n_iter,
+            "t_": n_seen,
+            "_no_improvement_count": count,
+            "stop_reason_": self.stop_reason,
+        }
         losses, rates, seconds, measured = map(list, zip(*self.epochs, strict=True)) if n_iter else ([], [], [], [])
         new = {"loss": losses, "learning_rate": rates, "seconds": seconds}
         losses = list(map(np.float64, losses))  # as scikit-learn's: programs call their methods
@@ -101,7 +163,7 @@ class Progress:
         lacking.append((values, new))
         return values
 
-    def follow(self, epochs, n_samples, state, schedule, *, evaluate, n_iter_no_change, verbose):
+    def follow(self, epochs, state, walk, schedule, *, evaluate, stopping, verbose):
         """Consume the training loop: print, judge each epoch, adapt the learning rate and stop.
 
         After the first step Ctrl-C ends it without an error. A finished epoch counts, judged or not.
@@ -109,64 +171,104 @@ class Progress:
         Parameters
         ----------
         epochs : generator of EpochRecord
-            Each item is an epoch over ``n_samples`` rows that has changed ``state``. It is closed at the end.
-        state : State
+            Each item is an epoch of ``walk`` that has changed ``state``. It is closed at the end.
+        state, walk, stopping, verbose
+            Of the fit; ``walk`` is told of each epoch that counts.
         schedule : object
             Learning rates, see ``schedules``.
         evaluate : callable or None
-            Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it; None if
-            there is nothing to measure.
-        n_iter_no_change, verbose
-            As in the estimators.
+            Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it.
 
         Raises
         ------
         ValueError
             When a loss is not finite and there are no best parameters of an earlier epoch.
         """
-        first, n_seen, epoch = state.step, self._earlier.get("t_", 0), None
-        self._n_samples = n_samples
+        first, epoch, begun, self._n_samples = state.step, None, schedule.epoch, len(walk.rows)
+        tasks = stopping.tasks
+        look_from = stopping.max_epochs if tasks is None and stopping.budget is None else 0
         try:
             with closing(epochs):
+                if tasks is not None:
+                    tasks.begin()
                 for record in epochs:
-                    loss, measured = record.loss, {}
+                    loss, measured, score = record.loss, {}, math.nan
                     epoch = loss, schedule.nominal, record.seconds, measured
-                    n_seen += n_samples
                     if verbose:
-                        print(f"Iteration {len(self.epochs) + 1}, loss = {loss:.8f}")
+                        print(f"Iteration {self.n_iter + 1}, loss = {loss:.8f}")
                     if evaluate is not None and record.finite:
                         measured.update(evaluate())
-                    if self.by_score:
-                        measured.setdefault("val_score", math.nan)
-                    judgement = self._judged(loss, measured.get("val_score", math.nan), state.learned)
-                    # No signal handler can run between these two statements.
-                    self._judgement = judgement
+                    if self.by_score or measured:
+                        score = measured.setdefault("val_score", math.nan) if self.by_score else _score_of(measured)
+                    judgement = self._judged(loss, score, state.learned)
+                    # No signal handler can run between these statements.
+                    self._judgement, walk.batch, walk.drawn = judgement, 0, False
                     self.epochs.append(epoch)
                     if verbose and "val_score" in measured:
                         print(f"Validation score: {measured['val_score']:f}")
-                    schedule.epoch_ends(n_seen)
-                    self.stopped = not record.finite
-                    if judgement[0] > n_iter_no_change and not self.stopped:
-                        self.stopped = self._plateau(schedule, n_iter_no_change, verbose)
-                    if self.stopped:
-                        break
+                    n = len(self.epochs)
+                    schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
+                    if judgement[0] > stopping.n_iter_no_change or n >= look_from or not record.finite:
+                        self._end_epoch(schedule, stopping, verbose)
+                        if self.stop_reason is not None:
+                            break
+                else:
+                    self.stop_reason = "max_seconds"
         except KeyboardInterrupt:
-            if state.step == first:
+            if state.step == first and not self.epochs:
                 raise
-            if epoch is not None and not (self.epochs and self.epochs[-1] is epoch):
-                self.epochs.append(epoch)
-            self.stopped = self.interrupted = True
+            self.interrupted = True
+            undisturbed(self._complete, epoch, state, walk, schedule, begun, stopping, verbose, evaluate is not None)
+        if tasks is not None:
+            tasks.close()
         if self.epochs and not math.isfinite(self.epochs[-1][0]) and self.best_params is None:
-            raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {len(self.epochs)}.")
+            raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {self.n_iter}.")
+
+    def _end_epoch(self, schedule, stopping, verbose):
+        """Find out whether training ends with the last epoch, and tell the callbacks of it."""
+        if not math.isfinite(self.epochs[-1][0]):
+            self.stop_reason = "diverged"
+        elif self._judgement[0] > stopping.n_iter_no_change:
+            undisturbed(self._plateau, schedule, stopping.n_iter_no_change, verbose)
+        if self.stop_reason is None and len(self.epochs) >= stopping.max_epochs:
+            self.stop_reason = "max_iter"
+        tasks = stopping.tasks
+        if tasks is not None and tasks.end() and self.stop_reason is None:
+            self.stop_reason = "callback"
+        if self.stop_reason is None and stopping.budget is not None and stopping.budget.spent():
+            self.stop_reason = "max_seconds"
+        if tasks is not None and self.stop_reason is None:
+            tasks.begin()
+
+    def _complete(self, epoch, state, walk, schedule, begun, stopping, verbose, evaluated):
+        """Do what Ctrl-C has kept from being done after ``epoch``, the last that has ended; no handler runs here."""
+        if epoch is not None and not (self.epochs and self.epochs[-1] is epoch):
+            if evaluated:  # that has not ended: one that goes on begins there
+                self.before_unjudged = schedule.epoch, schedule.learning_rate
+            else:
+                self._judgement = self._judged(epoch[0], math.nan, state.learned)
+                walk.batch, walk.drawn = 0, False
+            self.epochs.append(epoch)
+        n = len(self.epochs)
+        if n:
+            schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
+        if n and not math.isfinite(self.epochs[-1][0]):
+            self.stop_reason = "diverged"
+        elif self.stop_reason is None and self._judgement[0] > stopping.n_iter_no_change:
+            self._plateau(schedule, stopping.n_iter_no_change, verbose)
+        if self.stop_reason is None:
+            over = n >= stopping.max_epochs and self.before_unjudged is None
+            self.stop_reason = "max_iter" if over else "interrupted"
 
     def _plateau(self, schedule, n_iter_no_change, verbose):
-        """Whether too many epochs without improvement end training, or only lower the learning rate."""
+        """After too many epochs without improvement: training ends, or only the learning rate is lowered."""
         stop, remark = schedule.plateau()
         if verbose:
             what = "Validation score" if self.by_score else "Training loss"
             print(
                 f"{what} did not improve more than tol={self.tol:f} for {n_iter_no_change} consecutive epochs. {remark}"
             )
-        if not stop:
+        if stop:
+            self.stop_reason = "early stopping" if self.by_score else "tol"
+        else:
             self._judgement = 0, *self._judgement[1:]
-        return stop

@@ -5,6 +5,7 @@ It never uses the user's objects, prints, or calls the user's code, but for a sc
 
 import math
 import time
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,7 @@ from .core.compile.packing import pack_sets
 from .core.engine import entries
 from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
-from .core.records import ALPHA, DERIVED, EARLIER_STEPS, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
-from .core.simd.rng import N_WORDS
-from .core.simd.rng import shuffle as shuffle_rows
+from .core.records import ALPHA, BATCH, DERIVED, EARLIER_STEPS, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.spmm import as_csr
 from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
@@ -161,12 +160,14 @@ class Job:
         return run, (n_threads, self._workspace_size)
 
 
-def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
-    """Make the function that trains for one epoch of ``n_rows`` rows.
+def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
+    """Make the function that trains for one epoch of the rows of a `Walk`.
 
-    The function takes the rows, in order, and the scalars of the steps, and returns the epoch's loss and whether all
-    losses were finite. It changes ``state``. (A function and no method: an epoch of a small network takes 10 us.)
+    The function takes the step at which the epoch began and the scalars of its steps, and returns the epoch's loss and
+    whether all losses were finite; None where the time of ``budget`` ended in the middle. It changes ``state``, and
+    begins where ``walk`` is. (A function and no method: an epoch of a small network takes 10 us.)
     """
+    n_rows = len(walk.rows)
     job = Job(layout, plan, state, data, n_threads=n_threads)
     batch, packed, params, balance = int(plan.batch_size), job.packed(), state.params, job.balance
     (run, own), tuned = job.entry(job.n_threads), job.n_threads > 1 and job.flops < TUNED_FLOPS
@@ -174,10 +175,12 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
         run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
     per_call, per_trial = (max(1, int(work / job.flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
     n_batches = -(-n_rows // batch)
-    losses, progress = np.zeros(n_batches), memoryview(job.buffers.progress)
+    losses, progress, order = np.zeros(n_batches), memoryview(job.buffers.progress), walk.rows
+    losses[: walk.batch] = walk.losses[: walk.batch]
+    walk.losses = losses
 
-    def epoch(order, scalars):
-        first, done = state.step, 0
+    def epoch(first, scalars):
+        done = walk.batch
         while done < n_batches:
             n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
             some = (order, scalars, losses)
@@ -185,16 +188,20 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
                 begun = SCHEDULED * (state.step - first)
                 some = (order[done * batch : (done + n) * batch], scalars[begun:], losses[done : done + n])
             call = (packed, params, *some, *own)
-            progress[STEPS], progress[EARLIER_STEPS] = 0, state.step
+            progress[STEPS] = progress[BATCH] = 0
+            progress[EARLIER_STEPS] = state.step
             try:
                 made = run(n, *call) if tuned else run(*call)
             finally:  # Ctrl-C raises after the call, or before: count the steps that have changed the weights
                 state.step += progress[STEPS]
+                walk.batch = done + progress[BATCH]
             done += made
             if balance is not None:
                 balance.follow(time.perf_counter())
             if made < n:
                 break
+            if budget is not None and done < n_batches and budget.spent():
+                return None
         finite = done == n_batches
         mean = finite and n_batches > 1
         return mean_of_batches(losses, batch, n_rows) if mean else losses.item(min(done, n_batches - 1)), finite
@@ -203,7 +210,7 @@ def make_epoch(layout, plan, state, data, *, n_rows, n_threads):
     return epoch
 
 
-def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs, n_threads, private_rng=False):
+def train(layout, plan, state, data, *, walk, schedule, max_epochs, n_threads, budget=None):
     """Train for up to ``max_epochs`` epochs, yielding a record after each.
 
     Parameters
@@ -212,30 +219,41 @@ def train(layout, plan, state, data, *, rows, rng, shuffle, schedule, max_epochs
     state : State
         Changed in place.
     data : EncodedData
-    rows : ndarray of int64
-        Rows of the data to learn from; shuffled in place.
-    rng : numpy.random.RandomState
-        Draws the permutations, the same as scikit-learn's.
-    shuffle : bool
+    walk : Walk
+        The rows, in the middle of an epoch perhaps.
     schedule : object
         ``scalars(step, n_steps)`` returns the step scalars of the next steps, see `schedules`.
     max_epochs, n_threads : int
-    private_rng : bool
-        Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
+    budget : Budget or None
+        Begins with the first step. Where it ends in the middle of an epoch, no record of that is yielded.
 
     Yields
     ------
     EpochRecord
     """
-    epoch = make_epoch(layout, plan, state, data, n_rows=len(rows), n_threads=n_threads)
-    n_batches = -(-len(rows) // int(plan.batch_size))
+    epoch = make_epoch(layout, plan, state, data, walk, n_threads=n_threads, budget=budget)
+    n_rows = len(walk.rows)
+    n_batches = -(-n_rows // int(plan.batch_size))
     # With a single batch the order of rows changes only rounding: a private generator need not draw it (3 us of 10).
-    shuffle = shuffle and not (private_rng and n_batches == 1)
-    quick = private_rng and len(rows) * max_epochs >= MANY_DRAWS
-    for _, order in zip(range(max_epochs), epoch_orders(rows, rng if shuffle else None, quick), strict=False):
-        start, first = time.perf_counter(), state.step
-        loss, finite = epoch(order, schedule.scalars(first, n_batches))
-        yield EpochRecord(loss, state.step - first, finite, time.perf_counter() - start)
+    if walk.private and n_batches == 1:
+        walk.rng = None
+    orders = walk.orders(walk.private and n_rows * max_epochs >= MANY_DRAWS)
+    if budget is not None:
+        budget.begin()
+    clock, scalars, record = (
+        time.perf_counter,
+        schedule.scalars,
+        partial(tuple.__new__, EpochRecord),
+    )  # takes .1 us less
+    for _, _ in zip(range(max_epochs), orders, strict=False):
+        start = clock()
+        first = walk.first = walk.first if walk.batch else state.step
+        found = epoch(first, scalars(first, n_batches))
+        if found is None:
+            return
+        loss, finite = found
+        yield record((loss, state.step - first, finite, clock() - start))
+        walk.batch, walk.drawn = 0, False
         if not finite:
             return
 
@@ -261,24 +279,6 @@ def mean_of_batches(losses, batch, n_rows):
 def _followed_by(run, last):
     """A function that calls ``run`` with its arguments, followed by these."""
     return lambda *args: run(*args, *last)
-
-
-def epoch_orders(rows, rng, quick):
-    """Yield ``rows`` for each epoch, shuffled in place by ``rng`` if there is one.
-
-    With ``quick`` compiled code draws from a copy of the generator's state; the generator itself does not change.
-    """
-    if rng is not None and quick:
-        _, key, used, *_ = rng.get_state()
-        own = (key, np.empty(N_WORDS, np.uint32), np.array([used], dtype=np.int64))
-        permute = shuffle_rows.twin(rows.dtype)
-        while True:
-            permute(rows, *own)
-            yield rows
-    while True:
-        if rng is not None:
-            rng.shuffle(rows)
-        yield rows
 
 
 class Steps:

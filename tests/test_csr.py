@@ -11,6 +11,7 @@ from fastnn.core.records import EncodedData
 from fastnn.csr import by_rows, refuse_corrupt
 from fastnn.plan import make_plan
 from fastnn.state import new_state
+from fastnn.walk import Walk
 from step_scalars import FixedRate
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -335,7 +336,7 @@ def test_training_refuses_data_that_lead_out_of_the_network(case, solver):
     def learn(data):
         if solver == "lbfgs":
             return train.FullBatch(layout, plan, state.params, data, n_threads=1)()
-        walk = dict(rows=np.arange(4, dtype=np.int64), rng=None, shuffle=False, max_epochs=1, n_threads=1)
+        walk = dict(walk=Walk(np.arange(4, dtype=np.int64)), max_epochs=1, n_threads=1)
         return next(train.train(layout, plan, state, data, schedule=FixedRate(), **walk)).loss
 
     assert np.isfinite(learn(encoded()))

@@ -14,6 +14,7 @@ from fastnn.core.nn.losses import LOSSES
 from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
 from fastnn.plan import make_plan
+from fastnn.walk import Walk
 from step_scalars import scalars_of
 
 HIDDEN = ("identity", "logistic", "tanh", "relu")
@@ -70,7 +71,8 @@ class Problem:
 
     def train(self, epochs, rate, seed=5, shuffle=True, n_threads=1):
         rows, rng = np.arange(len(self.X)), np.random.RandomState(seed)
-        options = dict(rows=rows, rng=rng, shuffle=shuffle, schedule=Rates(self.plan, rate), n_threads=n_threads)
+        walk = Walk(rows, rng if shuffle else None)
+        options = dict(walk=walk, schedule=Rates(self.plan, rate), n_threads=n_threads)
         records = train.train(self.layout, self.plan, self.state, self.data, max_epochs=epochs, **options)
         return list(records)
 
@@ -163,9 +165,9 @@ def test_only_the_given_rows_are_learned_from():
     problem = Problem("log_loss", (5,), "relu", n_outputs=3, dtype=np.float64, batch_size=4)
     problem.X[1::2] = np.nan
     rows = np.arange(0, N_ROWS, 2)
-    options = dict(rng=np.random.RandomState(1), shuffle=True, schedule=Rates(problem.plan, 0.1))
+    options = dict(walk=Walk(rows, np.random.RandomState(1)), schedule=Rates(problem.plan, 0.1))
     args = (problem.layout, problem.plan, problem.state, problem.data)
-    (record,) = train.train(*args, rows=rows, max_epochs=1, n_threads=1, **options)
+    (record,) = train.train(*args, max_epochs=1, n_threads=1, **options)
     assert record.finite
     assert record.n_steps == problem.state.step == 4
     assert sorted(rows) == list(range(0, N_ROWS, 2))

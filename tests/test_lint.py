@@ -19,20 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent
 ROAD = """
     __main__
     ""
-    display
+    display checkpoint
     _classifier _regressor
     _base _docs
     preparation predict learning hidden summary
+    unfinished
     interop persistence
     parameters labels quantiles optimizer
     lbfgs evaluation
     encode
     train infer
-    state load_balance
+    state load_balance walk
     plan
     stopping scoring schedules initial
     curves corrections
-    arithmetic threads history overrides csr transaction blas remarks
+    arithmetic threads history overrides csr transaction blas remarks callbacks
     core
     core.engine.entries
     core.engine.driver
@@ -57,7 +58,7 @@ ROAD = """
     core.simd.target
     core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
-    core.compile.private core.tuning
+    core.compile.private core.compile.announcement core.tuning
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

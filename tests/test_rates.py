@@ -50,7 +50,7 @@ def rows_of(optimizer, n_steps, n_epochs):
     for _ in range(n_epochs):
         rows.append(optimizer.schedule.scalars(optimizer.step, n_steps).reshape(-1, SCHEDULED).copy())
         optimizer.step += n_steps
-        optimizer.schedule.epoch_ends(0)
+        optimizer.schedule.epoch_ends(0, optimizer.schedule.epoch + 1)
     return np.concatenate(rows)
 
 

@@ -22,6 +22,7 @@ from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.core.simd.target import PROCESSOR, target_features
 from fastnn.plan import make_plan
+from fastnn.walk import Walk
 from step_scalars import FixedRate
 
 DTYPES = (np.float32, np.float64)
@@ -92,8 +93,8 @@ def outcome(case, dtype, n_threads):
     own = state.new_state(layout, plan)
     own.params[:] = np.random.default_rng(0).uniform(-0.1, 0.1, own.params.size)
     rows, rng = np.arange(n), np.random.RandomState(1)
-    walk = dict(rows=rows, rng=rng, shuffle=True, schedule=FixedRate(), max_epochs=2, n_threads=n_threads)
-    losses = [record.loss for record in train.train(layout, plan, own, data, **walk)]
+    how = dict(walk=Walk(rows, rng), schedule=FixedRate(), max_epochs=2, n_threads=n_threads)
+    losses = [record.loss for record in train.train(layout, plan, own, data, **how)]
     outputs = infer.forward(layout, plan, own.params, data, n_threads=n_threads)
     some = infer.forward(layout, plan, own.params, data, rows=rows[::3].copy(), n_threads=n_threads)
     full_batch = train.FullBatch(*make_plan(**options, solver="lbfgs"), own.params, data, n_threads=n_threads)

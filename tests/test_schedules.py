@@ -81,7 +81,7 @@ def test_rates_raise_no_floating_point_flag():
 def test_inverse_scaling_divides_by_the_power(power_t):
     schedule = InverseScaling(dict(learning_rate_init=0.1, power_t=power_t))
     for n_seen in (1, 99, 60_000, 10**9):
-        schedule.epoch_ends(n_seen)
+        schedule.epoch_ends(n_seen, 1)
         assert math.isclose(schedule.learning_rate, 0.1 / (n_seen + 1) ** power_t, rel_tol=3e-16)
     if power_t == 0.5:
         assert schedule.learning_rate == 0.1 / math.sqrt(10**9 + 1)
@@ -89,7 +89,7 @@ def test_inverse_scaling_divides_by_the_power(power_t):
 
 def test_inverse_scaling_beyond_float64_is_no_step():
     schedule = InverseScaling(dict(learning_rate_init=0.1, power_t=1e4))
-    schedule.epoch_ends(60_000)
+    schedule.epoch_ends(60_000, 1)
     assert schedule.learning_rate == 0
 
 

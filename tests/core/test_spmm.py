@@ -17,6 +17,7 @@ from fastnn.core.simd.llvm import address_of, prefetch_for_write
 from fastnn.core.simd.spmm import as_csr, find_column, gather, scatter
 from fastnn.plan import make_plan, n_params
 from fastnn.state import flat_params, new_state, split, with_padding
+from fastnn.walk import Walk
 from step_scalars import scalars_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -163,9 +164,7 @@ def results_of(case, dtype, dense, n_threads):
         plan,
         state,
         data,
-        rows=rows,
-        rng=rng,
-        shuffle=True,
+        walk=Walk(rows, rng),
         schedule=Constant(case.solver),
         max_epochs=EPOCHS,
         n_threads=n_threads,

@@ -26,6 +26,7 @@ from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
 from . import cache, plain
+from .announcement import announced
 from .cache import MachineCodeCache, fingerprint
 from .exclusive import exclusively, one_by_one
 from .private import CACHE, EXTENSIONS, OWN, do_without, explanation, is_known, lacks, warn_once
@@ -115,7 +116,7 @@ def _cached(source, suffix, **options):
     if config.DISABLE_JIT:
         return dispatcher
     if not lacks(CACHE):
-        dispatcher._cache = MachineCodeCache(twin)
+        dispatcher._cache = announced(MachineCodeCache(twin), source.__name__)
     if hasattr(dispatcher, "compile"):
         dispatcher.compile = functools.partial(exclusively, compiled_or_plain, dispatcher.compile)
     if not lacks(EXTENSIONS):
