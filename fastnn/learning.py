@@ -224,7 +224,7 @@ class LearningMixin:
         else:
             state.resume(optimizer.moments, optimizer.step, optimizer.published)
         if plan.dropout.size:
-            state.masks = optimizer.draw_masks(rng, earlier.get("_optimizer"))
+            state.masks = optimizer.draw_masks(call.rng, earlier.get("_optimizer"))
         progress = Progress(self.tol, self.early_stopping, earlier, self._mlp_keep(validation))
         if memory is not None:
             progress.go_on(memory["n_iter"], memory["judgement"], best)
