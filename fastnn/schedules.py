@@ -119,9 +119,24 @@ class BiasCorrected(Constant):
             rows[:, 2:] = adam_corrections(self.settings, self._first, n)
             self._scalars = rows.reshape(-1)
             start = step + 1 - self._first
-        end, number = SCHEDULED * (start + n_steps), self._scalars.item
-        self.learning_rate = number(end - 5) * number(end - 2) / number(end - 3)
-        return self._scalars[SCHEDULED * start : end]
+        self._end = SCHEDULED * (start + n_steps)
+        return self._scalars[SCHEDULED * start : self._end]
+
+    @property
+    def learning_rate(self):
+        """The effective rate of the last step; it is computed when it is asked for."""
+        if self._end:
+            rate, _, first, second, _ = self._scalars[self._end - SCHEDULED : self._end].tolist()
+            self.learning_rate = rate * second / first
+        return self._rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        self._rate, self._end = rate, 0
+
+    def settings_changed(self):
+        self.learning_rate = self.learning_rate  # of the numbers that go
+        super().settings_changed()
 
     @property
     def nominal(self):

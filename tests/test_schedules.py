@@ -108,3 +108,11 @@ def test_mean_of_batches_is_the_mean_of_rows(n_batches, rest):
 def test_mean_of_batches_beyond_float64_is_infinite(n_batches):
     with np.errstate(all="raise"):
         assert mean_of_batches(np.full(n_batches, 1e308), 10, 10 * n_batches) == math.inf
+
+
+def test_the_rate_of_adam_stays_when_a_setting_changes():
+    schedule = BiasCorrected(dict(SETTINGS))
+    rate, _, first, second, _ = schedule.scalars(4, 3).tolist()[-5:]
+    schedule.settings["beta_1"] = 0.5
+    schedule.settings_changed()
+    assert schedule.learning_rate == rate * second / first
