@@ -185,8 +185,7 @@ def make_plan(
     units, dropout : sequence
         Numbers of features, hidden units, outputs; rates of all but the outputs, or none.
     hidden_activation, out_activation, loss, solver : str
-        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; the first may be a tuple with one for each hidden layer,
-        the last "lbfgs", for which gradients are only added up.
+        Names in ``ACTIVATIONS`` (or a tuple, one a hidden layer), ``LOSSES`` and ``OPTIMIZERS`` (or "lbfgs").
     alpha, batch_size, dtype, weight_decay, max_grad_norm, ema_decay, **hyper_parameters
         As in the estimators; those hyper-parameters are used that the rows of solver and loss name.
 
@@ -197,7 +196,7 @@ def make_plan(
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
-    ident, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
+    ident, averaged, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     plan = TrainPlan(
@@ -211,6 +210,7 @@ def make_plan(
         shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
         solver=np.int64(ident),
+        averaged=np.int64(averaged),
         sink=np.int64(sink),
         program=np.empty(0, np.int64),
         advance=np.int64(0),
@@ -225,14 +225,15 @@ def make_plan(
 
 
 def _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay):
-    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS.
+    """Ids of the solver, of the one that it averages, and of what takes the gradient; ``row`` is None under L-BFGS.
 
     The strength of the weight decay is in the step scalars.
     """
     if row is None:
-        return NO_STEP, ADD
-    solver = row.id + (DECAYED if weight_decay else 0) + (AVERAGED if ema_decay else 0)
-    return solver, solver if max_grad_norm is None else AVERAGE
+        return NO_STEP, NO_STEP, ADD
+    own = row.id + (DECAYED if weight_decay else 0)
+    solver = AVERAGED if ema_decay else own
+    return solver, own, solver if max_grad_norm is None else AVERAGE
 
 
 def activation_ids(hidden_activation, out_activation, n_layers):
@@ -300,7 +301,8 @@ def implementations_of(layout, plan=None):
         if layout.units[-1] == 1 and hidden:
             last = hidden[-1]
             needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
-        needed |= {(loss_of_rows, int(plan.loss)), (step, int(plan.solver)), (step, int(plan.sink))}
+        needed |= {(loss_of_rows, int(plan.loss))}
+        needed |= {(step, int(ident)) for ident in (plan.solver, plan.averaged, plan.sink)}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
         if copies_input(plan):
             needed.add((work, WEIGHTS_PASS_DENSE))
@@ -309,8 +311,6 @@ def implementations_of(layout, plan=None):
         if plan.dropout.size:
             needed |= {(dropped_pass, DROPPED_FORWARD), (dropped_pass, DROPPED_BACKWARD)}
             needed |= {(differentiate_input if ident in kept else differentiate, ident) for ident in hidden}
-        if plan.solver >= AVERAGED:
-            needed.add((step, int(plan.solver) - AVERAGED))
         needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
@@ -390,4 +390,4 @@ def averaging_beta(plan):
 
 
 def _optimizer_of(plan):
-    return next((row for row in OPTIMIZERS.values() if row.id == plan.solver % DECAYED), None)
+    return next((row for row in OPTIMIZERS.values() if row.id == plan.averaged % DECAYED), None)

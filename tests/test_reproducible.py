@@ -50,9 +50,11 @@ CASES = {
     "nadam": ((33, 90, 4), "relu", "log_loss", "nadam", 50, 210),
     "adagrad, clipped": ((64, 130, 4), "tanh", "log_loss", "adagrad", 110, 210),
     "lion": ((20, 100, 1), "relu", "binary_log_loss", "lion", 200, 410),
+    "dropout, averages": ((40, 64, 30, 20, 5), ("relu", "tanh", "silu"), "log_loss", "dropped", 40, 210),
+    "dropout in parts": ((20, 100, 1), "tanh", "binary_log_loss", "dropped in parts", 200, 410),
     "schedule-free": ((20, 100, 3), "relu", "log_loss", "schedulefree", 200, 410),
 }
-IN_PARTS = ("20-100-1", "rmsprop", "lion", "schedule-free")  # trained on two threads at most
+IN_PARTS = ("20-100-1", "rmsprop", "lion", "schedule-free", "dropout in parts")  # trained on two threads at most
 SOLVERS = {
     "adam": dict(solver="adam"),
     "rmsprop": dict(solver="rmsprop"),
@@ -60,6 +62,8 @@ SOLVERS = {
     "adagrad": dict(solver="adagrad", max_grad_norm=0.1),
     "lion": dict(solver="lion", weight_decay=0.1),
     "schedulefree": dict(solver="schedulefree"),
+    "dropped": dict(solver="adam", ema_decay=0.9, dropout=(0.2, 0.5, 0.3, 0.0)),
+    "dropped in parts": dict(solver="lion", weight_decay=0.1, ema_decay=0.9, dropout=(0.0, 0.4)),
     "nesterov": dict(solver="sgd", momentum=0.9, nesterovs_momentum=True),
     "momentum": dict(solver="sgd", momentum=0.9),
     "plain": dict(solver="sgd"),
@@ -98,7 +102,7 @@ def outcome(case, dtype, n_threads):
     outputs = infer.forward(layout, plan, own.params, data, n_threads=n_threads)
     some = infer.forward(layout, plan, own.params, data, rows=rows[::3].copy(), n_threads=n_threads)
     full_batch = train.FullBatch(*make_plan(**options, solver="lbfgs"), own.params, data, n_threads=n_threads)
-    parts = [own.params, losses, outputs, some, [full_batch()], full_batch.gradient]
+    parts = [own.params, own.learned, losses, outputs, some, [full_batch()], full_batch.gradient]
     return np.concatenate([np.ravel(part).astype(np.float64) for part in parts])  # float32 widens without loss
 
 

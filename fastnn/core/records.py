@@ -74,6 +74,7 @@ class TrainPlan(NamedTuple):
     shard_stride: INT  # elements from one shard's gradient to the next
     loss: INT  # id
     solver: INT  # id
+    averaged: INT  # id of the optimizer: the same, or that whose weights the solver averages
     sink: INT  # id of the function that takes a gradient: the solver, or one of `optimizers.SINKS`
     program: INTS  # ids of the verbs of a step, see `engine.programs`
     advance: INT  # id of the serial work between two phases, see `engine.programs`

@@ -1,9 +1,13 @@
-"""The compiled generator and shuffle against NumPy's RandomState."""
+"""The compiled generator and shuffle against NumPy's RandomState; random bits of a counter against the reference."""
 
 import numpy as np
 import pytest
+from numba import njit
 
-from fastnn.core.simd.rng import N_WORDS, shuffle
+import reference_dropout
+from fastnn.core.simd.rng import N_WORDS, if_kept, shuffle, substream
+from fastnn.core.simd.target import VECTOR_BYTES
+from fastnn.core.simd.vector import load_vector, store_vector
 
 
 def quick(rng):
@@ -24,3 +28,36 @@ def test_permutations_are_numpys(n):
             rng.shuffle(expected)
             permute(rows)
             np.testing.assert_array_equal(rows, expected)
+
+
+own_key = getattr(substream, "py_func", substream)  # a kernel is for compiled callers
+
+
+def dropped(values, key, threshold, out):
+    """Whole vectors, then the rest one by one."""
+    lanes = VECTOR_BYTES // values.itemsize
+    for i in range(0, values.size - lanes + 1, lanes):
+        store_vector(out, i, if_kept(load_vector(values, i), i, key, threshold))
+    for i in range(values.size - values.size % lanes, values.size):
+        out[i] = if_kept(values[i], i, key, threshold)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.999999999999])
+def test_random_bits_of_a_counter_are_those_of_the_reference(dtype, rate):
+    key = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for number in (12345678901, 3, 2, 1):
+            assert own_key(key, number) == reference_dropout.substream(key, number)
+            key = own_key(key, number)
+    values, threshold = np.arange(1, 54, dtype=dtype), int(rate * 2.0**32)
+    found, plain = np.full((2, values.size), 7, dtype)
+    njit(dropped)(values, key, threshold, found)
+    dropped(values, key, threshold, plain)
+    np.testing.assert_array_equal(found, plain)
+    seed, step, level, row, rows = 2**31 - 2, 12345, 2, 9, 40
+    with np.errstate(over="ignore"):
+        key = own_key(own_key(own_key(np.uint64(seed), step), level), row)
+    njit(dropped)(values, key, threshold, found)
+    factors = reference_dropout.factors(seed, step, level, rows, values.size, rate)[row] > 0
+    np.testing.assert_array_equal(found, values * factors)

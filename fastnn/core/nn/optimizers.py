@@ -7,8 +7,8 @@ state of the slice are the elements from ``offset`` on of each row of ``moments`
 apart. Step scalars, such as the rate and Adam's corrections, come from Python: see `records` and `schedules`.
 
 Each optimizer has a second step with decoupled weight decay (Loshchilov & Hutter 2019), made of the same loop: it
-subtracts ``rate weight_decay w`` from the weights, not from biases. Each step has a twin that also takes the weights
-into their moving averages, while they are in L1: see `average_weights`.
+subtracts ``rate weight_decay w`` from the weights, not from biases. AVERAGED is a step by another optimizer, which then
+takes the weights into their moving averages, while they are in L1.
 
 Three rows of the dispatch table, STORE, ADD and AVERAGE, are no optimizers: as ``plan.sink`` they keep the gradient.
 """
@@ -48,10 +48,9 @@ class Optimizer(NamedTuple):
 
 
 NO_STEP = -1  # the id where there is no optimizer, under L-BFGS
-STORE, ADD, SGD, ADAM, RMSPROP, NADAM, ADAGRAD, LION, SCHEDULE_FREE, AVERAGE = range(10)
+STORE, ADD, SGD, ADAM, RMSPROP, NADAM, ADAGRAD, LION, SCHEDULE_FREE, AVERAGE, AVERAGED = range(11)
 SINKS = STORE, ADD, AVERAGE  # sinks that keep the gradient and make no step
 DECAYED = 16  # added to the id of an optimizer: its step with weight decay
-AVERAGED = 32  # added to either: the step followed by moving averages of the weights
 
 
 def _adam_constants(beta_1, beta_2, epsilon):
@@ -112,22 +111,6 @@ def _decayed(value, w, decay):
     return fma(-decay, w, value)
 
 
-def average_weights(packed, w, g, offset, decays):
-    """The step of ``plan.solver - AVERAGED``, then e <- e + c (w - e), c = max(1 - ema_decay, 9 / (10 + t)) in step t.
-
-    The averages e begin as the initial weights, whose share falls like t^-9: the decay 1 - c is
-    min(ema_decay, (1 + t) / (10 + t)), as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``. They are
-    the last row of ``moments``. Writes: w, moments. Reads: g.
-    """
-    _, plan, buffers = unpack(packed, w)
-    step(plan.solver - AVERAGED, packed, w, g, offset, decays)
-    done = buffers.progress[EARLIER_STEPS] + buffers.progress[STEPS]
-    weight, start = max(plan.ema_weight, w.dtype.type(9.0 / (10.0 + done))), buffers.moments.size - plan.moment_stride
-    averages = buffers.moments[start + offset : start + offset + w.size]
-    for i in range(w.size):
-        averages[i] = fma(weight, w[i] - averages[i], averages[i])
-
-
 def define(ident):
     """Register the step that a function makes of ``rest(value, w, decay)``, and the step with weight decay.
 
@@ -140,7 +123,6 @@ def define(ident):
             function.__name__ = function.__qualname__ = make.__name__ + name  # cached code is found by names
             function.__doc__ = make.__doc__
             step.implementation(number)(function)
-            step.implementation(number + AVERAGED)(average_weights)
         return make
 
     return decorate
@@ -176,6 +158,26 @@ def store_average(packed, w, g, offset, decays):
     stored = buffers.gradient[offset : offset + w.size]
     for i in range(w.size):
         stored[i] = fma(alpha, w[i], g[i]) * scale
+
+
+# ----------------------------------------------------------------------------------------------------- moving averages
+
+
+@step.implementation(AVERAGED)
+def average_weights(packed, w, g, offset, decays):
+    """The step of ``plan.averaged``, then e <- e + c (w - e), c = max(1 - ema_decay, 9 / (10 + t)) in step t.
+
+    The averages e begin as the initial weights, whose share falls like t^-9: the decay 1 - c is
+    min(ema_decay, (1 + t) / (10 + t)), as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``. They are
+    the last row of ``moments``. Writes: w, moments. Reads: g.
+    """
+    _, plan, buffers = unpack(packed, w)
+    step(plan.averaged, packed, w, g, offset, decays)
+    done = buffers.progress[EARLIER_STEPS] + buffers.progress[STEPS]
+    weight, start = max(plan.ema_weight, w.dtype.type(9.0 / (10.0 + done))), buffers.moments.size - plan.moment_stride
+    averages = buffers.moments[start + offset : start + offset + w.size]
+    for i in range(w.size):
+        averages[i] = fma(weight, w[i] - averages[i], averages[i])
 
 
 # ---------------------------------------------------------------------------------------------------------- optimizers
