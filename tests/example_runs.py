@@ -22,10 +22,15 @@ def run_example(module, capsys, *arguments):
 def read_table(text):
     """Rows under the last line that names the columns; a cell begins where its column's name does."""
     lines = text.splitlines()
-    heads = [number for number, line in enumerate(lines) if line.split() == ["published", "here", "claim"]]
+    names = [line.split() for line in lines]
+    heads = [
+        number
+        for number, line in enumerate(names)
+        if line in (["published", "here", "claim"], ["without", "with", "claim"])
+    ]
     if not heads:
         return {}
-    starts = [lines[heads[-1]].index(name) for name in ("published", "here", "claim")]
+    starts = [lines[heads[-1]].index(f" {name}") + 1 for name in names[heads[-1]]]
     rows = {}
     for line in lines[heads[-1] + 1 :]:
         cells = [line[a:b].strip() for a, b in zip([0, *starts], [*starts, None])]

@@ -12,6 +12,7 @@ import sigmoid_network
 import squared_error_digits
 import train_mnist
 import two_layer_net
+import what_users_wanted
 from example_runs import assert_picture, run_example
 
 pytestmark = [
@@ -27,6 +28,7 @@ CLAIMS = {
     imdb_sentiment: 1,
     reuters_topics: 2,
     house_prices: 2,
+    what_users_wanted: 8,
 }
 
 
