@@ -1,5 +1,6 @@
 """Runs a worked example in this process and reads the table of figures that it ends with."""
 
+import re
 from typing import NamedTuple
 
 import _example
@@ -22,12 +23,13 @@ def run_example(module, capsys, *arguments):
 def read_table(text):
     """Rows under the last line that names the columns; a cell begins where its column's name does."""
     lines = text.splitlines()
-    heads = [number for number, line in enumerate(lines) if line.split() == ["published", "here", "claim"]]
-    if not heads:
+    heads = [re.fullmatch(r" +(published +|without +)(here +|with +)(claim)", line) for line in lines]
+    found = [number for number, head in enumerate(heads) if head]
+    if not found:
         return {}
-    starts = [lines[heads[-1]].index(name) for name in ("published", "here", "claim")]
+    starts = [heads[found[-1]].start(group) for group in (1, 2, 3)]
     rows = {}
-    for line in lines[heads[-1] + 1 :]:
+    for line in lines[found[-1] + 1 :]:
         cells = [line[a:b].strip() for a, b in zip([0, *starts], [*starts, None])]
         rows[cells[0]] = tuple(cells[1:])
     return rows

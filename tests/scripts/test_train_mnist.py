@@ -72,6 +72,33 @@ def test_rmsprop_goes_without_scikit_learn(small_mnist_dir, tmp_path, capsys):
     assert "Published test accuracy of this network: 97.77%" in out
 
 
+def test_one_cycle_and_shifted_digits(small_mnist_dir, tmp_path, capsys):
+    options = ("--data", small_mnist_dir, "--hidden", 40, "--epochs", 6, "--batch", 20, "--learning-rate", 0.005)
+    losses = {}
+    for extra in ((), ("--one-cycle",), ("--one-cycle", "--shift")):
+        status, out, err = run(capsys, *options, "--no-compare", *extra, "--out", tmp_path)
+        assert status == 0 and err == "" and len(EPOCH_LINE.findall(out)) == 6
+        assert [name for name, *_ in RESULT_LINE.findall(out)] == ["fastnn"]
+        losses[extra] = [float(loss) for _, loss, *_ in EPOCH_LINE.findall(out)]
+    plain, smoothed, moved = losses.values()
+    assert smoothed[-1] > 0.4 > plain[-1]  # smoothed labels leave a loss of about 0.5
+    assert moved[-1] > smoothed[-1]  # and digits that move are harder to learn
+
+
+def test_shifted_images_are_whole_and_move_by_one_pixel():
+    rng = np.random.RandomState(0)
+    images = np.zeros((500, 6, 5), np.float32)
+    images[:, 1:-1, 1:-1] = rng.rand(500, 4, 3)
+    moved = train_mnist.shifted(images.reshape(500, -1), (6, 5), rng)
+    assert moved.shape == (500, 30) and moved.dtype == np.float32
+    seen = set()
+    for image, other in zip(images, moved.reshape(images.shape)):
+        moves = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (np.roll(image, (a, b), (0, 1)) == other).all()]
+        seen.update(moves)
+        assert len(moves) == 1
+    assert len(seen) == 9
+
+
 def test_quick_run_is_two_epochs_alone(mnist_dir, tmp_path, capsys):
     status, out, _ = run(capsys, "--quick", "--data", mnist_dir, "--out", tmp_path)
     assert status == 0 and "Data: MNIST, " in out
