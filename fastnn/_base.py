@@ -62,6 +62,16 @@ def is_stochastic(estimator):
     return True
 
 
+def refuse_early_stopping(estimator):
+    """Raise ValueError if ``partial_fit`` is called with early stopping."""
+    if estimator.early_stopping:
+        raise ValueError(
+            "partial_fit does not support early_stopping=True: each call is one epoch, and the program that makes the "
+            "calls decides when to stop. Set early_stopping=False and stop when score(X_val, y_val) no longer rises, "
+            "or call fit with X_val and y_val, which stops by itself."
+        )
+
+
 class BaseMLP(
     LearningMixin,
     PreparationMixin,
@@ -303,12 +313,7 @@ class BaseMLP(
         check_given(*validation)
         if incremental:
             self._mlp_first_call(y, classes)
-            if self.early_stopping:
-                raise ValueError(
-                    "partial_fit does not support early_stopping=True: each call is one epoch, and the program that "
-                    "makes the calls decides when to stop. Set early_stopping=False and stop when score(X_val, y_val) "
-                    "no longer rises, or call fit with X_val and y_val, which stops by itself."
-                )
+            refuse_early_stopping(self)
         resumed = hasattr(self, "coefs_") and (self.warm_start or incremental)
 
         X, y, indicator = self._mlp_validated(X, y, incremental=incremental, reset=not resumed)
