@@ -73,7 +73,11 @@ tol : float, default=1e-4
 verbose : bool or int, default=False
     Whether to print a line per epoch.
 warm_start : bool, default=False
-    Whether ``fit`` goes on from the present weights. The optimizer starts anew.
+    Whether ``fit`` goes on from the present weights. The optimizer starts anew, unless the last ``fit`` ended for
+    ``stop_reason_`` "max_seconds", "interrupted" or "callback": then this one goes on exactly where it was, up to
+    ``max_iter`` epochs in all, and has the same bits as one that was never stopped, also from a pickle in another
+    process. Data and parameters must be the same (but ``max_iter``, where no schedule ends with it, ``max_seconds``,
+    ``n_jobs`` and ``verbose``), else the optimizer starts anew. "lbfgs" always does.
 momentum : float, default=0.9
     Momentum of "sgd", in [0, 1]; not used by other solvers.
 nesterovs_momentum : bool, default=True
@@ -181,7 +185,7 @@ n_iter_ : int
 t_ : int
     Rows learned from so far, counted with repetition.
 stop_reason_ : str
-    Why the last call ended: "max_iter", also after the one epoch of ``partial_fit`` and for ``max_fun``; "tol", no
+    Why the last call ended: "max_iter", also for ``max_fun`` and after the one epoch of ``partial_fit``; "tol", no
     progress any more; "early stopping", none of the validation score; "max_seconds"; "interrupted", by Ctrl-C;
     "callback"; "diverged", where weights of an earlier epoch have been restored.
 """

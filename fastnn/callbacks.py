@@ -93,7 +93,15 @@ class CopyMixin(CallbackSupportMixin):
     """Copies of an estimator, also for callbacks."""
 
     def __copy__(self):
-        """A shallow copy: it shares all attributes."""
+        """A copy with weights of its own, as from a pickle; while the estimator is fitted, one that shares them.
+
+        The latter is for callbacks, which get a copy with other attributes after each epoch.
+        """
+        if "_callback_fit_ctx" not in self.__dict__:
+            make, arguments, state = self.__reduce_ex__(4)[:3]
+            made = make(*arguments)
+            made.__setstate__(state)
+            return made
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
         for name in OF_A_FIT:

@@ -98,7 +98,7 @@ def nothing_is_taken():
     return not (threads._inside or blas._inside or exclusive._holder or any(lock.locked() for lock in locks))
 
 
-def moments(call, at=None):
+def moments(call, at=None, error=Alarm):
     """Call a function, with an exception at one of the moments at which handlers run. Returns how many passed."""
     passed = 0
 
@@ -109,7 +109,7 @@ def moments(call, at=None):
         if event in ("call", "c_return") and not postponed and not closed:
             passed += 1
             if passed == at:
-                raise Alarm
+                raise error
 
     with warnings.catch_warnings():
         sys.setprofile(watch)
@@ -267,6 +267,40 @@ def test_steps_of_an_interrupted_call_count(solver, monkeypatch):
     assert model._optimizer.step == expected._optimizer.step == 8
     for found, right in zip(model.coefs_, expected.coefs_, strict=True):
         np.testing.assert_array_equal(found, right)
+
+
+def learned(model):
+    """All that a fit has come to, but times."""
+    return {name: value for name, value in state(model).items() if name not in ("warm_start", "_resume")}
+
+
+GOES_ON = {
+    "adam": {},
+    "adaptive": {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.5, "n_iter_no_change": 1},
+    "step": {"learning_rate": "step", "decay_every": 2, "restore_best": True},
+    "early stopping": {"early_stopping": True, "n_iter_no_change": 2, "metrics": ["r2"]},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Training interrupted by user")
+@pytest.mark.parametrize("case", GOES_ON)
+def test_training_goes_on_exactly_after_ctrl_c_at_any_moment(case, monkeypatch):
+    """The schedule and the judgement of an epoch belong to it, wherever Ctrl-C arrives around its end."""
+    monkeypatch.setattr(train, "CALL_FLOPS", 1)  # one batch a call
+    make = lambda: regressor(**GOES_ON[case], batch_size=20, max_iter=5, warm_start=True)  # noqa: E731
+    expected = learned(make().fit(X, VALUES))
+    total, rnd, n_stopped = moments(lambda: make().fit(X, VALUES)), random.Random(case), 0
+    for at in {*range(total - 150, total, 3), *rnd.sample(range(total), 60)}:
+        model = make()
+        try:
+            moments(lambda model=model: model.fit(X, VALUES), at, KeyboardInterrupt)
+        except KeyboardInterrupt:
+            continue
+        stopped = model.stop_reason_ == "interrupted"
+        n_stopped += stopped
+        model = pickle.loads(pickle.dumps(model))
+        assert learned(model.fit(X, VALUES) if stopped else model) == expected, f"moment {at} of {total}"
+    assert n_stopped > 5
 
 
 # ---- warnings that are errors ----------------------------------------------------------------------------------------
