@@ -52,6 +52,7 @@ SHARED = {
     "gelu": {"activation": "gelu"},
     "elu": {"activation": "elu"},
     "activations": {"activation": ["mish", "relu"]},
+    "max_seconds": {"max_seconds": 1000.0},
     "n_hidden_layers": {"hidden_layer_sizes": 6, "n_hidden_layers": 2},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "he_normal": {"init": "he_normal"},
