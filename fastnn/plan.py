@@ -183,19 +183,11 @@ def make_plan(
     hidden_activation : str or tuple of str
         Name in ``ACTIVATIONS``, or one for each hidden layer.
     out_activation, loss, solver : str
-        Names in the tables ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``; ``solver`` may be "lbfgs", for which compiled
-        code only adds up gradients.
-    alpha : float
-        As in the estimators.
-    batch_size : int
+        Names in ``ACTIVATIONS``, ``LOSSES``, ``OPTIMIZERS``, or "lbfgs", for which gradients are only added up.
     dtype : dtype-like
         float32 or float64.
-    weight_decay : float
-        Only whether it is 0: its strength is in the step scalars.
-    max_grad_norm : float or None
-        As in the estimators.
-    **hyper_parameters : float
-        As in the estimators; those that the rows of solver and loss name are used.
+    alpha, batch_size, weight_decay, max_grad_norm, **hyper_parameters : number
+        As in the estimators; those hyper-parameters are used that the rows of solver and loss name.
 
     Returns
     -------
@@ -205,8 +197,7 @@ def make_plan(
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
-    ident = NO_STEP if row is None else row.id + (DECAYED if weight_decay else 0)
-    sink = ADD if row is None else ident if max_grad_norm is None else AVERAGE
+    ident, sink = _solver_and_sink(row, weight_decay, max_grad_norm)  # the strength of decay is in the step scalars
     layout = make_layout(units, dtype, batch_size)
     layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
     plan = TrainPlan(
@@ -229,6 +220,14 @@ def make_plan(
         optimizer=optimizer,
     )
     return layout, programmed(plan, sparse=False)
+
+
+def _solver_and_sink(row, weight_decay, max_grad_norm):
+    """Ids of the solver, and of what takes the gradient; ``row`` is the optimizer's, None under L-BFGS."""
+    if row is None:
+        return NO_STEP, ADD
+    solver = row.id + (DECAYED if weight_decay else 0)
+    return solver, solver if max_grad_norm is None else AVERAGE
 
 
 def activation_ids(hidden_activation, out_activation, n_layers):

@@ -366,7 +366,7 @@ def swap_fields(core, record, one, two):
 
 EDITS = {
     "relu": lambda core: replace(
-        core / "nn" / "activations.py", r"(def _forward_by_vectors.*?)value\((load_vector\(z, i\))\)", r"\1\2"
+        core / "nn" / "activation_loops.py", r"(def make_forward_by_vectors.*?)value\((load_vector\(z, i\))\)", r"\1\2"
     ),
     "order of Buffers": lambda core: swap_fields(core, "Buffers", "params", "deltas"),
     "order of TrainPlan": lambda core: swap_fields(core, "TrainPlan", "n_layers", "batch_size"),

@@ -13,7 +13,7 @@ from fastnn import infer, state, threads, train
 from fastnn.core.nn.losses import LOSSES
 from fastnn.core.nn.optimizers import OPTIMIZERS
 from fastnn.core.records import EncodedData
-from fastnn.plan import make_plan, n_params
+from fastnn.plan import make_plan
 from fastnn.walk import Walk
 from step_scalars import scalars_of
 
@@ -345,104 +345,6 @@ def test_a_row_predicts_the_same_bits_in_any_company():
     for rows in ([5], [199, 5, 130], range(100, 200), range(1, 200, 7)):
         rows = np.array(rows)
         np.testing.assert_array_equal(infer.forward(*network, rows=rows, n_threads=1), together[rows])
-
-
-# ---- parameters -----------------------------------------------------------------------------------------------------
-def test_coefs_are_the_network():
-    problem = Problem("squared_error", (4,), "tanh", n_outputs=2, dtype=np.float64)
-    network = (problem.layout, problem.plan, problem.state.params, problem.data)
-    problem.state.coefs[0][2, 1] = 3.0
-    problem.state.intercepts[1][:] = (5.0, -5.0)
-    problem.coefs[0][2, 1] = 3.0
-    problem.intercepts[1][:] = (5.0, -5.0)
-    out = infer.forward(*network, n_threads=1)
-    expected = reference.forward(problem.coefs, problem.intercepts, problem.X, "tanh", "identity")[-1]
-    np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-13)
-    assert all(coef.flags.c_contiguous and coef.flags.writeable for coef in problem.state.coefs)
-    problem.train(1, 0.1)
-    assert problem.state.coefs[0].base is problem.state.params.base  # training writes in place
-    assert problem.state.coefs[0][2, 1] != 3.0
-
-
-def test_flat_params_of_untouched_views_is_no_copy():
-    problem = Problem("squared_error", (4, 3), "tanh", n_outputs=2, dtype=np.float32)
-    own = problem.state
-    flat = state.flat_params(problem.layout, np.dtype(np.float32), own.coefs, own.intercepts)
-    assert np.shares_memory(flat, own.params)
-    assert flat.size == own.params.size == n_params(problem.layout)
-
-
-PACKED = {
-    "a copy": lambda coefs, intercepts: ([c.copy() for c in coefs], intercepts),
-    "one new array": lambda coefs, intercepts: ([coefs[0], coefs[1].copy(), coefs[2]], intercepts),
-    "Fortran order": lambda coefs, intercepts: ([np.asfortranarray(c) for c in coefs], intercepts),
-    "another dtype": lambda coefs, intercepts: ([c.astype(float) for c in coefs], intercepts),
-    "lists": lambda coefs, intercepts: ([c.tolist() for c in coefs], [b.tolist() for b in intercepts]),
-    "a view of views": lambda coefs, intercepts: ([c[::-1][::-1] for c in coefs], tuple(b[:] for b in intercepts)),
-}
-
-
-@pytest.mark.parametrize("how", PACKED)
-def test_flat_params_of_other_arrays_packs_their_values(how):
-    problem = Problem("squared_error", (4, 3), "tanh", n_outputs=2, dtype=np.float32)
-    own = problem.state
-    flat = state.flat_params(problem.layout, np.dtype(np.float32), *PACKED[how](own.coefs, own.intercepts))
-    assert flat.dtype == np.float32
-    np.testing.assert_array_equal(flat, own.params)
-    if how != "a view of views":
-        assert not np.shares_memory(flat, own.params)
-    problem.state.params[:] = flat  # the packed vector works like the first one
-    assert state.split(problem.layout, flat)[0][1].shape == (4, 3)
-
-
-def test_flat_params_that_swap_two_layers_are_not_taken_for_the_views():
-    problem = Problem("squared_error", (6, 6), "tanh", n_outputs=6, dtype=np.float32)
-    own = problem.state
-    swapped = own.coefs[::-1]
-    flat = state.flat_params(problem.layout, np.dtype(np.float32), swapped, own.intercepts)
-    np.testing.assert_array_equal(state.split(problem.layout, flat)[0][0], own.coefs[2])
-
-
-def test_views_that_were_found_before_are_looked_at_again():
-    problem = Problem("squared_error", (6, 6), "tanh", n_outputs=6, dtype=np.float32)
-    own, dtype = problem.state, np.dtype(np.float32)
-    for _ in range(2):
-        flat = state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
-        assert np.shares_memory(flat, own.params) and flat.ctypes.data == own.params.ctypes.data
-    assert not np.shares_memory(state.flat_params(problem.layout, dtype, own.coefs[::-1], own.intercepts), own.params)
-    state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
-    replaced = [own.coefs[0] + 1, *own.coefs[1:]]
-    copied = state.flat_params(problem.layout, dtype, replaced, own.intercepts)
-    assert not np.shares_memory(copied, own.params)
-    np.testing.assert_array_equal(state.split(problem.layout, copied)[0][0], replaced[0])
-    own.coefs[1].shape = (36,)
-    with pytest.raises(ValueError, match=r"coefs_\[1\] must have shape"):
-        state.flat_params(problem.layout, dtype, own.coefs, own.intercepts)
-
-
-REFUSED = {
-    "coefs missing": (lambda c, b: (c[:2], b), r"coefs_ must hold 3 arrays, one for each layer, got 2"),
-    "intercepts missing": (lambda c, b: (c, []), r"intercepts_ must hold 3 arrays, one for each layer, got 0"),
-    "transposed": (lambda c, b: ([c[0].T, *c[1:]], b), r"coefs_\[0\] must have shape \(6, 4\), got \(4, 6\)"),
-    "long bias": (lambda c, b: (c, [b[0], np.ones(4), b[2]]), r"intercepts_\[1\] must have shape \(3,\), got \(4,\)"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_flat_params_refuses_what_does_not_fit(case):
-    change, message = REFUSED[case]
-    problem = Problem("squared_error", (4, 3), "tanh", n_outputs=2, dtype=np.float32)
-    with pytest.raises(ValueError, match=message):
-        state.flat_params(problem.layout, np.dtype(np.float32), *change(problem.state.coefs, problem.state.intercepts))
-
-
-def test_adopt_copies():
-    problem = Problem("squared_error", (4,), "tanh", n_outputs=2, dtype=np.float32)
-    coefs, intercepts = [c + 1 for c in problem.coefs], [b - 1 for b in problem.intercepts]
-    problem.state.adopt(coefs, intercepts)
-    for own, given in zip(problem.state.coefs + problem.state.intercepts, coefs + intercepts, strict=True):
-        np.testing.assert_array_equal(own, given.astype(np.float32))
-        assert not np.shares_memory(own, given)
 
 
 @pytest.mark.parametrize("n_rows, batch", [(train.MANY_DRAWS // 4, 7), (train.MANY_DRAWS, 500), (50, 50), (50, 8)])

@@ -12,7 +12,7 @@ from fastnn.core.simd.target import few_registers
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("hidden", [(7,), (13, 40, 9), (130, 257, 29)], ids=str)  # one panel and many
 @pytest.mark.parametrize("batch", [3, 29, 100])
-def test_turned_weights_change_no_bit(batch, hidden, dtype, monkeypatch):
+def test_transposed_weights_change_no_bit(batch, hidden, dtype, monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((100, 11)), np.arange(100) % 5
     options = dict(hidden_layer_sizes=hidden, batch_size=batch, max_iter=2, random_state=0, dtype=dtype)
