@@ -62,6 +62,7 @@ SHARED = {
     "match": {"dtype": "match"},
     "metrics": {"metrics": ["neg_max_error"]},
     "full batches": {"batch_size": N},
+    "max_seconds": {"max_seconds": 1e-9},
 }
 OPTIONS = {
     MLPClassifier: SHARED
@@ -86,7 +87,7 @@ OPTIONS = {
         "poisson": {"loss": "poisson"},
     },
 }
-CALLS = ("sparse X", "sample_weight", "X_val", "partial_fit", "warm_start", "float64 X")
+CALLS = ("sparse X", "sample_weight", "X_val", "partial_fit", "warm_start", "float64 X", "callbacks")
 
 NO_LBFGS = {"cosine", "onecycle", "step", "a function", "warmup", "weight_decay", "max_grad_norm"}
 # Which pairs are refused, and a word of the message.
@@ -103,9 +104,24 @@ REFUSED = {
 }
 
 
+class Looks:
+    """A callback that predicts after each epoch."""
+
+    def setup(self, estimator, context):
+        pass
+
+    on_fit_task_begin = teardown = setup
+
+    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+        assert len(fitted_estimator.predict(X)) == X.shape[0]
+        pickle.dumps(fitted_estimator)
+
+
 def fitted(kind, parameters, calls):
     """A model of these parameters, fitted in the way that the calls name."""
     model = kind(**{**BASE, **parameters})
+    if "callbacks" in calls and hasattr(model, "set_callbacks"):
+        model.set_callbacks(Looks())
     x = X.astype(np.float64) if "float64 X" in calls else X
     x = sp.csr_array(x * (x > 0)) if "sparse X" in calls else x
     y = LABELS if kind is MLPClassifier else AMOUNTS
