@@ -137,6 +137,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
     See Also
     --------
     MLPRegressor : The same network for regression.
+    Checkpoint : A callback that writes a file from which training goes on.
 
     Notes
     -----

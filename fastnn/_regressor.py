@@ -135,6 +135,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     See Also
     --------
     MLPClassifier : The same network for classification.
+    Checkpoint : A callback that writes a file from which training goes on.
 
     Notes
     -----

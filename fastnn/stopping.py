@@ -209,7 +209,7 @@ class Progress:
                     n = len(self.epochs)
                     schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
                     if judgement[0] > stopping.n_iter_no_change or n >= look_from or not record.finite:
-                        self._end_epoch(schedule, stopping, verbose)
+                        self._end_epoch(record.finite, schedule, stopping, verbose)
                         if self.stop_reason is not None:
                             break
                 else:
@@ -224,9 +224,9 @@ class Progress:
         if self.epochs and not math.isfinite(self.epochs[-1][0]) and self.best_params is None:
             raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {self.n_iter}.")
 
-    def _end_epoch(self, schedule, stopping, verbose):
+    def _end_epoch(self, finite, schedule, stopping, verbose):
         """Find out whether training ends with the last epoch, and tell the callbacks of it."""
-        if not math.isfinite(self.epochs[-1][0]):
+        if not finite:
             self.stop_reason = "diverged"
         elif self._judgement[0] > stopping.n_iter_no_change:
             undisturbed(self._plateau, schedule, stopping.n_iter_no_change, verbose)

@@ -52,7 +52,6 @@ SHARED = {
     "gelu": {"activation": "gelu"},
     "elu": {"activation": "elu"},
     "activations": {"activation": ["mish", "relu"]},
-    "max_seconds": {"max_seconds": 1000.0},
     "n_hidden_layers": {"hidden_layer_sizes": 6, "n_hidden_layers": 2},
     "no hidden layer": {"hidden_layer_sizes": ()},
     "he_normal": {"init": "he_normal"},
@@ -65,6 +64,7 @@ SHARED = {
     "full batches": {"batch_size": N},
     "dropout": {"dropout": 0.3},
     "ema_decay": {"ema_decay": 0.9},
+    "max_seconds": {"max_seconds": 1e-9},
 }
 OPTIONS = {
     MLPClassifier: SHARED
@@ -89,7 +89,7 @@ OPTIONS = {
         "poisson": {"loss": "poisson"},
     },
 }
-CALLS = ("sparse X", "sample_weight", "X_val", "partial_fit", "warm_start", "float64 X")
+CALLS = ("sparse X", "sample_weight", "X_val", "partial_fit", "warm_start", "float64 X", "callbacks")
 
 NO_LBFGS = {
     "cosine",
@@ -117,9 +117,24 @@ REFUSED = {
 }
 
 
+class Looks:
+    """A callback that predicts after each epoch."""
+
+    def setup(self, estimator, context):
+        pass
+
+    on_fit_task_begin = teardown = setup
+
+    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
+        assert len(fitted_estimator.predict(X)) == X.shape[0]
+        pickle.dumps(fitted_estimator)
+
+
 def fitted(kind, parameters, calls):
     """A model of these parameters, fitted in the way that the calls name."""
     model = kind(**{**BASE, **parameters})
+    if "callbacks" in calls and hasattr(model, "set_callbacks"):
+        model.set_callbacks(Looks())
     x = X.astype(np.float64) if "float64 X" in calls else X
     x = sp.csr_array(x * (x > 0)) if "sparse X" in calls else x
     y = LABELS if kind is MLPClassifier else AMOUNTS

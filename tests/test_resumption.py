@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.datasets import load_digits
 
 from fastnn import Checkpoint, MLPClassifier, MLPRegressor, checkpoint, train
 from fastnn.stopping import Budget
@@ -138,6 +139,22 @@ def stopped(at=5, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Budget, "spent", lambda self: next(ends))
         return made(max_seconds=9, **options).fit(X, CLASSES).set_params(warm_start=True, max_seconds=None)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_budget_for_each_piece_of_a_fit_on_handwritten_digits(n_jobs, monkeypatch):
+    """Real data, several threads, and epochs of several calls, which a clock ends and not a test."""
+    monkeypatch.setattr(train, "CALL_FLOPS", 2e7)
+    digits, labels = load_digits(return_X_y=True)
+    options = dict(hidden_layer_sizes=(120,), max_iter=8, learning_rate="onecycle", label_smoothing=0.1, batch_size=64)
+    whole = made(**options).fit(digits, labels)
+    model, n_fits = made(**options, n_jobs=n_jobs, max_seconds=1e-3, warm_start=True), 0
+    while n_fits == 0 or model.stop_reason_ == "max_seconds":
+        model = pickle.loads(pickle.dumps(model.fit(digits, labels)))
+        n_fits += 1
+    assert n_fits > 1
+    assert found(model) == found(whole)
+    assert model.score(digits, labels) > 0.9
 
 
 def test_max_iter_counts_all_epochs_and_may_grow():

@@ -11,6 +11,7 @@ from fastnn.optimizer import Optimizer
 from fastnn.plan import make_plan
 from fastnn.state import new_state
 from fastnn.train import Steps, train
+from fastnn.walk import Walk
 
 RNG = np.random.RandomState(1)
 N, BATCH = 90, 30
@@ -48,8 +49,8 @@ def test_gradient_and_step_are_the_fused_step(solver, hidden, sparse, n_threads,
     for dtype in (np.float32, np.float64):
         layout, plan, state, data, schedule = problem(solver, hidden, dtype, sparse)
         rows = np.arange(N, dtype=np.int64)
-        walk = dict(rows=rows, rng=None, shuffle=False, max_epochs=2, n_threads=n_threads)
-        losses = [record.loss for record in train(layout, plan, state, data, schedule=schedule, **walk)]
+        how = dict(walk=Walk(rows), max_epochs=2, n_threads=n_threads)
+        losses = [record.loss for record in train(layout, plan, state, data, schedule=schedule, **how)]
         layout, plan, apart, data, schedule = problem(solver, hidden, dtype, sparse)
         steps, found = Steps(layout, plan, apart, data, n_threads=n_threads), []
         for step in range(6):
@@ -71,9 +72,9 @@ def test_a_program_that_stores_gradients_has_the_bits_of_the_fused_one(sparse, n
     for sink in (None, STORE):
         layout, plan, state, data, schedule = problem("adam", (17, 6), np.float32, sparse)
         plan = plan if sink is None else plan._replace(sink=np.int64(sink))
-        walk = dict(rng=np.random.RandomState(0), shuffle=True, max_epochs=3, n_threads=n_threads)
-        rows = np.arange(N, dtype=np.int64)
-        losses = [each.loss for each in train(layout, plan, state, data, rows=rows, schedule=schedule, **walk)]
+        walk = Walk(np.arange(N, dtype=np.int64), np.random.RandomState(0))
+        how = dict(walk=walk, max_epochs=3, n_threads=n_threads)
+        losses = [each.loss for each in train(layout, plan, state, data, schedule=schedule, **how)]
         found.append((losses, state.params.tobytes(), state.moments.tobytes()))
     assert found[0] == found[1]
 
