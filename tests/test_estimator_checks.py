@@ -23,6 +23,7 @@ CONFIGURATIONS = {
     "lbfgs": {"solver": "lbfgs", "max_iter": 30},
     "early stopping": EARLY,
     "no hidden layer": {**ADAM, "hidden_layer_sizes": []},
+    "dropout, averages": {**ADAM, "dropout": 0.1, "ema_decay": 0.9},
     "best epoch": {**ADAM, "restore_best": True, "n_hidden_layers": 2, "hidden_layer_sizes": 20},
     "warm start": {**ADAM, "warm_start": True},
     "rmsprop, other weights": {**ADAM, "solver": "rmsprop", "init": "he_normal", "init_bias": "zeros"},

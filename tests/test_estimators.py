@@ -55,6 +55,8 @@ OWN = {
     "n_hidden_layers": None,
     "scoring": None,
     "restore_best": "auto",
+    "dropout": 0.0,
+    "ema_decay": None,
 }
 OWN_CLASSIFIER = {"loss": "log_loss", "out_activation": "auto", "class_weight": None, "validation_stratify": "auto"}
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
@@ -88,6 +90,8 @@ def test_docstring_names_every_parameter_and_attribute(kind):
 WRONG = {
     "activation": ["softmax", "swish", ["relu", "swish"], ["relu", "tanh", "relu"], [], {"relu"}],
     "solver": ["adadelta"],
+    "dropout": [1, -0.1, "0.5", None, [0.1], [0.1, 1.0], [0.1, None]],
+    "ema_decay": [0, 1, "0.9", True],
     "dtype": ["float16", np.int32, np.dtype("float16")],
     "n_jobs": [0, 1.5],
     "learning_rate": ["cosines"],

@@ -123,6 +123,8 @@ NUMPYS = {
     "init": (np.str_("he_normal"), "he_normal"),
     "random_state": (np.int64(4), 4),
     "verbose": (np.False_, False),
+    "dropout": (np.float32(0.25), 0.25),
+    "ema_decay": (np.float64(0.9), 0.9),
 }
 
 
