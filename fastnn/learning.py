@@ -237,12 +237,12 @@ class LearningMixin:
 
     def _mlp_optimizer(self, call):
         """A new optimizer, or the one of earlier calls with which this one goes on."""
-        known = call.earlier.get("_optimizer")
+        known, new = call.earlier.get("_optimizer"), Optimizer(self._mlp_settings())  # which also checks the settings
         if call.memory is not None:
             return restored_optimizer(call.memory, known)
         if call.incremental and known is not None:
             return checked(known).successor()
-        return Optimizer(self._mlp_settings())
+        return new
 
     def _mlp_walk(self, call, training, n_rows):
         if call.memory is not None:

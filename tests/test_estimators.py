@@ -57,6 +57,7 @@ OWN = {
     "restore_best": "auto",
     "dropout": 0.0,
     "ema_decay": None,
+    "max_seconds": None,
 }
 OWN_CLASSIFIER = {"loss": "log_loss", "out_activation": "auto", "class_weight": None, "validation_stratify": "auto"}
 FIT_KEYWORDS = ("X_val", "y_val", "sample_weight_val", "coefs_init", "intercepts_init")
@@ -368,7 +369,7 @@ def test_the_same_public_attributes(kind, parameters):
     ours = quick(kind, **parameters).fit(X, y)
     theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(5,), max_iter=5, **parameters).fit(X, y)
     public = [{name for name in vars(est) if name.endswith("_") and not name.startswith("_")} for est in (ours, theirs)]
-    assert public[0] == public[1] | {"history_", "validation_loss_curve_"}
+    assert public[0] == public[1] | {"history_", "validation_loss_curve_", "stop_reason_"}
     for name in ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "t_", "n_iter_"):
         assert getattr(ours, name) == getattr(theirs, name), name
 

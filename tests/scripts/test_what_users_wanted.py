@@ -24,14 +24,14 @@ def test_real_data_in_quick_form(real_data_dir, tmp_path, capsys):
     assert 87 <= number(figures["quantile=[.05, .5, .95]"][1]) <= 93
     assert number(figures["'onecycle', label_smoothing=.1, beta_2=.95"][1]) >= 97.7
     assert "784-192-32-10, solver='adam'" in outcome.out  # summary()
-    assert_picture(tmp_path / "what_users_wanted.png", 1500, 700)
+    assert_picture(tmp_path / "what_users_wanted.png", 1200, 600)
 
 
 def test_stand_ins_claim_nothing(tmp_path, capsys):
     outcome = run_example(what_users_wanted, capsys, "--quick", "--out", tmp_path)
     assert outcome.status == 0 and outcome.out.count("STAND-IN") == 3
     assert len(outcome.figures) == 8 and {claim for *_, claim in outcome.figures.values()} == {""}
-    assert_picture(tmp_path / "what_users_wanted.png", 1500, 700)
+    assert_picture(tmp_path / "what_users_wanted.png", 1200, 600)
 
 
 def test_scikit_learn_is_trained_until_it_reads_98_per_cent(monkeypatch):
