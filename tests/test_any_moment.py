@@ -98,6 +98,14 @@ def nothing_is_taken():
     return not (threads._inside or blas._inside or exclusive._holder or any(lock.locked() for lock in locks))
 
 
+@pytest.fixture(autouse=True)
+def sklearns_configuration():
+    """What it was, after each test: an exception may keep a block of scikit-learn's from putting it back."""
+    config = sklearn.get_config()
+    yield
+    sklearn.set_config(**config)
+
+
 def moments(call, at=None, error=Alarm):
     """Call a function, with an exception at one of the moments at which handlers run. Returns how many passed."""
     passed = 0
@@ -111,12 +119,14 @@ def moments(call, at=None, error=Alarm):
             if passed == at:
                 raise error
 
+    config = sklearn.get_config()
     with warnings.catch_warnings():
         sys.setprofile(watch)
         try:
             call()
         finally:
             sys.setprofile(None)
+            sklearn.set_config(**config)  # a block of scikit-learn's in Python may be kept from putting it back
     return passed
 
 
@@ -127,7 +137,7 @@ def test_an_exception_at_any_moment_changes_all_or_nothing(way):
     model = pickle.loads(pickled)
     before = state(model)
     call(model)
-    after, around, config = state(model), surroundings(), sklearn.get_config()
+    after, around = state(model), surroundings()
     for _ in range(2):  # some things are remembered
         model = pickle.loads(pickled)
         total = moments(lambda model=model: call(model))
@@ -140,7 +150,6 @@ def test_an_exception_at_any_moment_changes_all_or_nothing(way):
             raised += 1
         else:
             assert passed < at
-        sklearn.set_config(**config)  # a block of scikit-learn's in Python may be kept from putting it back
         now = state(model)
         assert now in (before, after), f"moment {at} of {total}"
         assert nothing_is_taken()
