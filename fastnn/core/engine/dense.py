@@ -10,7 +10,7 @@ from ..nn.optimizers import step
 from ..nn.update import refresh_derived, update_weights
 from ..parallel.partition import ROW_GRANULARITY, ROWS_PASS, WEIGHTS_PASS, begin, record, share
 from ..parallel.stealing import next_rows_of_split, next_tile, publish, weight_bounds
-from ..records import ALPHA, BATCH, READY, SCALE, unpack, unpack_all
+from ..records import ALPHA, BATCH, READY, SCALE, VERB, unpack, unpack_all
 from ..simd.llvm import address_of
 from ..simd.reduce import sum_squares
 from ..tuning import PREFETCH_BYTES
@@ -18,7 +18,6 @@ from .bookkeeping import batch_bounds, prefetch_rows
 from .programs import (
     CLIPPED_STEPS,
     ROWS_PASS_DENSE,
-    START,
     STEPS_OF_BATCHES,
     UPDATE,
     WEIGHTS_PASS_DENSE,
@@ -195,8 +194,7 @@ def advance_clipped(packed, like, rows, scalars, losses, n_blocks, done):
     Writes: SCALE and ALPHA in step_scalars, and as `bookkeeping.advance_steps`.
     """
     layout, plan, buffers = unpack(packed, like)
-    n_verbs = plan.program.size
-    if done > START and (done - START) % n_verbs == n_verbs - 1:
+    if buffers.progress[VERB] == plan.program.size - 2:  # UPDATE is next
         norm = gradient_norm(layout, plan, buffers)
         buffers.step_scalars[SCALE] = min(1.0, plan.max_norm / (norm + 1e-6))
         buffers.step_scalars[ALPHA] = 0.0
