@@ -1,6 +1,7 @@
 """A callback that keeps a file from which training can go on, whatever happens to the process."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import pickle
@@ -53,7 +54,7 @@ class Checkpoint:
         path = pathlib.Path(self.path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"The folder of Checkpoint's file does not exist: {path.parent}")
-        for left in path.parent.glob(f"{glob_escaped(path.name)}.*.tmp"):  # of processes that were killed
+        for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):  # of processes that were killed
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     left.unlink()
@@ -68,11 +69,6 @@ class Checkpoint:
 
     def teardown(self, estimator, context):
         """Called when ``fit`` ends."""
-
-
-def glob_escaped(name):
-    """A file's name as a pattern that matches it alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 def write(path, estimator):
