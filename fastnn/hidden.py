@@ -15,7 +15,6 @@ from sklearn.utils.validation import _generate_get_feature_names_out
 
 from .encode import rows_to_predict
 from .parameters import activation_names, hidden_units
-from .transaction import apart
 
 LOGITS = "logits"
 BLOCK_BYTES = 1 << 25  # of float64 results that are in memory at a time, before they become the float32 of X
@@ -78,7 +77,9 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
         ValueError
             When there is no such layer.
         """
-        return _wrap_data_with_container("transform", self._mlp_transformed(X, layer), X, LayerNames(self, layer))
+        return _wrap_data_with_container(
+            "transform", self._mlp_predicting(self._mlp_hidden_forward, X, layer), X, LayerNames(self, layer)
+        )
 
     fit_transform = available_if(has_hidden_layer)(TransformerMixin.fit_transform)
 
@@ -114,14 +115,6 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
                 else f"This network has no hidden layer: ask for one with hidden_layer_sizes. Got layer={layer!r}."
             )
         return int(layer) % n_hidden + 1
-
-    def _mlp_transformed(self, X, layer):
-        self._mlp_check_fitted()
-        try:
-            return apart(self._mlp_hidden_forward, X, layer)
-        except Exception as error:
-            self._mlp_blame_parameters(error)
-            raise
 
     def _mlp_hidden_forward(self, X, layer):
         level, weights, units = self._mlp_layer(layer), self._mlp_weights(), self._mlp_units()

@@ -30,9 +30,13 @@ class PredictionMixin:
             After ``out_activation``, by default ``out_activation_``.
         dtype : numpy.dtype
         """
+        return self._mlp_predicting(self._mlp_forward, X, out_activation)
+
+    def _mlp_predicting(self, function, *args):
+        """Call a function of a fitted network, with a better error where a parameter has become illegal."""
         self._mlp_check_fitted()
         try:
-            return apart(self._mlp_forward, X, self.out_activation_ if out_activation is None else out_activation)
+            return apart(function, *args)
         except Exception as error:
             self._mlp_blame_parameters(error)
             raise
@@ -43,6 +47,7 @@ class PredictionMixin:
             raise NotFittedError(f"This {type(self).__name__} instance has no coefs_: call 'fit' before predicting.")
 
     def _mlp_forward(self, X, out_activation):
+        out_activation = self.out_activation_ if out_activation is None else out_activation
         weights = self._mlp_weights()
         units = persistence.units_of(*weights)
         return self._mlp_rows_forward(rows_to_predict(self, X, units[0]), weights, units, out_activation)
