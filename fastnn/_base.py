@@ -288,7 +288,11 @@ class BaseMLP(
         return list(known[1])
 
     def _validate_params(self):
-        super()._validate_params()
+        cls = type(self)
+        known = cls.__dict__.get("_legal_values")
+        if known is None or known[0] is not cls._parameter_constraints:
+            known = cls._legal_values = cls._parameter_constraints, set()
+        parameters.validate(self, known[1])
         check_init_scale(self.init, self.init_scale)
         parameters.check_activation(self.activation)
         refuse_contradictions(self._mlp_settings())

@@ -237,12 +237,14 @@ class LearningMixin:
 
     def _mlp_optimizer(self, call):
         """A new optimizer, or the one of earlier calls with which this one goes on."""
-        known, new = call.earlier.get("_optimizer"), Optimizer(self._mlp_settings())  # which also checks the settings
+        known, settings = call.earlier.get("_optimizer"), self._mlp_settings()
+        goes_on = call.incremental and known is not None and call.memory is None
+        if goes_on and checked(known).settings == settings:
+            return known.successor()
+        new = Optimizer(settings)  # which checks the settings, also where an earlier one's count
         if call.memory is not None:
             return restored_optimizer(call.memory, known)
-        if call.incremental and known is not None:
-            return checked(known).successor()
-        return new
+        return known.successor() if goes_on else new
 
     def _mlp_walk(self, call, training, n_rows):
         if call.memory is not None:

@@ -6,7 +6,7 @@ The constraints are objects of scikit-learn's own validation: wrong values raise
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_parameter_constraints
 
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES
@@ -109,6 +109,26 @@ CLASSIFIER_CONSTRAINTS = {
     "class_weight": [dict, list, StrOptions({"balanced"}), None],
     "validation_stratify": [StrOptions({"auto"}), "boolean"],
 }
+
+
+SIMPLE = (type(None), bool, int, float, str)  # types of values that cannot change
+MANY = 2000  # values that are remembered
+
+
+def validate(estimator, legal):
+    """Validate the parameters as scikit-learn does, but for those in ``legal``, a set that takes those found legal.
+
+    (Validating all takes 60 of the 700 us of a small fit, for the same values in every fit of a search.)
+    """
+    params = estimator.get_params(deep=False)
+    new = {}
+    for name, value in params.items():
+        if type(value) not in SIMPLE or (name, type(value), value) not in legal:
+            new[name] = value
+    validate_parameter_constraints(estimator._parameter_constraints, new, caller_name=type(estimator).__name__)
+    if len(legal) > MANY:
+        legal.clear()
+    legal.update((name, type(value), value) for name, value in new.items() if type(value) in SIMPLE)
 
 
 def check_smoothing(loss, label_smoothing):
