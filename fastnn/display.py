@@ -58,7 +58,7 @@ class LossCurveDisplay:
         cls,
         estimator,
         *,
-        metric="loss",
+        what="loss",
         ax=None,
         name=None,
         negate_score=False,
@@ -73,7 +73,7 @@ class LossCurveDisplay:
         ----------
         estimator : MLPClassifier or MLPRegressor
             Fitted. An estimator without ``history_``, scikit-learn's for one, shows its ``loss_curve_``.
-        metric : str, default="loss"
+        what : str, default="loss"
             A key of ``history_`` without "val_": "loss"; "score", which exists for validation data only;
             "learning_rate", "seconds", or a name in the estimator's ``metrics``. Validation data have their curve where
             they were recorded.
@@ -87,19 +87,19 @@ class LossCurveDisplay:
         Raises
         ------
         ValueError
-            When the estimator has not recorded ``metric``.
+            When the estimator has not recorded ``what``.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         check_is_fitted(estimator)
         history = getattr(estimator, "history_", None)
         if history is None:
             history = {"loss": estimator.loss_curve_} if hasattr(estimator, "loss_curve_") else {}
-        training, validation = history.get(metric), history.get(VALIDATION + metric)
+        training, validation = history.get(what), history.get(VALIDATION + what)
         if training is None and validation is None:
             known = dict.fromkeys(key.removeprefix(VALIDATION) for key in history)
-            raise ValueError(f"metric={metric!r} was not recorded by this estimator; there is {', '.join(known)}.")
+            raise ValueError(f"what={what!r} was not recorded by this estimator; there is {', '.join(known)}.")
         by_epoch = getattr(estimator, "solver", None) != "lbfgs"
-        display = cls(training, validation, score_name=metric, epochs="Epoch" if by_epoch else "Iteration")
+        display = cls(training, validation, score_name=what, epochs="Epoch" if by_epoch else "Iteration")
         return display.plot(
             ax,
             name=name,

@@ -24,7 +24,8 @@ from .core.simd.spmm import as_csr
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import BLOCK_ROWS, PREDICTION_AHEAD_ROWS, PREDICTION_BLOCK_BYTES, PREFETCH_BYTES
 from .csr import by_rows
-from .plan import PADDING, activation_ids, implementations_of, make_layout, without_input
+from .plan import implementations_of
+from .spec import PADDING, NetworkSpec, make_layout, without_input
 from .threads import runner, share, threads_for
 
 AT_ONCE_BYTES = 1 << 22  # less is converted as a whole: Python threads take 0.25 ms to start
@@ -46,18 +47,7 @@ class Prepared(NamedTuple):
     implementations: frozenset  # see `plan.implementations_of`
 
 
-@functools.lru_cache(maxsize=256)
-def network(units, hidden_activation, out_activation, dtype):
-    """Layout of a network that predicts, from the names of its activations; any of them may be the output activation.
-
-    Raises
-    ------
-    ValueError
-        When there is no activation of this name; the message lists the legal ones.
-    """
-    layout = make_layout(units, dtype, 1)
-    layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
-    return layout
+layout_of = functools.lru_cache(maxsize=256)(functools.partial(NetworkSpec.layout, n_rows=1))
 
 
 @functools.lru_cache(maxsize=256)

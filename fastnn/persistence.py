@@ -18,7 +18,7 @@ import numpy as np
 from .callbacks import OF_A_FIT
 from .optimizer import Optimizer, checked
 from .parameters import FLOAT_TYPES
-from .plan import PADDING, make_layout, n_params
+from .spec import PADDING, make_layout, n_params
 from .state import own_vector, split
 
 FORMAT = 1  # of the pickled state; raise it when an older fastnn could not read the new one

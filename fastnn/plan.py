@@ -1,10 +1,7 @@
-"""Layout and plan of a network: names become ids, sizes become offsets.
+"""The plan of a network's training: names become ids, parameters become constants, shapes choose the program.
 
-Modules that import this one know activations by name and a network as a tuple of sizes; compiled code knows only ids,
-scalars of exact type and arrays. Nothing is allocated here but these small arrays.
+Modules that import this one know names and sizes; compiled code knows only ids, scalars of exact type and arrays.
 """
-
-import functools
 
 import numpy as np
 
@@ -25,7 +22,6 @@ from .core.engine.programs import (
     work,
 )
 from .core.nn.activations import (
-    ACTIVATIONS,
     activate,
     activate_output,
     differentiate,
@@ -37,9 +33,9 @@ from .core.nn.activations import (
 from .core.nn.losses import LOSSES, loss_of_rows
 from .core.nn.network import ALL_COLUMNS, DROPPED_BACKWARD, DROPPED_FORWARD, dropped_pass, gather
 from .core.nn.optimizers import ADD, AVERAGE, AVERAGED, DECAYED, NO_STEP, OPTIMIZERS, SINKS, step
-from .core.nn.update import GROUP, after_sink
-from .core.records import Layout, TrainPlan
-from .core.simd.target import LINE_BYTES, VECTOR_BYTES, few_registers
+from .core.nn.update import after_sink
+from .core.records import TrainPlan
+from .core.simd.target import few_registers
 from .core.tuning import (
     FOUR_SPLITS_WEIGHTS,
     MANY_WEIGHTS,
@@ -51,83 +47,9 @@ from .core.tuning import (
     SPLIT_WORK,
     TRANSPOSING_THREADS,
 )
+from .spec import PADDING, NetworkSpec, n_params
 
-PADDING = 64  # elements of padding behind every buffer, since tiles load and store whole vectors
-CONFLICT_BYTES = (
-    512  # rows a multiple of this apart fall into few sets of L1: they get one more cache line between them
-)
 NO_LAYER = 1 << 62  # more weights than any layer has
-
-
-def padded_stride(n, itemsize):
-    """Leading dimension for rows of ``n`` elements: whole vectors, and no multiple of `CONFLICT_BYTES`."""
-    lanes = VECTOR_BYTES // itemsize
-    stride = -(-n // lanes) * lanes
-    if stride * itemsize % CONFLICT_BYTES == 0:
-        stride += LINE_BYTES // itemsize
-    return stride
-
-
-def make_layout(units, dtype, n_rows):
-    """Offsets of a network's parameters, and of its activations and deltas for ``n_rows`` rows.
-
-    Parameters
-    ----------
-    units : sequence of int
-        Units of each level: features, hidden layers, outputs.
-    dtype : numpy.dtype
-    n_rows : int
-        Rows of a batch or block.
-
-    Returns
-    -------
-    Layout
-        ``activation`` is all zeros; `make_plan` fills it in. The other arrays are read-only.
-    """
-    offsets = _offsets(tuple(map(int, units)), dtype, int(n_rows))
-    return offsets._replace(activation=np.zeros(len(units) - 1, dtype=np.int64))
-
-
-@functools.lru_cache(maxsize=128)
-def _offsets(units, dtype, n_rows):
-    """`make_layout` without activations. (It takes 20 us, and `partial_fit` with 200 rows 650.)"""
-    units = np.asarray(units, dtype=np.int64)
-    fan_in, fan_out = units[:-1], units[1:]
-    strides = np.array([padded_stride(int(n), dtype.itemsize) for n in units], dtype=np.int64)
-    ends = np.cumsum(fan_in * fan_out + fan_out)
-    weight = ends - (fan_in * fan_out + fan_out)
-    levels = _starts(strides[:-1] * n_rows)
-    deltas = _starts(strides[1:] * n_rows)
-    copies = strides[:-1] * fan_out
-    copies[0] = 0
-    layout = Layout(
-        units=units,
-        stride=strides,
-        weight=weight,
-        bias=weight + fan_in * fan_out,
-        activation=np.empty(0, dtype=np.int64),
-        level=np.append(levels, 0),
-        delta=np.append(0, deltas),
-        transposed=_starts(copies),
-        squares=_starts(-(-fan_in // GROUP)),
-    )
-    for array in layout:
-        array.flags.writeable = False
-    return layout
-
-
-def without_input(layout):
-    """The layout without activations of level 0, for networks that read the rows of X in place."""
-    return layout._replace(level=np.maximum(layout.level - layout.level[1], 0))
-
-
-def _starts(sizes):
-    return np.cumsum(sizes) - sizes
-
-
-def n_params(layout):
-    """Number of weights and biases."""
-    return int(layout.bias[-1] + layout.units[-1])
 
 
 def loss_of(users_name, out_activation, *, classifier):
@@ -197,8 +119,7 @@ def make_plan(
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
     ident, averaged, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
-    layout = make_layout(units, dtype, batch_size)
-    layout.activation[:] = activation_ids(hidden_activation, out_activation, len(units) - 1)
+    layout = NetworkSpec(units, hidden_activation, out_activation, dtype).layout(batch_size)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
@@ -234,26 +155,6 @@ def _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay):
     own = row.id + (DECAYED if weight_decay else 0)
     solver = AVERAGED if ema_decay else own
     return solver, own, solver if max_grad_norm is None else AVERAGE
-
-
-def activation_ids(hidden_activation, out_activation, n_layers):
-    """Ids in ``ACTIVATIONS`` of all layers; ``hidden_activation`` as in `make_plan`.
-
-    Raises
-    ------
-    ValueError
-        When a name is none of an activation's, with the legal ones.
-    """
-    hidden = (hidden_activation,) * (n_layers - 1) if isinstance(hidden_activation, str) else hidden_activation
-    for name in hidden:
-        _check_name("activation", name, [legal for legal, row in ACTIVATIONS.items() if row.hidden])
-    _check_name("out_activation_", out_activation, ACTIVATIONS)
-    return [ACTIVATIONS[name].id for name in (*hidden, out_activation)]
-
-
-def _check_name(what, name, legal):
-    if name not in legal:
-        raise ValueError(f"{what} must be one of {', '.join(map(repr, legal))}, got {name!r}.")
 
 
 def constants_of(row, hyper_parameters, dtype):
@@ -314,12 +215,6 @@ def implementations_of(layout, plan=None):
         needed.discard((step, NO_STEP))
         needed |= set() if hidden else {(gather, ALL_COLUMNS)}
     return frozenset(needed)
-
-
-def keeps_inputs(layout):
-    """Whether one of the hidden activations keeps its input."""
-    kept = {row.id for row in ACTIVATIONS.values() if row.keeps_input}
-    return not kept.isdisjoint(layout.activation[:-1].tolist())
 
 
 def moment_stride(n, rows):

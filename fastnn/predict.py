@@ -9,10 +9,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import persistence
 from .encode import refuse_non_finite, rows_to_predict
-from .infer import network, predict
+from .infer import layout_of, predict
 from .labels import log_probabilities, predicted_labels, probabilities
 from .parameters import dtype_for, hidden_activation
 from .scoring import accuracy
+from .spec import NetworkSpec
 from .state import flat_params
 from .threads import resolve_n_jobs
 from .transaction import apart
@@ -62,12 +63,11 @@ class PredictionMixin:
         hidden = hidden_activation(self.activation, len(units) - 2)
 
         def outputs_in(dtype):
-            layout = network(units, hidden, out_activation, dtype)
-            params = flat_params(layout, dtype, *weights)
+            spec = NetworkSpec(units, hidden, out_activation, dtype)
+            params = flat_params(layout_of(spec), dtype, *weights)
             if n_layers is not None:  # whose parameters are the first ones
-                names = hidden if isinstance(hidden, str) else hidden[: n_layers - 1]
-                layout = network(units[: n_layers + 1], names, out_activation, dtype)
-            return predict(layout, params, X, n_threads=n_threads)
+                spec = spec.first_layers(n_layers)
+            return predict(layout_of(spec), params, X, n_threads=n_threads)
 
         outputs, suspect = outputs_in(dtype)
         if suspect:

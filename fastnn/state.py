@@ -19,7 +19,8 @@ from .core.parallel.stealing import stealing_size
 from .core.records import ALIKE, EARLIER_MASKS, N_PROGRESS, SEED, Buffers
 from .core.simd.target import LINE_BYTES, few_registers
 from .core.tuning import LARGE_LAYER
-from .plan import PADDING, averaging_beta, copies_input, keeps_inputs, moment_stride, n_moments, n_params
+from .plan import averaging_beta, copies_input, moment_stride, n_moments
+from .spec import PADDING, keeps_inputs, n_params
 
 PAGE_BYTES = 4096
 EXCHANGED = 1 << 14  # parameters that are exchanged with their averages at a time

@@ -16,9 +16,10 @@ from .core.nn.optimizers import SINKS, STORE
 from .core.nn.update import GROUP
 from .core.records import ALPHA, BATCH, DERIVED, EARLIER_STEPS, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.spmm import as_csr
-from .core.tuning import MANY_DRAWS, ROW_COST, UPDATE_FLOPS
+from .core.tuning import CHUNKS_PER_THREAD, MANY_DRAWS, ROW_COST, UPDATE_FLOPS
 from .load_balance import LoadBalance
-from .plan import copies_input, implementations_of, make_layout, max_copied_weights, programmed, without_input
+from .plan import copies_input, implementations_of, max_copied_weights, programmed
+from .spec import make_layout, without_input
 from .state import State, make_buffers, shard_buffers
 from .threads import TRIAL_FLOPS, TUNED_FLOPS, ThreadCountTuner, runner, threads_for
 
@@ -88,19 +89,20 @@ class TrainingData:
         self.examples = Examples(X, *entries, data.labels, data.targets, data.sample_weight, np.empty((1, 0), dtype))
 
     def column_bounds(self, layout, batch, n_threads):
-        """Bounds of the first layer's weight rows that each block updates where X is sparse.
+        """Bounds of the chunks of the first layer's weight rows where X is sparse; each block has the same number.
 
-        Blocks get equal cost, not equal numbers of columns: words are often sorted by frequency, and then half of the
+        Chunks have equal cost, not equal numbers of columns: words are often sorted by frequency, and then half of the
         columns hold nearly all entries.
         """
         if self.csr is None:
             return NO_ROWS.copy()
         fan_in = int(layout.units[0])
-        bounds = np.array([0] + [fan_in] * n_threads, dtype=np.int64)
+        n_chunks = n_threads * CHUNKS_PER_THREAD if n_threads > 1 else 1
+        bounds = np.array([0] + [fan_in] * n_chunks, dtype=np.int64)
         if n_threads > 1:
             counts = np.bincount(self.csr.indices, minlength=fan_in)
             costs = np.cumsum(ROW_COST + counts * (batch / self.n_rows))
-            cuts = np.searchsorted(costs, costs[-1] * np.arange(1.0, n_threads) / n_threads)
+            cuts = np.searchsorted(costs, costs[-1] * np.arange(1.0, n_chunks) / n_chunks)
             bounds[1:-1] = np.minimum((cuts + GROUP // 2) // GROUP * GROUP, fan_in)
         return bounds
 

@@ -131,7 +131,7 @@ def draw(figure, boston_shown, california_shown):
     curves.plot(ax=upper).ax_.set(title=f"{name}: mean of 4 folds and of the seeds")
     LossCurveDisplay.from_estimator(
         other_model,
-        metric=RMSE,
+        what=RMSE,
         negate_score=True,
         ax=upper_right,
         score_name="Root mean squared error (100,000 dollars)",

@@ -62,7 +62,7 @@ def draw(figure, network, best):
     figure.suptitle("IMDB reviews: 10000-16-16-1, RMSprop, batches of 512, seed 0")
     loss, accuracy = figure.subplots(1, 2)
     LossCurveDisplay.from_estimator(network, ax=loss, score_name="Cross-entropy (nats a review)")
-    LossCurveDisplay.from_estimator(network, ax=accuracy, metric="accuracy", score_name="Reviews told right (fraction)")
+    LossCurveDisplay.from_estimator(network, ax=accuracy, what="accuracy", score_name="Reviews told right (fraction)")
     for ax in (loss, accuracy):
         ax.axvline(best, color="0.4", linestyle=":", label=f"best on validation data: epoch {best}")
         ax.grid(True, alpha=0.3)

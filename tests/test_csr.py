@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastnn import MLPClassifier, MLPRegressor, infer, train
+from fastnn import MLPClassifier, MLPRegressor, infer, spec, train
 from fastnn.core.records import EncodedData
 from fastnn.csr import by_rows, refuse_corrupt
 from fastnn.plan import make_plan
@@ -345,7 +345,7 @@ def test_training_refuses_data_that_lead_out_of_the_network(case, solver):
 
 
 def test_prediction_refuses_rows_of_another_length():
-    layout = infer.network((5, 4, 3), "relu", "softmax", np.dtype(np.float32))
+    layout = spec.NetworkSpec((5, 4, 3), "relu", "softmax", np.dtype(np.float32)).layout(1)
     params = np.zeros(5 * 4 + 4 + 4 * 3 + 3 + 64, np.float32)[:-64]
     for X in (np.ones((4, 6), np.float32), sp.csr_matrix(np.ones((4, 6), np.float32))):
         with pytest.raises(ValueError, match="X has 6 features, but the network takes 5"):

@@ -34,7 +34,7 @@ def regressor():
     return model.fit(X[:40], Y[:40], X_val=X[40:], y_val=Y[40:])
 
 
-# metric: (keys of history_ that are drawn, label of the vertical axis)
+# what: (keys of history_ that are drawn, label of the vertical axis)
 METRICS = {
     "loss": (["loss", "val_loss"], "Loss"),
     "score": (["val_score"], "Score"),
@@ -47,10 +47,10 @@ METRICS = {
 }
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_curves_are_the_history(regressor, metric):
-    keys, label = METRICS[metric]
-    display = LossCurveDisplay.from_estimator(regressor, metric=metric)
+@pytest.mark.parametrize("what", METRICS)
+def test_curves_are_the_history(regressor, what):
+    keys, label = METRICS[what]
+    display = LossCurveDisplay.from_estimator(regressor, what=what)
     assert display.figure_ is display.ax_.figure
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("Epoch", label)
     assert len(display.lines_) == len(keys)
@@ -72,7 +72,7 @@ def test_options_reach_the_plot(regressor):
     _, ax = plt.subplots()
     display = LossCurveDisplay.from_estimator(
         regressor,
-        metric="neg_mean_absolute_error",
+        what="neg_mean_absolute_error",
         ax=ax,
         name="net",
         negate_score=True,
@@ -108,8 +108,8 @@ def test_iterations_of_lbfgs_and_foreign_estimators():
 
 
 def test_refusals(regressor):
-    with pytest.raises(ValueError, match=r"metric='accuracy' was not recorded .*there is loss, .*, score\.$"):
-        LossCurveDisplay.from_estimator(regressor, metric="accuracy")
+    with pytest.raises(ValueError, match=r"what='accuracy' was not recorded .*there is loss, .*, score\.$"):
+        LossCurveDisplay.from_estimator(regressor, what="accuracy")
     with pytest.raises(NotFittedError):
         LossCurveDisplay.from_estimator(MLPClassifier())
 

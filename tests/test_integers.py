@@ -34,7 +34,7 @@ def narrow_integers(monkeypatch):
     """A function that gives every integer array, here and in all other packages, 32 bits by default."""
 
     def begin():
-        for cached in (infer._prepared, infer.network):
+        for cached in (infer._prepared, infer.layout_of):
             cached.cache_clear()
         for name, place in MAKERS.items():
             monkeypatch.setattr(np, name, narrowed(getattr(np, name), place))
@@ -43,7 +43,7 @@ def narrow_integers(monkeypatch):
         )
 
     yield begin
-    for cached in (infer._prepared, infer.network):
+    for cached in (infer._prepared, infer.layout_of):
         cached.cache_clear()
 
 

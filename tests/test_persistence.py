@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastnn
 from fastnn import MLPClassifier, MLPRegressor
-from fastnn.plan import make_layout
+from fastnn.spec import make_layout
 from fastnn.state import flat_params
 
 RNG = np.random.RandomState(3)

@@ -236,6 +236,6 @@ def test_values_out_of_range_are_named(option):
 def test_rates_are_displayed():
     pytest.importorskip("matplotlib").use("Agg")
     model = quick(learning_rate="onecycle").fit(X, CLASSES)
-    display = LossCurveDisplay.from_estimator(model, metric="learning_rate")
+    display = LossCurveDisplay.from_estimator(model, what="learning_rate")
     assert display.ax_.get_ylabel() == "Learning rate"
     np.testing.assert_array_equal(display.lines_[0].get_ydata(), model.history_["learning_rate"])

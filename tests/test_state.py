@@ -5,7 +5,7 @@ import pytest
 
 import reference
 from fastnn import infer, state
-from fastnn.plan import n_params
+from fastnn.spec import n_params
 from test_engine import Problem
 
 

@@ -134,7 +134,7 @@ class Buffers(NamedTuple):
     shard_gradients: OUT  # (2, n_shards, shard_stride), where n_shards > 1; ends with `single_output_sums`
     row_offsets: INTS  # (2 batch_size,): bytes from X's first row to each row of the batch, then of the next
     offsets: INTS  # (n_blocks * batch_size,): offsets of the next batch's rows for prefetches; sparse X: cursors
-    column_bounds: INTS  # (n_blocks + 1,), sparse X: bounds of the blocks' weight rows of the first layer
+    column_bounds: INTS  # (n_chunks + 1,), sparse X: bounds of the chunks of the first layer's weight rows
     level_rows: INTS  # (n_layers, batch_size), bytes from a level's first row to each, for large layers; else size 0
     prefetch_lines: INTS  # see `state.prefetch_lines_of`
     fractions: NUMBERS  # (2, n_blocks): cumulative fractions of the blocks in either pass

@@ -95,6 +95,8 @@ SPARSE_AHEAD_ROWS, SPARSE_AHEAD_ENTRIES = 4, 128
 
 # Tiles of each layer in a block's queue, about.
 TILES_PER_THREAD = 4
+# Chunks of the first layer's weight rows in a block's queue where X is sparse.
+CHUNKS_PER_THREAD = 4
 # A next batch of at least CHUNKED_ROWS is multiplied in chunks of at least FEWEST_ROWS: each chunk packs the weights.
 # (The 100 rows of 784-50-10 in two chunks: 2 % more work, and no less waiting.)
 CHUNKED_ROWS, FEWEST_ROWS = 128, 48

@@ -18,7 +18,7 @@ import fastnn
 from fastnn.core.compile.jit import load_leaves
 from fastnn.core.nn.update import tile_height
 from fastnn.core.simd.gemm import NO_C0, product_at
-from fastnn.plan import padded_stride
+from fastnn.spec import padded_stride
 from peers.workloads import BETA_1, BETA_2, EPSILON
 
 VERSION = fastnn.__version__

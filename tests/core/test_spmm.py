@@ -15,7 +15,8 @@ from fastnn.core.nn.losses import LOSSES
 from fastnn.core.records import EncodedData
 from fastnn.core.simd.llvm import address_of, prefetch_for_write
 from fastnn.core.simd.spmm import as_csr, find_column, gather, scatter
-from fastnn.plan import make_plan, n_params
+from fastnn.plan import make_plan
+from fastnn.spec import n_params
 from fastnn.state import flat_params, new_state, split, with_padding
 from fastnn.walk import Walk
 from step_scalars import scalars_of
@@ -249,15 +250,17 @@ def test_two_threads(case, blocks):
     assert all(np.array_equal(found[name], value) for name, value in expected.items())
 
 
-def test_blocks_of_weight_rows_cost_the_same():
-    """Columns by Zipf's law: the first block ends long before half of them; blocks start on whole groups."""
+def test_chunks_of_weight_rows_cost_the_same():
+    """Columns by Zipf's law: the first block's chunks end long before half of them; all start on whole groups."""
     case = Case(first_columns, 400, (2000, 8, 1), "binary_log_loss", density=0.4)
     data, _ = make_data(case, np.float32, dense=False)
     layout, _, _ = start(case, np.float32)
     bounds = train.TrainingData(data).column_bounds(layout, 400, 2)
     counts = np.bincount(data.csr[1], minlength=2000) + train.ROW_COST
-    assert bounds[0] == 0 and bounds[2] == 2000 and bounds[1] % train.GROUP == 0
-    assert abs(counts[: bounds[1]].sum() / counts.sum() - 0.5) < 0.02 and bounds[1] < 990
+    half = train.CHUNKS_PER_THREAD
+    assert bounds[0] == 0 and bounds[-1] == 2000 and not (bounds[:-1] % train.GROUP).any()
+    assert np.abs(np.add.reduceat(counts, bounds[:-1]) / counts.sum() - 0.5 / half).max() < 0.02
+    assert len(bounds) == 2 * half + 1 and bounds[half] < 990
 
 
 FORMATS = {

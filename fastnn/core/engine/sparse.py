@@ -3,7 +3,7 @@
 from ..nn.sparse_network import forward_backward_sparse, update_weights_sparse
 from ..nn.update import update_weights
 from ..parallel.partition import ROWS_PASS, begin, record
-from ..parallel.stealing import next_tile
+from ..parallel.stealing import next_item, tile_at
 from ..records import BATCH, unpack_all
 from .bookkeeping import batch_bounds
 from .dense import row_bounds
@@ -27,10 +27,11 @@ def rows_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, worksp
 
 @work.implementation(WEIGHTS_PASS_CSR, group="sparse")
 def weights_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, workspace_size):
-    """Verb: gradient and update of a block's share of the first layer's weight rows; then tiles of the other layers.
+    """Verb: gradient and update of a block's share of the weight rows of every layer; then of what others have left.
 
-    Tiles of the first layer are not stolen: a block's cursors move through each row of the batch once, in the order of
-    the columns.
+    A block's queue begins with chunks of the first layer's weight rows, which have about equal numbers of entries. The
+    thread's cursors stand, in each row of the batch, behind the last chunk that it has taken: only for one that it
+    steals are they looked for.
     """
     first = packed[0]
     layout, plan, buffers, examples = unpack_all(first, like)
@@ -38,16 +39,21 @@ def weights_pass_csr(packed, like, rows, n_batches, block, thread, n_blocks, wor
     batch_rows = rows[lo:hi]
     n = batch_rows.size
     workspace = buffers.scratch[block * workspace_size : (block + 1) * workspace_size]
-    lo, hi = 0, layout.units[0]
-    if n_blocks > 1:
-        lo, hi = buffers.column_bounds[block], buffers.column_bounds[block + 1]
-    if lo < hi:
-        cursors = buffers.offsets[block * n : (block + 1) * n]
-        update_weights_sparse(first, batch_rows, cursors, lo, hi, workspace)
+    cursors, stand_at = buffers.offsets[block * n : (block + 1) * n], -1
+    bounds = buffers.column_bounds
+    n_chunks = (bounds.size - 1) // n_blocks
     for turn in range(n_blocks):
-        owner, tiles_done = (block + turn) % n_blocks, 0
-        layer, i0, height = next_tile(layout, plan, buffers, 1, owner, n_blocks, tiles_done)
-        while height > 0:
-            update_weights(first, examples.X, layer, i0, i0 + height, n, n_blocks > 1, 0, 0, workspace)
-            tiles_done += 1
-            layer, i0, height = next_tile(layout, plan, buffers, 1, owner, n_blocks, tiles_done)
+        owner, items_done = (block + turn) % n_blocks, 0
+        while True:
+            item = next_item(buffers.stealing, owner, n_blocks, items_done)
+            if 0 <= item < n_chunks:
+                lo, hi = bounds[owner * n_chunks + item], bounds[owner * n_chunks + item + 1]
+                if lo < hi:
+                    update_weights_sparse(first, batch_rows, cursors, lo == stand_at, lo, hi, workspace)
+                    stand_at = hi
+            else:
+                layer, i0, height = tile_at(layout, plan, buffers, 1, owner, n_blocks, max(item - n_chunks, -1))
+                if height == 0:
+                    break
+                update_weights(first, examples.X, layer, i0, i0 + height, n, n_blocks > 1, 0, 0, workspace)
+            items_done += 1

@@ -81,9 +81,11 @@ def forward_backward_sparse(packed, rows, lo, hi, ahead, workspace):
         transpose(deltas, delta, stride, z, 0, ldr, n_outputs, n)
 
 
-@leaf(RECORDS, ROWS, INTS, INT, INT, OUT, group="sparse")
-def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
+@leaf(RECORDS, ROWS, INTS, INT, INT, INT, OUT, group="sparse")
+def update_weights_sparse(packed, rows, cursors, known, lo, hi, workspace):
     """The weights pass of the first layer's weight rows lo .. hi; with the last row also of its bias.
+
+    ``known`` says that cursors stand at column lo; afterwards they stand at column hi. Else they are looked for.
 
     Every weight row is updated, also where its column is empty in the batch: the L2 term acts on all weights, and
     moments decay and go on changing a weight when its gradient is zero. A row could be skipped without changing a bit
@@ -91,15 +93,15 @@ def update_weights_sparse(packed, rows, cursors, lo, hi, workspace):
     10000 x 16 weights by adam is 45 of 265 us of a batch of 512 rows on one core of Zen 4 (100 entries a row: 77 for
     the forward product, 105 for the gradient).
 
-    Writes: params, moments, squares of these rows. Reads: deltas, csr at ``rows``.
-    Scratch: workspace, cursors (rows.size,).
+    Writes: params, moments, squares of these rows, cursors (rows.size,). Reads: deltas, csr at ``rows``.
+    Scratch: workspace.
     """
     layout, _, buffers, csr = unpack_all(packed, workspace)
     fan_in, fan_out = layout.units[0], layout.units[1]
     cached = fan_in * fan_out * workspace.itemsize <= SHARED_BYTES
     shared = layout.weight[0] if hi - lo < fan_in and cached else -1
     indices, indptr = csr.indices, csr.indptr
-    for r in range(rows.size):
+    for r in range(0 if not known else rows.size, rows.size):
         first = indptr[rows[r]]
         cursors[r] = find_column(indices, first, indptr[rows[r] + 1], lo) if lo > 0 else first
     height = max(GROUP, TILE_ELEMENTS // whole_vectors(fan_out, workspace.itemsize) // GROUP * GROUP)

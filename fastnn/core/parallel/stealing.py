@@ -66,9 +66,26 @@ def next_tile(layout, plan, buffers, first_layer, owner, n_blocks, done):
 
     ``done`` is the number of tiles that the caller has taken from this queue. Writes: stealing. Reads: fractions.
     """
-    if not may_have_work(buffers.stealing, owner):
+    index = next_item(buffers.stealing, owner, n_blocks, done)
+    return tile_at(layout, plan, buffers, first_layer, owner, n_blocks, index)
+
+
+@kernel
+def next_item(stealing, owner, n_blocks, done):
+    """Take the next item from the queue of block ``owner``: its index, -1 if the queue is closed. Writes: stealing."""
+    if not may_have_work(stealing, owner):
+        return -1
+    return fetch_add(stealing, owner * LINE + TAKEN) if n_blocks > 1 else done
+
+
+@kernel
+def tile_at(layout, plan, buffers, first_layer, owner, n_blocks, tile_index):
+    """The tile of this index in the queue of block ``owner``, as `next_tile`; behind the last one the queue is closed.
+
+    Writes: stealing. Reads: fractions.
+    """
+    if tile_index < 0:
         return 0, 0, 0
-    tile_index = fetch_add(buffers.stealing, owner * LINE + TAKEN) if n_blocks > 1 else done
     for layer in range(first_layer, plan.n_layers):
         lo, hi, height = tiles_of(layout, buffers, layer, owner, n_blocks)
         n_tiles = (hi - lo + height - 1) // height
