@@ -8,6 +8,7 @@ import weakref
 import zlib
 
 import numpy as np
+import scipy.sparse as sp
 
 from .core.engine.shards import step_scalars_size
 from .core.nn.optimizers import SINKS
@@ -61,7 +62,7 @@ class State:
         """Copy weights of the right shapes into the parameters."""
         for own, given in zip(self.coefs + self.intercepts, [*coefs, *intercepts], strict=True):
             if own is not given:
-                own[...] = given
+                own[...] = _dense(given)
 
     def begin(self):
         """Begin with a new optimizer at the present parameters."""
@@ -221,8 +222,13 @@ def flat_params(layout, dtype, coefs, intercepts):
     _check_shapes("coefs_", own[0], coefs)
     _check_shapes("intercepts_", own[1], intercepts)
     for target, source in zip(own[0] + own[1], [*coefs, *intercepts], strict=True):
-        target[...] = source
+        target[...] = _dense(source)
     return params
+
+
+def _dense(weights):
+    """Weights that someone has set as a sparse matrix, pruned ones for instance, as an array."""
+    return weights.toarray() if sp.issparse(weights) else weights
 
 
 # The last vector that `own_vector` found: weak references to its memory and to its views, and its first element.

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.special import expit, softmax
 from sklearn import neural_network
 from sklearn.base import clone
@@ -130,6 +131,20 @@ def test_an_estimator_without_its_optimizer_lives(way):
         each.partial_fit(X, LABELS)
         assert each._optimizer is not None
     clone(model).fit(X, LABELS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "match"])
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_array])
+def test_pruned_weights_may_be_sparse_matrices(form, dtype):
+    """As with scikit-learn's, whose products take them."""
+    model, dense = (fit(MLPClassifier, LABELS, dtype=dtype) for _ in range(2))
+    dense.coefs_ = [np.where(np.abs(coef) > 0.2, coef, 0) for coef in dense.coefs_]
+    model.coefs_ = [form(coef) for coef in dense.coefs_]
+    assert np.array_equal(model.predict_proba(X), dense.predict_proba(X))
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), dense.predict_proba(X))
+    for each in (model, dense):
+        each.partial_fit(X, LABELS)
+    assert all(np.array_equal(a, b) for a, b in zip(model.coefs_, dense.coefs_, strict=True))
 
 
 def test_arrays_that_were_exchanged_are_pickled_as_they_are():
