@@ -38,6 +38,7 @@ PUBLISHED = (
     "n_outputs_",
     "out_activation_",
     "n_iter_",
+    "best_epoch_",
     "t_",
     "loss_",
     "best_loss_",
@@ -229,7 +230,8 @@ class BaseMLP(
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
             Validation data: their loss and score go to ``history_`` after each epoch, and early stopping, if asked for,
             judges by their score and learns from all of X. In a ``Pipeline`` with metadata routing
-            ``transform_input=["X_val"]`` sends them through the same transformers as X.
+            ``transform_input=["X_val"]`` sends them through the same transformers as X; where a pipeline has left them
+            as they were, a warning says so.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             Their labels, among those of y, or their targets. Needed with X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
@@ -315,6 +317,10 @@ class BaseMLP(
         scorers = find_scorers(self.metrics)
         find_scoring(self)
         check_given(*validation)
+        if validation[0] is not None:
+            from .bypassed import warn_of_untransformed  # scikit-learn's pipelines take time to import
+
+            warn_of_untransformed(self, validation[0])
         if incremental:
             self._mlp_first_call(y, classes)
             refuse_early_stopping(self)

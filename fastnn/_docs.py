@@ -71,7 +71,8 @@ tol : float, default=1e-4
     Progress that counts: smaller gains of the loss (or of the validation score) are no progress. For "lbfgs" the
     gradient tolerance.
 verbose : bool or int, default=False
-    Whether to print a line per epoch.
+    Whether to print scikit-learn's lines for each epoch. 2 adds a line with the validation loss, what ``metrics``
+    names, the learning rate, the seconds of training, and the time left until ``max_iter`` or ``max_seconds``.
 warm_start : bool, default=False
     Whether ``fit`` goes on from the present weights. The optimizer starts anew, unless the last ``fit`` ended for
     ``stop_reason_`` "max_seconds", "interrupted" or "callback": then this one goes on exactly where it was, up to
@@ -112,10 +113,10 @@ dtype : {"float32", "float64", "match"}, default="float32"
     Type of the weights and of training. "match" is scikit-learn's rule, and gives its numbers: float32 for float32
     X, else float64. "float32" is as accurate on scaled data, and about twice as fast. "lbfgs" computes in float64
     in any case, and gives its weights in this type.
-metrics : tuple or list of str, default=()
-    Names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each epoch:
-    on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over the
-    training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
+metrics : str, or tuple or list of str, default=()
+    Name or names of scorers, see ``sklearn.metrics.get_scorer_names()``, to be recorded in ``history_`` after each
+    epoch: on the training data under their name, on validation data as ``"val_" + name``. Costs one forward pass over
+    the training rows an epoch, however many names (a third to a half of the epoch), and the metrics' own time. Sample
     weights count where the metric takes them.
 weight_decay : float, default=0.0
     Decoupled weight decay (Loshchilov & Hutter, 2019), of any solver but "lbfgs": each step also subtracts
@@ -182,6 +183,9 @@ best_validation_score_ : float or None
     The best of them.
 n_iter_ : int
     Epochs, or iterations, of the last call.
+best_epoch_ : int
+    Epoch, or iteration, whose weights ``coefs_`` are, counted as ``n_iter_``: the best one where its weights are kept,
+    see ``restore_best``; else the last.
 t_ : int
     Rows learned from so far, counted with repetition.
 stop_reason_ : str

@@ -129,6 +129,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         NaN stands for what an epoch did not measure. Under "lbfgs" an entry is an iteration, "loss" is that of all rows
         after it, and there is no rate.
     %(n_iter_)s
+    %(best_epoch_)s
     %(t_)s
     %(stop_reason_)s
 

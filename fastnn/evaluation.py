@@ -77,7 +77,8 @@ def hold_out(sample, rng, fraction, classes=None, stratified=False):
 
 
 def find_scorers(names):
-    """Scorers by name; an unknown name raises ValueError with close matches."""
+    """Scorers by name, of one name or several; an unknown name raises ValueError with close matches."""
+    names = (names,) if isinstance(names, str) else names
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"metrics must hold names of scorers, got {name!r}.")

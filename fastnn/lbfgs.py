@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from .blas import with_one_blas_thread
+from .progress_lines import Details
 from .remarks import in_sklearns_name
 from .train import FullBatch
 
@@ -36,7 +37,7 @@ def minimize_loss(
         loss = full_batch()
         return loss, full_batch.gradient.astype(np.float64)
 
-    clock, reasons = [time.perf_counter()], []
+    clock, reasons, details = [time.perf_counter()], [], Details(limits[1], budget) if verbose > 1 else None
 
     def note(intermediate_result):  # SciPy looks at the argument's name
         history["loss"].append(float(intermediate_result.fun))
@@ -46,6 +47,8 @@ def minimize_loss(
         if evaluate is not None:
             for name, value in evaluate().items():
                 history.setdefault(name, []).append(value)
+        if details is not None:
+            details.print_iteration(history)
         if tasks is not None and tasks.end():
             reasons.append("callback")
         if budget is not None and budget.spent():

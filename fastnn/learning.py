@@ -59,13 +59,16 @@ def _check_finite(params):
         raise ValueError(NON_FINITE + wider)
 
 
-def keeping_best(evaluate, params, best):
-    """``evaluate`` that also leaves the highest "val_score" and the parameters that had it in the list ``best``."""
+def keeping_best(evaluate, params, losses, best):
+    """``evaluate`` that also leaves the highest "val_score", its parameters and their iteration in the list ``best``.
+
+    ``losses`` holds those of all iterations until then.
+    """
 
     def evaluate_and_keep():
         measured = evaluate()
         if measured["val_score"] > best[0]:
-            best[:] = measured["val_score"], params.copy()
+            best[:] = measured["val_score"], params.copy(), len(losses)
         return measured
 
     return evaluate_and_keep
@@ -166,10 +169,10 @@ class LearningMixin:
         start.clear()
         n_threads = resolve_n_jobs(self.n_jobs)
         evaluate = evaluation(self, network, (layout, plan, state.learned), scorers, training, validation, n_threads)
-        best, measured = [-np.inf, None], {"loss": [], "seconds": []}
+        best, measured = [-np.inf, None, None], {"loss": [], "seconds": []}
         if validation is not None and self._mlp_keep(validation) == "score":
-            evaluate = keeping_best(evaluate, state.learned, best)
-        own = partial(_minimized, call.earlier, measured)
+            evaluate = keeping_best(evaluate, state.learned, measured["loss"], best)
+        own = partial(_minimized, call.earlier, measured, best)
         if call.tasks is not None:
             so_far = partial(_converted, state, layout, dtype)
             call.tasks.attributes = lambda: {**call.published, **own()[0], **so_far(best[1])}
@@ -301,13 +304,14 @@ class LearningMixin:
         return state, fitted, lacking, remark
 
 
-def _minimized(earlier, measured, loss=None, n_iter=None, stop_reason="callback"):
+def _minimized(earlier, measured, best, loss=None, n_iter=None, stop_reason="callback"):
     """Fitted attributes of L-BFGS, by default in the middle, and what earlier lists lack."""
     done = len(measured["loss"])
     history, lacking = extended_history(earlier.get("history_"), measured, done)
     fitted = {
         "loss_": np.float64(measured["loss"][-1] if loss is None and done else loss),
         "n_iter_": done if n_iter is None else n_iter,
+        "best_epoch_": best[2] or (done if n_iter is None else n_iter),
         "t_": earlier.get("t_", 0),
         "history_": history,
         "validation_loss_curve_": validation_losses(history, measured),

@@ -81,7 +81,7 @@ CONSTRAINTS = {
         Options(type, set(FLOAT_TYPES)),
         Options(np.dtype, {np.dtype(kind) for kind in FLOAT_TYPES}),
     ],
-    "metrics": [tuple, list],
+    "metrics": [tuple, list, str],
     "weight_decay": [Interval(Real, 0, np.inf, closed="left")],
     "max_grad_norm": [None, Interval(Real, 0, np.inf, closed="neither")],
     "warmup": [Interval(Real, 0, np.inf, closed="left")],

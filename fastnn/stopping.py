@@ -9,6 +9,7 @@ import numpy as np
 
 from .core.compile.exclusive import undisturbed
 from .history import extended_history, validation_losses
+from .progress_lines import Details
 
 NON_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -19,6 +20,14 @@ UNFINISHED = ("max_seconds", "interrupted", "callback")  # values of ``stop_reas
 
 def _score_of(measured):
     return measured.get("val_score", math.nan)
+
+
+def _print_measured(n_epochs, epoch, details):
+    _, rate, seconds, measured = epoch
+    if "val_score" in measured:
+        print(f"Validation score: {measured['val_score']:f}")
+    if details is not None:
+        print(details.line(n_epochs, measured, rate, seconds))
 
 
 class Budget:
@@ -38,7 +47,11 @@ class Budget:
 
     def spent(self):
         """Whether the time is over."""
-        return time.perf_counter() >= self._end
+        return self.left() <= 0
+
+    def left(self):
+        """Seconds until then."""
+        return self._end - time.perf_counter()
 
 
 class Stopping(NamedTuple):
@@ -84,10 +97,10 @@ class Progress:
         best_loss, best_score = earlier.get("best_loss_"), earlier.get("best_validation_score_")
         best_loss = math.inf if best_loss is None else best_loss
         best_score = -math.inf if best_score is None else best_score
-        # Epochs without improvement, the best loss and score; what the parameters that are kept must exceed, and these:
-        # one object, replaced as a whole.
+        # Epochs without improvement, the best loss and score; what the parameters that are kept must exceed, the epoch
+        # of these, and themselves: one object, replaced as a whole.
         least = best_score if keep == "record" else -math.inf
-        self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, least, None
+        self._judgement = earlier.get("_no_improvement_count", 0), best_loss, best_score, least, None, None
         self.epochs, self.done, self.before_unjudged = [], 0, None
         self._n_samples, self._seen = 0, earlier.get("t_", 0)
         self.stop_reason, self.interrupted = None, False
@@ -104,7 +117,7 @@ class Progress:
 
     @property
     def judgement(self):
-        """Epochs without improvement, the best loss and score, what kept parameters must exceed, and these."""
+        """Epochs without improvement, the best loss and score, what kept parameters must exceed, their epoch, these."""
         return self._judgement
 
     @property
@@ -113,11 +126,11 @@ class Progress:
         return self._judgement[-1]
 
     def _judged(self, loss, score, params):
-        """The judgement after an epoch with this loss and validation score; parameters that are kept are copied.
+        """The judgement after another epoch with this loss and validation score; parameters that are kept are copied.
 
         NaN counts as improvement, as in scikit-learn, but is never the best.
         """
-        count, best_loss, best_score, kept, best_params = self._judgement
+        count, best_loss, best_score, kept, best_epoch, best_params = self._judgement
         if self.by_score:
             count = count + 1 if score < best_score + self.tol else 0
             best_score = score if score > best_score else best_score
@@ -127,15 +140,16 @@ class Progress:
         if self._keep is not None:
             value = -loss if self._keep == "loss" else score
             if value > kept:
-                kept, best_params = value, params.copy()
-        return count, best_loss, best_score, kept, best_params
+                kept, best_epoch, best_params = value, self.n_iter + 1, params.copy()
+        return count, best_loss, best_score, kept, best_epoch, best_params
 
     def attributes(self):
         """The fitted attributes, and the values that earlier calls' lists lack: tuples ``(list, values to append)``."""
-        n_iter, (count, best_loss, best_score, *_) = len(self.epochs), self._judgement
+        n_iter, (count, best_loss, best_score, _, best_epoch, _) = len(self.epochs), self._judgement
         n_seen = self._seen + n_iter * self._n_samples
         fitted = {
             "n_iter_": self.n_iter,
+            "best_epoch_": self.n_iter if best_epoch is None else best_epoch,
             "t_": n_seen,
             "_no_improvement_count": count,
             "stop_reason_": self.stop_reason,
@@ -185,7 +199,7 @@ class Progress:
             When a loss is not finite and there are no best parameters of an earlier epoch.
         """
         first, epoch, begun, self._n_samples = state.step, None, schedule.epoch, len(walk.rows)
-        tasks = stopping.tasks
+        tasks, details = stopping.tasks, Details(*stopping[1:3]) if verbose > 1 else None
         look_from = stopping.max_epochs if tasks is None and stopping.budget is None else 0
         try:
             with closing(epochs):
@@ -204,9 +218,9 @@ class Progress:
                     # No signal handler can run between these statements.
                     self._judgement, walk.batch, walk.drawn = judgement, 0, False
                     self.epochs.append(epoch)
-                    if verbose and "val_score" in measured:
-                        print(f"Validation score: {measured['val_score']:f}")
                     n = len(self.epochs)
+                    if verbose:
+                        _print_measured(n, epoch, details)
                     schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
                     if judgement[0] > stopping.n_iter_no_change or n >= look_from or not record.finite:
                         self._end_epoch(record.finite, schedule, stopping, verbose)

@@ -81,9 +81,7 @@ def draw(figure, shown):
     axes = figure.subplots(2, 2, sharex=True, sharey="col")
     for row, (n_second, network, best) in zip(axes, shown):
         LossCurveDisplay.from_estimator(network, ax=row[0], score_name="Cross-entropy (nats a text)")
-        LossCurveDisplay.from_estimator(
-            network, ax=row[1], what="accuracy", score_name="Topics told right (fraction)"
-        )
+        LossCurveDisplay.from_estimator(network, ax=row[1], what="accuracy", score_name="Topics told right (fraction)")
         for ax in row:
             ax.set_title(f"{network.n_features_in_}-64-{n_second}-{network.n_outputs_}")
             ax.axvline(best, color="0.4", linestyle=":", label=f"best on validation data: epoch {best}")

@@ -156,7 +156,7 @@ def test_the_best_epoch_by_the_training_loss(kind, solver):
     options = {**NOISY, "solver": solver, "learning_rate_init": 0.6 if solver == "adam" else 0.02}
     model = fitted(kind, validation=False, restore_best=True, **options)
     best = 1 + int(np.argmin(model.loss_curve_))
-    assert model.n_iter_ == 11
+    assert model.n_iter_ == 11 and model.best_epoch_ == best
     same(model, fitted(kind, validation=False, **{**options, "max_iter": best}))
     if solver == "adam":
         assert best < 11
@@ -168,7 +168,7 @@ def test_the_best_epoch_by_the_training_loss(kind, solver):
 def test_the_best_epoch_by_validation_data(scoring, form):
     model = fitted(form=form, restore_best=True, scoring=scoring, **NOISY)
     best = 1 + int(np.argmax(model.history_["val_score"]))
-    assert best < model.n_iter_ == 11
+    assert best == model.best_epoch_ < model.n_iter_ == 11
     same(model, fitted(form=form, **{**NOISY, "max_iter": best}))
     assert model.validation_scores_ is None
 
@@ -179,6 +179,7 @@ def test_the_last_epoch_of_early_stopping():
     assert last.validation_scores_ == best.validation_scores_ and last.n_iter_ == best.n_iter_ < 100
     same(best, fitted(**options, restore_best=True))
     same(last, fitted(max_iter=last.n_iter_))
+    assert last.best_epoch_ == last.n_iter_ > best.best_epoch_
     assert abs(weights(last) - weights(best)).max() > 0
 
 
@@ -187,7 +188,7 @@ def test_lbfgs_returns_to_the_best_iteration():
     model = fitted(**options, restore_best=True)
     losses = model.history_["val_loss"]
     best = 1 + int(np.argmin(losses))
-    assert best < model.n_iter_
+    assert best == model.best_epoch_ < model.n_iter_ == fitted(**options, validation=False).best_epoch_
     same(model, fitted(**{**options, "max_iter": best}))
     same(fitted(**options), fitted(**options, restore_best=False))
     same(fitted(**options, validation=False), fitted(**options, validation=False, restore_best=True))
@@ -203,6 +204,7 @@ def test_a_call_of_a_warm_start_keeps_its_own_best_epoch():
         scores = model.history_["val_score"][-5:]
         twin = start.set_params(restore_best=False, max_iter=1 + int(np.argmax(scores)))
         same(model, twin.fit(*data, **y))
+        assert model.best_epoch_ == 1 + int(np.argmax(scores))
     assert len(model.history_["val_score"]) == 15
 
 
@@ -232,7 +234,7 @@ def test_nothing_is_copied_unless_asked_for(monkeypatch):
     copies = []
     monkeypatch.setattr(
         "fastnn.stopping.Progress._judged",
-        lambda self, loss, score, params: copies.append(self._keep) or (0, 0, 0, 0, None),
+        lambda self, loss, score, params: copies.append(self._keep) or (0, 0, 0, 0, None, None),
     )
     fitted(validation=False, max_iter=1)
     fitted(early_stopping=True, restore_best=False, max_iter=1)

@@ -126,7 +126,7 @@ OWN_PARAMETER = {
     "init_bias": ["zero", 0, None],
     "loss": ["hinge", "binary_log_loss", None],
     "out_activation": ["sigmoid", "identity", "exp", None],
-    "metrics": ["accuracy", None, 3, len, {"r2": 1}],
+    "metrics": [None, 3, len, {"r2": 1}],
     "weight_decay": [-0.1, "strong", None, np.nan, np.inf],
     "max_grad_norm": [0, -1, "one", np.nan, np.inf],
     "warmup": [-1, "long", None, np.nan, np.inf],

@@ -400,7 +400,7 @@ REFUSED = {
         r"sample_weight_val.*sample_weight.shape == \(9,\), expected \(100,\)",
     ),
     "no weight": ({"X_val": V, "y_val": L, "sample_weight_val": np.zeros(100)}, {}, "sample_weight_val.*non-zero"),
-    "one name": ({}, {"metrics": "accuracy"}, "'metrics' parameter of MLPClassifier must be an instance of 'tuple'"),
+    "a number": ({}, {"metrics": 3}, "'metrics' parameter of MLPClassifier must be an instance of 'tuple'"),
     "no name": ({}, {"metrics": [len]}, "metrics must hold names of scorers"),
     "unknown": ({}, {"metrics": ["acuracy"]}, "metrics holds 'acuracy'.*not the name of a scorer.*mean 'accuracy'"),
     "of an error": ({}, {"metrics": ["mean_absolute_error"]}, "Did you mean 'neg_mean_absolute_error'"),

@@ -26,14 +26,14 @@ ROAD = """
     unfinished
     interop persistence
     parameters labels quantiles optimizer
-    lbfgs evaluation
+    lbfgs evaluation bypassed
     encode
     train infer
     state load_balance walk
     plan
-    stopping scoring schedules initial
+    spec stopping scoring schedules initial
     curves corrections
-    arithmetic threads history overrides csr transaction blas remarks callbacks
+    arithmetic threads history progress_lines overrides csr transaction blas remarks callbacks
     core
     core.engine.entries
     core.engine.driver

@@ -1,9 +1,11 @@
 """When training ends and what is kept: verbose lines, early stopping, Ctrl-C, divergence, warm start, partial_fit."""
 
+import re
 import signal
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import fastnn
 from fastnn import MLPClassifier, MLPRegressor, learning
 from fastnn.core.records import EncodedData
 from fastnn.optimizer import Optimizer
+from fastnn.progress_lines import Details
 from fastnn.scoring import accuracy, r2
 from fastnn.train import EpochRecord
 from step_scalars import rates_of
@@ -49,6 +52,39 @@ def test_verbose_prints_scikit_learns_lines(case, capsys):
     assert "Iteration 1, loss = " in printed[0]
 
 
+DETAILS = {
+    "plain": ({}, r"learning rate = 0\.001, [\d.e-]+ s, at most \d+ s left"),
+    "measured": (
+        {"early_stopping": True, "metrics": "f1"},
+        r"f1 = [\d.]+, val_loss = [\d.]+, val_score = [\d.]+, val_f1 = [\d.]+, learning rate = .*, .* s left",
+    ),
+    "lbfgs": ({"solver": "lbfgs", "metrics": "f1"}, r"f1 = [\d.]+, [\d.e-]+ s, at most \d+ s left"),
+}
+
+
+@pytest.mark.parametrize("case", DETAILS)
+def test_verbose_2_adds_a_line_of_details(case, capsys):
+    options, expected = DETAILS[case]
+    MLPClassifier(**{**SETTINGS, **options, "max_iter": 2}, verbose=1).fit(X, BINARY == "up")
+    plain = capsys.readouterr().out
+    model = MLPClassifier(**{**SETTINGS, **options, "max_iter": 2}, verbose=2).fit(X, BINARY == "up")
+    lines = capsys.readouterr().out.splitlines()
+    details = [line for line in lines if line.endswith("left")]
+    assert len(details) == model.n_iter_ and all(re.fullmatch(expected, line) for line in details)
+    others = "\n".join(line for line in lines if line not in details) + "\n"
+    assert others == plain or case == "lbfgs"
+    assert details[-1].endswith("at most 0 s left")
+
+
+@pytest.mark.parametrize(
+    "seconds, words", {7.6: "8 s", 125: "2 min 5 s", 59.7: "1 min 0 s", 11400: "3 h 10 min", -1: "0 s"}.items()
+)
+def test_durations_are_said_in_words(seconds, words):
+    details = Details(2, SimpleNamespace(left=lambda: seconds))
+    details._begin = -1e9
+    assert details.line(1, {}, None, 0.5) == f"0.5 s, at most {words} left"
+
+
 def test_early_stopping_returns_to_the_best_weights():
     options = {**SETTINGS, "early_stopping": True, "validation_fraction": 0.25, "learning_rate_init": 0.05}
     fitted = MLPRegressor(**options).fit(X, Y)
@@ -57,6 +93,7 @@ def test_early_stopping_returns_to_the_best_weights():
     shorter = MLPRegressor(**options, max_iter=best).fit(X, Y)
     np.testing.assert_array_equal(weights(shorter), weights(fitted))
     assert fitted.best_validation_score_ == max(fitted.validation_scores_)
+    assert (fitted.best_epoch_, shorter.best_epoch_) == (best, best)
 
 
 class FakeLoop:
