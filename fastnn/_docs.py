@@ -55,7 +55,8 @@ learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle", "ex
     - a function of the epoch, counted from 0, that returns the rate. To pickle the estimator it must be picklable.
 
     The first three end: each ``partial_fit`` counts as an epoch, and one beyond ``max_iter`` is refused. A fit ends
-    sooner where it makes no progress, see ``n_iter_no_change``.
+    sooner where it makes no progress, see ``n_iter_no_change``; one that comes to its end gives no
+    ``ConvergenceWarning``.
 learning_rate_init : float, default=0.001
     Initial or highest learning rate; not used by "lbfgs".
 power_t : float, default=0.5

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .callbacks import Tasks
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES, special_case
+from .curves import ENDING
 from .evaluation import evaluation, hold_out
 from .history import extended_history, validation_losses
 from .lbfgs import minimize_loss
@@ -280,6 +281,10 @@ class LearningMixin:
             verbose=self.verbose,
         )
 
+    def _mlp_schedule_ends(self):
+        """Whether training up to ``max_iter`` is what the schedule is made for, so that no one need be warned."""
+        return isinstance(self.learning_rate, str) and self.learning_rate in ENDING
+
     def _mlp_trained(self, run, network, call):
         """What is published of training that has ended."""
         state, optimizer, progress = run.state, run.optimizer, run.progress
@@ -298,7 +303,7 @@ class LearningMixin:
         remark = None
         if progress.interrupted:
             remark = partial(warnings.warn, "Training interrupted by user.", stacklevel=2)
-        elif progress.stop_reason == "max_iter" and not call.incremental:
+        elif progress.stop_reason == "max_iter" and not (call.incremental or self._mlp_schedule_ends()):
             told = f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
             remark = in_sklearns_name(warnings.warn, f"{told}converged yet.", ConvergenceWarning)
         return state, fitted, lacking, remark

@@ -5,6 +5,7 @@ import hashlib
 import math
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -188,6 +189,14 @@ def test_a_function_is_pickled_with_the_estimator(learning_rate):
         each.partial_fit(X, CLASSES)
     np.testing.assert_array_equal(twin.coefs_[0], model.coefs_[0])
     assert twin.history_["learning_rate"][-1] == learning_rate(2)
+
+
+@pytest.mark.parametrize("name", ["constant", *CURVES])
+def test_a_schedule_that_has_come_to_its_end_gives_no_warning(name):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = quick(learning_rate=name, max_iter=3).fit(X, CLASSES)
+    assert model.stop_reason_ == "max_iter" and len(caught) == (name not in ENDING)
 
 
 @pytest.mark.parametrize("name", ENDING)
