@@ -7,7 +7,7 @@ are scikit-learn's. So are the attributes of a fitted model: see `engine`.
 """
 
 from . import workers
-from .methods import exchange, lock, patches, restore_unless_needed
+from .methods import arrive, exchange, lock, patches, restore_unless_needed
 
 DTYPES = ("match", "float32")
 
@@ -86,6 +86,7 @@ def unpatch_sklearn():
     """
     with lock:
         patches.clear()
+        arrive(None)
         restore_unless_needed()
 
 

@@ -7,6 +7,7 @@ remains in the user's estimator, and either library goes on with what the other 
 
 import functools
 import weakref
+from itertools import pairwise
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -58,9 +59,9 @@ class Engine:
         """Make of a fit's attributes those that scikit-learn's private methods look for."""
         coefs, intercepts = attributes["coefs_"], attributes["intercepts_"]
         units = units_of(coefs, intercepts)
+        attributes["_best_coefs"], attributes["_best_intercepts"] = coefs, intercepts
         if self.solver != "lbfgs":
             attributes["_optimizer"] = to_theirs(attributes["_optimizer"], units, coefs[0].dtype)
-            attributes["_best_coefs"], attributes["_best_intercepts"] = coefs, intercepts
             return
         ends = np.cumsum([array.size for array in (*coefs, *intercepts)]).tolist()
         spans = [*zip([0, *ends], ends)]
@@ -171,5 +172,5 @@ def to_theirs(optimizer, units, dtype):
 
 
 def _zeros(units, dtype):
-    shapes = [*zip(units[:-1], units[1:]), *((n,) for n in units[1:])]
+    shapes = [*pairwise(units), *((n,) for n in units[1:])]
     return [np.zeros(shape, dtype) for shape in shapes]

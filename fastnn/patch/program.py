@@ -76,7 +76,9 @@ def _print_table(file):
 # ---- the program -----------------------------------------------------------------------------------------------------
 def _new_main(**attributes):
     """A fresh ``__main__`` that stays in ``sys.modules``, also for what runs at the exit."""
-    main = types.ModuleType("__main__")
+    main, before = types.ModuleType("__main__"), vars(sys.modules["__main__"])
+    if "__annotations__" in before:  # versions of Python differ
+        attributes["__annotations__"] = {}
     vars(main).update(__builtins__=builtins, **attributes)
     sys.modules["__main__"] = main
     return vars(main)
@@ -94,6 +96,7 @@ def _run_script(path):
         print(f"python -m fastnn run: can't open file {path!r}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     _first_on_path(os.path.dirname(os.path.realpath(path)))
+    path = os.path.abspath(path)  # as Python shows it, except in sys.argv
     loader = importlib.machinery.SourceFileLoader("__main__", path)
     own = _new_main(__file__=path, __loader__=loader, __cached__=None)
     exec(compile(source, path, "exec", dont_inherit=True), own)

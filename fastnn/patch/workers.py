@@ -4,7 +4,9 @@ Only what processes send each other says so; files do not. Under ``python -m fas
 patched from their start on, see `site`.
 """
 
+import contextlib
 import importlib
+import multiprocessing
 from multiprocessing.reduction import ForkingPickler
 
 from sklearn.neural_network._multilayer_perceptron import MLPClassifier, MLPRegressor
@@ -18,10 +20,8 @@ def register():
     It stays so when a patch is taken back, since workers that are kept have to learn of that, too.
     """
     registries = [ForkingPickler]
-    try:
+    with contextlib.suppress(ImportError):  # of a joblib that has another one: scikit-learn trains in its workers
         registries.append(importlib.import_module("joblib.externals.loky.backend.reduction"))
-    except ImportError:  # of a joblib that has another one: models are trained there by scikit-learn
-        pass
     for registry in registries:
         for kind in (MLPClassifier, MLPRegressor):
             registry.register(kind, _reduce)
@@ -33,5 +33,6 @@ def _reduce(estimator):
 
 
 def _arrived(kind, dtype):
-    arrive(dtype)
+    if multiprocessing.parent_process() is not None:  # else the process that was patched, or not, by its program
+        arrive(dtype)
     return kind.__new__(kind)
