@@ -1,6 +1,7 @@
 """``patch_sklearn``: fastnn trains scikit-learn's own estimators, which stay scikit-learn's in all that is seen."""
 
 import copy
+import functools
 import io
 import logging
 import operator
@@ -223,6 +224,17 @@ REFUSED = {
         "Own overrides _forward_pass_fast",
     ),
     "instance": (lambda patch: with_instance("_backprop"), "the instance has a _backprop of its own"),
+    "no constructor": (
+        lambda patch: vars(model := type("Own", (MLPClassifier,), {"alpha": 1e-4})(**SETTINGS)).pop("alpha") and model,
+        "the instance has no attribute alpha",
+    ),
+    "wrapped": (
+        lambda patch: (
+            patch.setattr(Base, "_backprop", functools.wraps(Base._backprop)(lambda *a, f=Base._backprop: f(*a)))
+            or MLPClassifier(**SETTINGS)
+        ),
+        "BaseMultilayerPerceptron._backprop has been replaced",
+    ),
     "class": (
         lambda patch: patch.setattr(Base, "_backprop", lambda *a, f=Base._backprop: f(*a)) or MLPClassifier(**SETTINGS),
         "BaseMultilayerPerceptron._backprop has been replaced",

@@ -13,12 +13,17 @@ EARLY_STOPPING = ("_score", "_score_with_function", "_predict", "_forward_pass_f
 TABLES = ("ACTIVATIONS", "DERIVATIVES", "LOSS_FUNCTIONS")
 OPTIMIZERS = {"adam": AdamOptimizer, "sgd": SGDOptimizer}
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+NAMES = ("loss", *mlp.MLPClassifier._get_param_names())  # attributes that the constructors set
 OWNERS = ("sklearn", __name__.partition(".")[0])
 
 
 def training_refusal(estimator, incremental):
     """Why scikit-learn has to train an estimator itself, in words; None where fastnn does it."""
-    solver, known = estimator.solver, vars(estimator)
+    known = vars(estimator)
+    for name in NAMES:
+        if name not in known:  # but in the class, perhaps, or computed
+            return f"the instance has no attribute {name}"
+    solver = estimator.solver
     if solver not in (*OPTIMIZERS, "lbfgs"):
         return f"solver={solver!r} is none of scikit-learn's"
     if estimator.activation not in ACTIVATIONS:
@@ -44,7 +49,10 @@ def training_refusal(estimator, incremental):
 
 def forward_refusal(estimator):
     """Whether scikit-learn has to compute the outputs of an estimator itself."""
-    return "coefs_" not in vars(estimator) or estimator.activation not in ACTIVATIONS or not _is_original("ACTIVATIONS")
+    known = vars(estimator)
+    if "coefs_" not in known or "activation" not in known:
+        return True
+    return known["activation"] not in ACTIVATIONS or not _is_original("ACTIVATIONS")
 
 
 def _changed(estimator, names):
@@ -65,8 +73,8 @@ def _changed(estimator, names):
 
 
 def _is_owned(function):
-    """Whether a function is scikit-learn's, or fastnn's."""
-    module = getattr(function, "__module__", None)
+    """Whether a function is scikit-learn's, or fastnn's, and not only called so by ``functools.wraps``."""
+    module = getattr(function, "__globals__", {}).get("__name__")
     return isinstance(module, str) and module.partition(".")[0] in OWNERS
 
 
