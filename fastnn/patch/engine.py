@@ -70,7 +70,7 @@ class Engine:
         attributes["_intercept_indptr"] = spans[len(shapes) :]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def engine_class(kind, name, dtype):
     """The class of fastnn's estimators of this kind that learns for a class of this name, which messages show."""
     fixed = kind(dtype=dtype).get_params(deep=False)

@@ -55,9 +55,8 @@ class Fit:
         by = "fastnn" if reason is None else f"scikit-learn: {reason}"
         if kind is not None:
             by += f" (raised {kind.__name__})"
-        dtype = (
-            journal.last.dtype if reason is None else getattr(getattr(estimator, "coefs_", [None])[0], "dtype", None)
-        )
+        coefs = getattr(estimator, "coefs_", None) or [None]  # an early failure leaves none, or an empty list
+        dtype = journal.last.dtype if reason is None else getattr(coefs[0], "dtype", None)
         what = f"{type(estimator).__name__}.{'partial_fit' if incremental else 'fit'}"
         n_rows, n_features = _shape(X)
         threads = int(journal.last.n_threads) if reason is None else None
