@@ -20,7 +20,16 @@ finally:
             _gc.unfreeze()
         _gc.enable()
 
-__all__ = ["Checkpoint", "LossCurveDisplay", "MLPClassifier", "MLPRegressor", "__version__", "register_onnx"]
+__all__ = [
+    "Checkpoint",
+    "LossCurveDisplay",
+    "MLPClassifier",
+    "MLPRegressor",
+    "__version__",
+    "patch_sklearn",
+    "register_onnx",
+    "unpatch_sklearn",
+]
 __version__ = "0.1.0.dev0"
 
 
@@ -33,6 +42,10 @@ def __getattr__(name):
         from .checkpoint import Checkpoint
 
         return Checkpoint
+    if name in ("patch_sklearn", "unpatch_sklearn", "load_ipython_extension", "unload_ipython_extension"):
+        from . import patch
+
+        return getattr(patch, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

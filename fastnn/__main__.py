@@ -1,4 +1,5 @@
 """``python -m fastnn warmup``: compile all that a deployment needs, before the first fit. ``cache``: what is where.
+``run``: a program with scikit-learn patched, see `patch`.
 
 Nothing here knows a signature. Tiny fits and predictions call every entry on one thread; the parallel twin of an entry
 takes what its serial twin has taken. So the machine that warms up needs no second core; where it has one, another
@@ -182,8 +183,46 @@ def report(place):
     say(f"  other versions: {size(file for file in files if not file.current)}")
 
 
+def run_program(arguments):
+    """Run a script or module; what it raises is the program's own."""
+    from .patch import program
+
+    if not (arguments.module or arguments.script):
+        arguments.refuse("give a script, or -m and a module")
+    if arguments.module and arguments.script:
+        arguments.refuse("give a script or -m and a module, not both")
+    program.run(
+        arguments.module or arguments.script,
+        is_module=bool(arguments.module),
+        dtype=arguments.dtype,
+        verbose=arguments.verbose,
+    )
+
+
+def add_run(commands):
+    """The command ``run``."""
+    run = commands.add_parser(
+        "run",
+        help="run a program that uses scikit-learn's MLPClassifier or MLPRegressor, trained by fastnn",
+        usage="%(prog)s [-h] [-v] [--dtype {match,float32}] (script.py | -m module) ...",
+        description="Run a script or module as Python does, with scikit-learn's MLPClassifier and MLPRegressor trained "
+        "by fastnn, in child processes too.",
+    )
+    run.add_argument("-v", "--verbose", action="store_true", help="in the end, write a table of all fits to stderr")
+    run.add_argument(
+        "--dtype",
+        choices=("match", "float32"),
+        default="match",
+        help="precision of training: as in scikit-learn, that of X (default), or always float32, which is faster",
+    )
+    run.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="a module and its arguments")
+    run.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
+    run.set_defaults(run=run_program, refuse=run.error)
+
+
 def parser():
-    main = argparse.ArgumentParser(prog="python -m fastnn", description="fastnn's compiled code.")
+    main = argparse.ArgumentParser(prog="python -m fastnn", description="fastnn's compiled code and its command run.")
+    main.add_argument("--version", action="version", version=f"fastnn {__version__}")
     commands = main.add_subparsers(dest="command", required=True)
     warmup = commands.add_parser(
         "warmup",
@@ -199,6 +238,7 @@ def parser():
     kept = commands.add_parser("cache", help="say where compiled code is kept and how much room it takes")
     kept.add_argument("--clean", action="store_true", help="remove what other versions left")
     kept.set_defaults(run=show)
+    add_run(commands)
     return main
 
 
@@ -216,6 +256,9 @@ def main(argv=None):
         Exit status: 0, 1 when the cache cannot be used, 130 after Ctrl-C. Wrong arguments end with 2.
     """
     arguments = parser().parse_args(argv)
+    if arguments.run is run_program:
+        run_program(arguments)
+        return 0
     try:
         arguments.run(arguments)
     except Failure as failure:
@@ -228,6 +271,8 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["run"]:
+        sys.exit(main())
     # A closed pipe (`| head`) is no error of ours: point stdout elsewhere, so that the exit does not raise again.
     try:
         sys.exit(main())

@@ -252,7 +252,7 @@ class BaseMLP(
         return self._mlp_learn(X, y, sample_weight, validation=validation, initial=(coefs_init, intercepts_init))
 
     def _mlp_learn(self, X, y, sample_weight, **more):
-        announcement.due, tasks = True, None
+        announcement.due, announcement.loading_due, tasks = True, True, None
         if hasattr(self, "_skl_callbacks"):  # whose contexts must be on the estimator itself, where they are taken off
             tasks = self._mlp_tasks(X, y, sample_weight, more.get("incremental", False))
         own = self.__dict__

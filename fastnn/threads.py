@@ -25,6 +25,7 @@ from numba import config
 from .core.compile.exclusive import exclusively, torn, undisturbed
 from .core.compile.jit import load_leaves
 from .core.compile.private import thread_setter
+from .journal import runs_serially
 
 # Work of a parallel call below which a second thread gains nothing; for a third thread it is half as much again. Entry
 # of the loop costs 1.5 to 4.8 us (two threads, Zen 3; 13 on 16 virtual cores of another machine), and half of what a
@@ -43,7 +44,7 @@ TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
 _inside = {}  # "call": the token of the call that is inside parallel code, if there is one
 _forked = False
 _launched = False  # whether Numba's threads have been started
-_refused = False  # whether they could not be started
+_refused = None  # why they could not be started
 _own = threading.local()  # ``at_hand``: the number of them that this Python thread may use
 _warned = set()
 
@@ -123,7 +124,10 @@ def runner(entry, dtype, n_threads, sparse=False, implementations=frozenset()):
         return functools.partial(_in_python, entry.py_func)
     load_leaves(dtype, sparse, implementations)
     serial = entry.twin(dtype)
-    if n_threads == 1 or not _at_hand(n_threads):
+    if n_threads == 1:
+        return serial
+    if not _at_hand(n_threads):
+        runs_serially("Numba's threads do not run in forked processes" if _forked else f"no others: {_refused}")
         return serial
     return functools.partial(_run, serial, entry.twin(dtype, parallel=True), n_threads)
 
@@ -152,7 +156,7 @@ def _at_hand(n_threads):
     if reason is None:
         _launched, _own.at_hand = True, n_threads
         return True
-    _refused = True
+    _refused = reason
     _warn_once("one thread", f"fastnn runs on one thread, as others cannot be had: {reason}")
     return False
 
@@ -199,6 +203,7 @@ def _run(serial, parallel, n_threads, *args):
     # undo what has been done by then, before a handler can run again.
     try:
         if _forked or not _enter(token):
+            runs_serially("the process was forked" if _forked else "another Python thread is inside a parallel call")
             return serial(*args)
         before = numba.get_num_threads()
         if before == n_threads:

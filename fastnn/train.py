@@ -17,6 +17,7 @@ from .core.nn.update import GROUP
 from .core.records import ALPHA, BATCH, DERIVED, EARLIER_STEPS, RATE, SCALE, SCHEDULED, STEPS, WEIGHT_SUM, Examples
 from .core.simd.spmm import as_csr
 from .core.tuning import CHUNKS_PER_THREAD, MANY_DRAWS, ROW_COST, UPDATE_FLOPS
+from .journal import training_begins
 from .load_balance import LoadBalance
 from .plan import copies_input, implementations_of, max_copied_weights, programmed
 from .spec import make_layout, without_input
@@ -172,7 +173,9 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
     n_rows = len(walk.rows)
     job = Job(layout, plan, state, data, n_threads=n_threads)
     batch, packed, params, balance = int(plan.batch_size), job.packed(), state.params, job.balance
-    (run, own), tuned = job.entry(job.n_threads), job.n_threads > 1 and job.flops < TUNED_FLOPS
+    tuned = job.n_threads > 1 and job.flops < TUNED_FLOPS
+    training_begins(n_rows, int(layout.units[0]), params.dtype, job.n_threads, tuned)
+    run, own = job.entry(job.n_threads)
     if tuned:
         run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
     per_call, per_trial = (max(1, int(work / job.flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
@@ -356,6 +359,7 @@ class FullBatch:
         layout = make_layout(layout.units, params.dtype, chunk)._replace(activation=layout.activation)
         state = State(layout, params, np.empty((0, params.size), params.dtype))
         job = Job(layout, plan._replace(batch_size=np.int64(chunk)), state, data, n_threads=n_threads)
+        training_begins(n_rows, int(layout.units[0]), params.dtype, job.n_threads)
         self.gradient, self._balance = job.buffers.gradient, job.balance
         self._progress, self._scalars, self._alpha = job.buffers.progress, job.buffers.step_scalars, job.plan.alpha
         self._job, (self._run, self._own), self._packed = job, job.entry(job.n_threads), (job.packed(), params)

@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ROAD = """
     __main__
     ""
-    display checkpoint
+    patch.program patch.site patch.site.sitecustomize
+    patch
+    patch.workers
+    patch.methods
+    patch.engine patch.fits
+    patch.refusals display checkpoint
     _classifier _regressor
     _base _docs
     preparation predict learning hidden summary
@@ -34,6 +39,7 @@ ROAD = """
     spec stopping scoring schedules initial
     curves corrections
     arithmetic threads history progress_lines overrides csr transaction blas remarks callbacks
+    journal
     core
     core.engine.entries
     core.engine.driver

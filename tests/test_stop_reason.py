@@ -5,13 +5,15 @@ import math
 import pickle
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from fastnn import MLPClassifier, MLPRegressor, learning, train
+from fastnn import MLPClassifier, MLPRegressor, journal, learning, threads, train
 from fastnn.core.compile import announcement
+from fastnn.core.engine import entries
 from fastnn.stopping import Budget
 from fastnn.train import EpochRecord
 
@@ -143,12 +145,53 @@ class Cache:
 def test_a_fit_that_compiles_says_so_once(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG, logger="fastnn")
     monkeypatch.setattr(announcement.announcement, "due", True)
-    assert announcement.announced(Cache(True), "loaded").load_overload(None, None) == "code"
-    assert not caplog.records
     for name in ("first", "second"):
         assert announcement.announced(Cache(False), name).load_overload(None, None) is None
     assert [record.levelname for record in caplog.records] == ["INFO", "DEBUG", "DEBUG"]
     assert {record.name for record in caplog.records} == {"fastnn"}
+    assert "about 5 s, once for this machine" in caplog.text
     MLPClassifier(**SETTINGS).fit(X, CLASSES)
-    assert announcement.announcement.due or len(caplog.records) > 3
+    assert announcement.announcement.due or caplog.text.count("about 5 s") == 2
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("fastnn").handlers)
+
+
+def test_a_fit_whose_code_is_in_the_cache_says_so_once(caplog, monkeypatch):
+    caplog.set_level(logging.INFO, logger="fastnn")
+    monkeypatch.setattr(announcement.announcement, "loading_due", True)
+    for name in ("first", "second"):
+        assert announcement.announced(Cache(True), name).load_overload(None, None) == "code"
+    assert [record.getMessage() for record in caplog.records] == ["machine code is loaded from the cache"]
+
+
+# solver, data -> what is said of them
+SAID = {
+    "adam": (X, "training on 60 rows x 5 features: float32, 1 thread"),
+    "lbfgs": (X.astype(np.float64), "training on 60 rows x 5 features: float64, 1 thread"),
+}
+
+
+@pytest.mark.parametrize("solver", SAID)
+def test_a_fit_says_its_precision_and_threads(solver, caplog):
+    data, said = SAID[solver]
+    caplog.set_level(logging.INFO, logger="fastnn")
+    MLPClassifier(**SETTINGS, solver=solver, dtype="match").fit(data, CLASSES)
+    assert said in [record.getMessage() for record in caplog.records]
+
+
+def test_why_a_call_runs_on_one_thread_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(journal, "_told", set())
+    monkeypatch.setattr(threads, "_refused", "can't start new thread")
+    caplog.set_level(logging.DEBUG, logger="fastnn")
+    for _ in range(2):
+        assert threads.runner(entries.train, np.dtype(np.float32), 2).__class__ is not partial
+    levels = {record.levelname: record.getMessage() for record in caplog.records if "one thread" in record.msg}
+    assert levels == dict.fromkeys(["INFO", "DEBUG"], "on one thread: no others: can't start new thread")
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, "_inside", {"call": object()})
+        assert threads._run(lambda: "serial", None, 2) == "serial"
+    assert "on one thread: another Python thread is inside a parallel call" in caplog.text
+
+
+def test_nobody_hears_of_a_fit_by_default(capsys):
+    MLPClassifier(**SETTINGS).fit(X, CLASSES)
+    assert capsys.readouterr() == ("", "")
