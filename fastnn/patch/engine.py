@@ -17,12 +17,12 @@ from .._regressor import MLPRegressor
 from ..core.nn.optimizers import OPTIMIZERS
 from ..optimizer import Optimizer
 from ..persistence import units_of
-from ..plan import make_layout, n_params
+from ..spec import make_layout, n_params
 from ..state import split
 from .refusals import OPTIMIZERS as THEIRS
 
 # What fastnn leaves, and scikit-learn has not.
-OWN = ("history_", "validation_loss_curve_", "stop_reason_", "_resume")
+OWN = ("best_epoch_", "history_", "validation_loss_curve_", "stop_reason_", "_resume")
 
 # Moments whose views a scikit-learn optimizer holds: (lists of views, moments) by optimizer.
 _views = weakref.WeakKeyDictionary()
