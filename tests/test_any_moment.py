@@ -299,7 +299,7 @@ def test_training_goes_on_exactly_after_ctrl_c_at_any_moment(case, monkeypatch):
     make = lambda: regressor(**GOES_ON[case], batch_size=20, max_iter=5, warm_start=True)  # noqa: E731
     expected = learned(make().fit(X, VALUES))
     total, rnd, n_stopped = moments(lambda: make().fit(X, VALUES)), random.Random(case), 0
-    for at in {*range(total - 150, total, 3), *rnd.sample(range(total), 60)}:
+    for at in {*range(total - 150, total, 3), *rnd.sample(range(total), 100)}:
         model = make()
         try:
             moments(lambda model=model: model.fit(X, VALUES), at, KeyboardInterrupt)
