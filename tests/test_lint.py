@@ -58,7 +58,7 @@ ROAD = """
     core.simd.target
     core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
-    core.compile.private core.compile.announcement core.tuning
+    core.compile.private core.compile.announcement core.compile.trust core.tuning
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {
