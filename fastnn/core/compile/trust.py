@@ -51,20 +51,23 @@ def check_folder(place):
     if not hasattr(os, "geteuid") or is_trusting():
         return
     for parent in _parents(place):
-        with contextlib.suppress(OSError):  # it is not there, or nobody may look
-            mode = os.stat(parent).st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise_untrusted(place, f"any user may exchange what is in {parent}")
-    with contextlib.suppress(OSError):
+        mode = getattr(_status(parent), "st_mode", 0)
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise Untrusted(f"it trusts no code in {place}: any user may exchange what is in {parent}")
+    with contextlib.suppress(OSError):  # who writes there will see it
         make_folder(place)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        found = fault(os.stat(place), place)
-        if found:
-            raise_untrusted(place, f"it {found}")
+    status = _status(place)
+    found = status and fault(status, place)
+    if found:
+        raise Untrusted(f"it trusts no code in {place}, which {found}")
 
 
-def raise_untrusted(place, reason):
-    raise Untrusted(f"it trusts no code in {place}: {reason}")
+def _status(path):
+    """The status of a file or folder; None where there is none, or nobody may look."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
 
 
 def _parents(place):
