@@ -10,7 +10,7 @@ Everything in the state is an array or a plain Python value, except a function t
 """
 
 import pickle
-from copyreg import __newobj__
+from copyreg import __newobj__  # type: ignore[attr-defined]  # missing in the stubs
 from inspect import signature
 
 import numpy as np
