@@ -53,5 +53,11 @@ def register_onnx() -> None:
     Afterwards ``skl2onnx.to_onnx`` converts fitted fastnn estimators, alone or inside pipelines. What it would export
     wrongly raises ValueError: ``loss="poisson"``, "gamma", "tweedie", regression with several outputs or quantiles,
     classes that are neither strings nor integers.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> fastnn.register_onnx()  # doctest: +SKIP
+    >>> onnx = skl2onnx.to_onnx(fitted, X[:1])  # doctest: +SKIP
     """
     _interop.register_onnx(MLPClassifier, MLPRegressor)

@@ -46,8 +46,13 @@ class Checkpoint:
 
     Examples
     --------
+    >>> import pickle
     >>> from fastnn import Checkpoint, MLPClassifier
-    >>> clf = MLPClassifier().set_callbacks(Checkpoint("model.pkl", every=10))  # doctest: +SKIP
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+    >>> clf = MLPClassifier(tol=0.1).set_callbacks(Checkpoint("model.pkl", every=10)).fit(X, y)
+    >>> with open("model.pkl", "rb") as file:
+    ...     pickle.load(file).predict(X).shape
+    (4,)
     """
 
     def __init__(self, path: Path, *, every: int = 1) -> None:

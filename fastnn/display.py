@@ -58,8 +58,10 @@ class LossCurveDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from fastnn import LossCurveDisplay, MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> clf = MLPClassifier(max_iter=20, early_stopping=True, random_state=0).fit(X / 16, y)  # doctest: +SKIP
-    >>> LossCurveDisplay.from_estimator(clf)  # doctest: +SKIP
+    >>> clf = MLPClassifier(max_iter=40, tol=0.01, early_stopping=True, random_state=0).fit(X / 16, y)
+    >>> display = LossCurveDisplay.from_estimator(clf)
+    >>> display.ax_.get_xlabel(), display.ax_.get_ylabel()
+    ('Epoch', 'Loss')
     """
 
     ax_: Axes

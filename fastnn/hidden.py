@@ -86,6 +86,13 @@ class HiddenMixin(TransformerMixin, Part, auto_wrap_output_keys=None):
         ------
         ValueError
             When there is no such layer.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> clf = MLPClassifier((8, 4), tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> clf.transform([[0.0], [0.5], [1.0]]).shape, clf.transform([[0.5]], layer=0).shape
+        ((3, 4), (1, 8))
         """
         return _wrap_data_with_container(
             "transform", self._mlp_predicting(self._mlp_hidden_forward, X, layer), X, LayerNames(self, layer)

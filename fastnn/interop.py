@@ -63,6 +63,13 @@ class ConversionMixin(Part):
             one-hot rows, logistic ones for three or more classes. When hidden layers have an activation that
             scikit-learn has not, or not all the same. When the regressor predicts a list of quantiles, whose outputs
             scikit-learn's does not sort.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> clf = MLPClassifier(tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> type(clf.to_sklearn()).__module__.partition(".")[0]
+        'sklearn'
         """
         check_is_fitted(self)
         _refuse_other_outputs(self)
@@ -93,6 +100,14 @@ class ConversionMixin(Part):
         -------
         self : object
             The fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn import neural_network
+        >>> from fastnn import MLPClassifier
+        >>> theirs = neural_network.MLPClassifier(tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> MLPClassifier.from_sklearn(theirs).coefs_[0].dtype
+        dtype('float32')
         """
         kind = _counterpart(cls())
         if not isinstance(estimator, kind):

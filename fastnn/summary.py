@@ -41,6 +41,13 @@ class SummaryMixin(Part):
             Before the fit, where no hidden layer is asked for, so that nothing is known.
         ValueError
             When a parameter has an illegal value.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> table = MLPClassifier((8, 4), tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1]).summary()
+        >>> print(table.splitlines()[0])
+        MLPClassifier 1-8-4-1, solver='adam', computed in float32
         """
         self._validate_params()
         fitted = "coefs_" in vars(self)
