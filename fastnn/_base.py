@@ -18,8 +18,8 @@ import scipy.sparse as sp
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from . import _types, interop, parameters, persistence
-from ._types import fit_context
+from . import interop, parameters, persistence
+from ._typed import fit_context
 from .callbacks import CopyMixin, Tasks
 from .core.compile.announcement import announcement
 from .encode import scaled_alpha
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from numpy.typing import ArrayLike
+
+    from . import _types
 
 # Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
 PUBLISHED = (

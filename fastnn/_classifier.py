@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from sklearn.base import ClassifierMixin
 
-from . import _types, parameters
+from . import parameters
 from ._base import BaseMLP, is_stochastic
 from ._docs import with_common_entries
-from ._types import available_if, fit_context
+from ._typed import available_if, fit_context
 from .labels import LabelMixin
 from .predict import ClassPredictionMixin
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from numpy.typing import ArrayLike, NDArray
+
+    from . import _types
 
 
 @with_common_entries

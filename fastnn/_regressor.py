@@ -10,10 +10,10 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import InvalidParameterError
 
-from . import _types, parameters
+from . import parameters
 from ._base import BaseMLP, is_stochastic
 from ._docs import with_common_entries
-from ._types import available_if, fit_context
+from ._typed import available_if, fit_context
 from .core.nn.losses import LOSSES, special_case
 from .encode import encode_values, read_only
 from .quantiles import central, listed_quantiles, rearranged
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from numpy.typing import ArrayLike
+
+    from . import _types
 
 
 @with_common_entries

@@ -1,11 +1,11 @@
-"""Types of the public signatures, for editors and type checkers: legal strings, data, decorators that keep signatures.
+"""Types of the public signatures, for editors and type checkers: legal strings, and data. Not imported at run time.
 
 Checkers need each string written out. `tests/test_types.py` compares them with the tables that they come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -45,27 +45,10 @@ StopReason: TypeAlias = Literal[
 
 if TYPE_CHECKING:
     import os
-    from typing import Protocol, TypeVar
+    from typing import Protocol
 
     import scipy.sparse as sp
     from numpy.typing import ArrayLike, NDArray
-
-    Function = TypeVar("Function", bound=Callable[..., Any])
-
-    def available_if(check: Callable[[Any], Any]) -> Callable[[Function], Function]:
-        """scikit-learn's decorator, which hides the signature of the method."""
-
-    def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Function], Function]:
-        """scikit-learn's ``_fit_context``, which is not annotated."""
-
-    class Part:
-        """A class that makes an estimator together with others, whose attributes it uses."""
-
-        def __init__(self, **parameters: Any) -> None: ...
-
-        def __init_subclass__(cls, **options: Any) -> None: ...
-
-        def __getattr__(self, name: str) -> Any: ...
 
     class Scorer(Protocol):
         """Judges a fitted estimator; the higher the better."""
@@ -77,8 +60,3 @@ if TYPE_CHECKING:
     Path: TypeAlias = str | os.PathLike[str]
     RandomState: TypeAlias = int | np.random.RandomState | None
     LayerSizes: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]]
-else:
-    from sklearn.base import _fit_context as fit_context  # noqa: F401 - for the estimators
-    from sklearn.utils.metaestimators import available_if  # noqa: F401 - for the estimators
-
-    Part = object

@@ -15,7 +15,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _generate_get_feature_names_out
 
-from ._types import Part, available_if
+from ._typed import Part, available_if
 from .encode import rows_to_predict
 from .parameters import activation_names, hidden_units
 

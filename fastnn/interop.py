@@ -13,7 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
-from ._types import Part
+from ._typed import Part
 from .parameters import dtype_for, hidden_activation, hidden_units
 
 if TYPE_CHECKING:

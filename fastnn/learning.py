@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
-from ._types import Part
+from ._typed import Part
 from .callbacks import Tasks
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES, special_case

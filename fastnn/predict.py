@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from . import persistence
-from ._types import Part
+from ._typed import Part
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import network, predict
 from .labels import log_probabilities, predicted_labels, probabilities

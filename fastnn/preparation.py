@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.base import is_classifier
 
 from . import persistence
-from ._types import Part
+from ._typed import Part
 from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .evaluation import Sample
 from .initial import draw_weights, per_layer

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from ._types import Part
+from ._typed import Part
 from .core.nn.optimizers import OPTIMIZERS
 from .parameters import activation_names, dtype_for, hidden_units
 from .plan import constants_of, n_state_arrays

@@ -33,7 +33,7 @@ ROAD = """
     plan
     stopping scoring schedules initial
     curves corrections
-    _types arithmetic threads history overrides csr transaction blas remarks callbacks
+    _types _typed arithmetic threads history overrides csr transaction blas remarks callbacks
     core
     core.engine.entries
     core.engine.driver
