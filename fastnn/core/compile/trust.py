@@ -53,13 +53,13 @@ def check_folder(place):
     for parent in _parents(place):
         mode = getattr(_status(parent), "st_mode", 0)
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise Untrusted(f"it trusts no code in {place}: any user may exchange what is in {parent}")
+            raise Untrusted(f"no code in {place} is trusted, since any user may exchange what is in {parent}")
     with contextlib.suppress(OSError):  # who writes there will see it
         make_folder(place)
     status = _status(place)
     found = status and fault(status, place)
     if found:
-        raise Untrusted(f"it trusts no code in {place}, which {found}")
+        raise Untrusted(f"no code in {place} is trusted, since it {found}")
 
 
 def _status(path):
