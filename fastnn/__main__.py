@@ -21,7 +21,7 @@ from numba import config
 from numba.core import event
 
 from . import MLPClassifier, MLPRegressor, __version__
-from .core.compile import cache
+from .core.compile import cache, trust
 from .core.compile.jit import all_implementations, entries, load_leaves
 from .csr import by_rows
 from .threads import processors
@@ -123,7 +123,8 @@ def cache_folder():
         raise Failure(f"compiled code cannot be kept ({error}).") from None
     except OSError as error:
         place = f"the folder NUMBA_CACHE_DIR={config.CACHE_DIR}" if config.CACHE_DIR else "any folder"
-        raise Failure(f"compiled code cannot be written to {place} ({error}). {ADVICE}") from None
+        done = "kept in" if isinstance(error, trust.Untrusted) else "written to"
+        raise Failure(f"compiled code cannot be {done} {place} ({error}). {trust.advice_for(error)}") from None
     return place
 
 

@@ -7,15 +7,19 @@ Fits and predictions run in a copy of the context, so that NumPy's ``errstate`` 
 raises at a moment when a ``with`` block does not restore it.
 """
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
+from ._typed import fit_context
 from .callbacks import CopyMixin, Tasks
 from .core.compile.announcement import announcement
 from .encode import scaled_alpha
@@ -29,6 +33,14 @@ from .preparation import Network, PreparationMixin
 from .schedules import refuse_contradictions
 from .summary import SummaryMixin
 from .transaction import Outcome, apart, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    from . import _types
 
 # Attributes of a fit; a fresh fit removes those of an earlier one, a warm start updates them.
 PUBLISHED = (
@@ -89,51 +101,68 @@ class BaseMLP(
 
     _parameter_constraints: dict = parameters.CONSTRAINTS
 
+    n_features_in_: int
+    coefs_: list[_types.Floats]
+    intercepts_: list[_types.Floats]
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    loss_: float
+    best_loss_: float | None
+    loss_curve_: list[float]
+    validation_loss_curve_: list[float] | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    history_: dict[str, list[float]]
+    n_iter_: int
+    t_: int
+    stop_reason_: _types.StopReason
+
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: _types.LayerSizes = (100,),
+        activation: _types.ActivationName | Sequence[_types.ActivationName] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        rho=0.9,
-        init="glorot_uniform",
-        init_scale=None,
-        init_bias="match",
-        n_jobs=None,
-        dtype="float32",
-        metrics=(),
-        weight_decay=0.0,
-        max_grad_norm=None,
-        warmup=0,
-        decay_rate=0.1,
-        decay_every=10,
-        n_hidden_layers=None,
-        scoring=None,
-        restore_best="auto",
-        dropout=0.0,
-        ema_decay=None,
-        max_seconds=None,
-    ):
+        solver: _types.SolverName = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | _types.Auto = "auto",
+        learning_rate: _types.ScheduleName | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: _types.RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        rho: float = 0.9,
+        init: _types.InitName = "glorot_uniform",
+        init_scale: float | None = None,
+        init_bias: _types.BiasName = "match",
+        n_jobs: int | None = None,
+        dtype: _types.Dtype = "float32",
+        metrics: tuple[str, ...] | list[str] = (),
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+        warmup: float = 0,
+        decay_rate: float = 0.1,
+        decay_every: float = 10,
+        n_hidden_layers: int | None = None,
+        scoring: str | _types.Scorer | None = None,
+        restore_best: bool | _types.Auto = "auto",
+        dropout: float | Sequence[float] | _types.Floats = 0.0,
+        ema_decay: float | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver
@@ -204,19 +233,19 @@ class BaseMLP(
         """What has to be known before the first ``partial_fit``."""
 
     # ---- fit ---------------------------------------------------------------------------------------------------------
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: _types.Matrix,
+        y: _types.Matrix,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-        coefs_init=None,
-        intercepts_init=None,
-    ):
+        X_val: _types.Matrix | None = None,
+        y_val: _types.Matrix | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        coefs_init: Sequence[ArrayLike] | None = None,
+        intercepts_init: Sequence[ArrayLike] | None = None,
+    ) -> Self:
         """Fit the network to X and y.
 
         Parameters

@@ -1,13 +1,25 @@
 """The classifier."""
 
-from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.metaestimators import available_if
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sklearn.base import ClassifierMixin
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
 from ._docs import with_common_entries
+from ._typed import available_if, fit_context
 from .labels import LabelMixin
 from .predict import ClassPredictionMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from . import _types
 
 
 @with_common_entries
@@ -165,6 +177,8 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
     (dtype('float32'), dtype('float64'))
     """
 
+    classes_: NDArray[Any]
+
     _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
         **BaseMLP._parameter_constraints,
         **parameters.CLASSIFIER_CONSTRAINTS,
@@ -172,55 +186,55 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: _types.LayerSizes = (100,),
+        activation: _types.ActivationName | Sequence[_types.ActivationName] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        rho=0.9,
-        init="glorot_uniform",
-        init_scale=None,
-        init_bias="match",
-        loss="log_loss",
-        out_activation="auto",
-        n_jobs=None,
-        dtype="float32",
-        metrics=(),
-        weight_decay=0.0,
-        max_grad_norm=None,
-        warmup=0,
-        decay_rate=0.1,
-        decay_every=10,
-        n_hidden_layers=None,
-        scoring=None,
-        restore_best="auto",
-        class_weight=None,
-        validation_stratify="auto",
-        label_smoothing=0.0,
-        focal_gamma=2.0,
-        dropout=0.0,
-        ema_decay=None,
-        max_seconds=None,
-    ):
+        solver: _types.SolverName = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | _types.Auto = "auto",
+        learning_rate: _types.ScheduleName | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: _types.RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        rho: float = 0.9,
+        init: _types.InitName = "glorot_uniform",
+        init_scale: float | None = None,
+        init_bias: _types.BiasName = "match",
+        loss: _types.ClassificationLoss = "log_loss",
+        out_activation: _types.OutActivation = "auto",
+        n_jobs: int | None = None,
+        dtype: _types.Dtype = "float32",
+        metrics: tuple[str, ...] | list[str] = (),
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+        warmup: float = 0,
+        decay_rate: float = 0.1,
+        decay_every: float = 10,
+        n_hidden_layers: int | None = None,
+        scoring: str | _types.Scorer | None = None,
+        restore_best: bool | _types.Auto = "auto",
+        class_weight: _types.ClassWeight = None,
+        validation_stratify: bool | _types.Auto = "auto",
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+        dropout: float | Sequence[float] | _types.Floats = 0.0,
+        ema_decay: float | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
@@ -276,8 +290,14 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         parameters.check_smoothing(self.loss, self.label_smoothing)
 
     @available_if(is_stochastic)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: _types.Matrix,
+        y: _types.Matrix,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Learn from one pass over the given data, going on with the weights and the optimizer of earlier calls.
 
         Parameters

@@ -1,20 +1,31 @@
 """The regressor."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import InvalidParameterError
-from sklearn.utils.metaestimators import available_if
 
 from . import parameters
 from ._base import BaseMLP, is_stochastic
 from ._docs import with_common_entries
+from ._typed import available_if, fit_context
 from .core.nn.losses import LOSSES, special_case
 from .encode import encode_values, read_only
 from .quantiles import central, listed_quantiles, rearranged
 from .scoring import r2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from numpy.typing import ArrayLike
+
+    from . import _types
 
 
 @with_common_entries
@@ -163,6 +174,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     (50,)
     """
 
+    quantiles_: _types.Floats
+
     _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's convention
         **BaseMLP._parameter_constraints,
         **parameters.REGRESSOR_CONSTRAINTS,
@@ -170,53 +183,53 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: _types.RegressionLoss = "squared_error",
+        hidden_layer_sizes: _types.LayerSizes = (100,),
+        activation: _types.ActivationName | Sequence[_types.ActivationName] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        rho=0.9,
-        init="glorot_uniform",
-        init_scale=None,
-        init_bias="match",
-        n_jobs=None,
-        dtype="float32",
-        metrics=(),
-        weight_decay=0.0,
-        max_grad_norm=None,
-        warmup=0,
-        decay_rate=0.1,
-        decay_every=10,
-        n_hidden_layers=None,
-        scoring=None,
-        restore_best="auto",
-        huber_delta=1.0,
-        quantile=0.5,
-        tweedie_power=1.5,
-        dropout=0.0,
-        ema_decay=None,
-        max_seconds=None,
-    ):
+        solver: _types.SolverName = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | _types.Auto = "auto",
+        learning_rate: _types.ScheduleName | Callable[[int], float] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: _types.RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        rho: float = 0.9,
+        init: _types.InitName = "glorot_uniform",
+        init_scale: float | None = None,
+        init_bias: _types.BiasName = "match",
+        n_jobs: int | None = None,
+        dtype: _types.Dtype = "float32",
+        metrics: tuple[str, ...] | list[str] = (),
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+        warmup: float = 0,
+        decay_rate: float = 0.1,
+        decay_every: float = 10,
+        n_hidden_layers: int | None = None,
+        scoring: str | _types.Scorer | None = None,
+        restore_best: bool | _types.Auto = "auto",
+        huber_delta: float = 1.0,
+        quantile: float | Sequence[float] | _types.Floats = 0.5,
+        tweedie_power: float = 1.5,
+        dropout: float | Sequence[float] | _types.Floats = 0.0,
+        ema_decay: float | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
@@ -276,8 +289,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         listed_quantiles(self.quantile)
 
     @available_if(is_stochastic)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: _types.Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from one pass over the given data, going on with the weights and the optimizer of earlier calls.
 
         Parameters
@@ -296,7 +309,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._mlp_learn(X, y, sample_weight, incremental=True)
 
-    def predict(self, X):
+    def predict(self, X: _types.Matrix) -> _types.Floats:
         """Predict targets.
 
         Parameters
@@ -312,7 +325,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         outputs, dtype = self._mlp_outputs(X)
         return self._mlp_predicted(outputs, self.out_activation_).astype(dtype, copy=False)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: _types.Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Coefficient of determination of the predictions, R2; with a list of quantiles of that nearest .5.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from types import FrameType
 
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
@@ -14,7 +15,8 @@ def warn_of_untransformed(estimator, X_val):
     """
     if X_val is None:
         return
-    frame, kind = sys._getframe(1), type(estimator).__name__
+    frame: FrameType | None = sys._getframe(1)
+    kind = type(estimator).__name__
     while frame is not None:
         caller = frame.f_locals.get("self") if frame.f_code.co_name in ("fit", "fit_transform") else None
         if isinstance(caller, Pipeline) and caller.steps[-1][1] is estimator:

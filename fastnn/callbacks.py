@@ -12,7 +12,7 @@ try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]  # one of the two
         """Stands for scikit-learn's where that has no callbacks: there is no ``set_callbacks`` then."""
 
 

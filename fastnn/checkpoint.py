@@ -1,13 +1,21 @@
 """A callback that keeps a file from which training can go on, whatever happens to the process."""
 
+from __future__ import annotations
+
 import contextlib
 import glob
 import os
 import pathlib
 import pickle
 import time
+from typing import TYPE_CHECKING
 
 from .callbacks import CallbackSupportMixin, fitted_at, is_inner
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._types import Path
 
 ABANDONED_SECONDS = 3600.0  # an unfinished file that nobody has touched for so long has no writer
 
@@ -38,16 +46,21 @@ class Checkpoint:
 
     Examples
     --------
+    >>> import pickle
     >>> from fastnn import Checkpoint, MLPClassifier
-    >>> clf = MLPClassifier().set_callbacks(Checkpoint("model.pkl", every=10))  # doctest: +SKIP
+    >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+    >>> clf = MLPClassifier(tol=0.1).set_callbacks(Checkpoint("model.pkl", every=10)).fit(X, y)
+    >>> with open("model.pkl", "rb") as file:
+    ...     pickle.load(file).predict(X).shape
+    (4,)
     """
 
-    def __init__(self, path, *, every=1):
+    def __init__(self, path: Path, *, every: int = 1) -> None:
         if isinstance(every, bool) or not hasattr(every, "__index__") or every < 1:
             raise ValueError(f"every must be an integer >= 1, got {every!r}.")
         self.path, self.every = os.fspath(path), int(every)
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Called by ``fit`` before it begins."""
         if not (hasattr(estimator, "_mlp_learn") and isinstance(estimator, CallbackSupportMixin)):
             raise TypeError(f"Checkpoint works with fastnn's estimators, got {type(estimator).__name__}.")
@@ -59,15 +72,15 @@ class Checkpoint:
                 if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                     left.unlink()
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Called before the fit and each epoch."""
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Called after each epoch and the fit."""
         if not is_inner(context) or (context.task_id + 1) % self.every == 0:
             write(self.path, fitted_at(estimator, context))
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Called when ``fit`` ends."""
 
 

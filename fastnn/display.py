@@ -1,8 +1,21 @@
 """Plots of how training went, in the manner of scikit-learn's displays. matplotlib is needed only to draw."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
 
 VALIDATION = "val_"
 # Curves differ in line style and in lightness, so that a print in grey tells them apart.
@@ -45,28 +58,41 @@ class LossCurveDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from fastnn import LossCurveDisplay, MLPClassifier
     >>> X, y = load_digits(return_X_y=True)
-    >>> clf = MLPClassifier(max_iter=20, early_stopping=True, random_state=0).fit(X / 16, y)  # doctest: +SKIP
-    >>> LossCurveDisplay.from_estimator(clf)  # doctest: +SKIP
+    >>> clf = MLPClassifier(max_iter=40, tol=0.01, early_stopping=True, random_state=0).fit(X / 16, y)
+    >>> display = LossCurveDisplay.from_estimator(clf)
+    >>> display.ax_.get_xlabel(), display.ax_.get_ylabel()
+    ('Epoch', 'Loss')
     """
 
-    def __init__(self, training, validation=None, *, score_name="loss", epochs="Epoch"):
+    ax_: Axes
+    figure_: Figure
+    lines_: list[Line2D]
+
+    def __init__(
+        self,
+        training: ArrayLike | None,
+        validation: ArrayLike | None = None,
+        *,
+        score_name: str = "loss",
+        epochs: str = "Epoch",
+    ) -> None:
         self.training, self.validation = training, validation
         self.score_name, self.epochs = score_name, epochs
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: BaseEstimator,
         *,
-        what="loss",
-        ax=None,
-        name=None,
-        negate_score=False,
-        score_name=None,
-        log_scale=False,
-        training_kwargs=None,
-        validation_kwargs=None,
-    ):
+        what: str = "loss",
+        ax: Axes | None = None,
+        name: str | None = None,
+        negate_score: bool = False,
+        score_name: str | None = None,
+        log_scale: bool = False,
+        training_kwargs: dict[str, Any] | None = None,
+        validation_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw curves of a fitted estimator.
 
         Parameters
@@ -112,15 +138,15 @@ class LossCurveDisplay:
 
     def plot(
         self,
-        ax=None,
+        ax: Axes | None = None,
         *,
-        name=None,
-        negate_score=False,
-        score_name=None,
-        log_scale=False,
-        training_kwargs=None,
-        validation_kwargs=None,
-    ):
+        name: str | None = None,
+        negate_score: bool = False,
+        score_name: str | None = None,
+        log_scale: bool = False,
+        training_kwargs: dict[str, Any] | None = None,
+        validation_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
         """Draw the curves.
 
         Parameters
@@ -166,7 +192,8 @@ class LossCurveDisplay:
         if log_scale:
             ax.set_yscale("log")
         ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax
+        self.figure_ = ax.figure  # type: ignore[assignment]  # or a SubFigure, which can nearly as much
         return self
 
 

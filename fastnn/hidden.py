@@ -4,17 +4,27 @@ Parameters are one flat vector, W_0, b_0, W_1, ..., so that the first layers' ar
 the way of a prediction. The mixin gives what scikit-learn asks of a transformer; its tags of a predictor stay.
 """
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _generate_get_feature_names_out
 
+from ._typed import Part, available_if
 from .encode import rows_to_predict
 from .parameters import activation_names, hidden_units
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from ._types import Floats, Matrix
 
 LOGITS = "logits"
 BLOCK_BYTES = 1 << 25  # of float64 results that are in memory at a time, before they become the float32 of X
@@ -49,7 +59,7 @@ class LayerNames:
         return self._estimator.get_feature_names_out(layer=self._layer)
 
 
-class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
+class HiddenMixin(TransformerMixin, Part, auto_wrap_output_keys=None):
     """The part of `BaseMLP` that transforms.
 
     scikit-learn's wrapper of ``transform`` would name the columns of the last hidden layer whichever is asked for, so
@@ -57,7 +67,7 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
     """
 
     @available_if(has_hidden_layer)
-    def transform(self, X, layer=-1):
+    def transform(self, X: Matrix, layer: int | Literal["logits"] = -1) -> Floats:
         """Activations of a hidden layer.
 
         Parameters
@@ -76,6 +86,13 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
         ------
         ValueError
             When there is no such layer.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> clf = MLPClassifier((8, 4), tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> clf.transform([[0.0], [0.5], [1.0]]).shape, clf.transform([[0.5]], layer=0).shape
+        ((3, 4), (1, 8))
         """
         return _wrap_data_with_container(
             "transform", self._mlp_predicting(self._mlp_hidden_forward, X, layer), X, LayerNames(self, layer)
@@ -83,7 +100,9 @@ class HiddenMixin(TransformerMixin, auto_wrap_output_keys=None):
 
     fit_transform = available_if(has_hidden_layer)(TransformerMixin.fit_transform)
 
-    def get_feature_names_out(self, input_features=None, *, layer=-1):
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None, *, layer: int | Literal["logits"] = -1
+    ) -> NDArray[np.object_]:
         """Names of the columns that ``transform`` returns: the class name in lower case and a number.
 
         Parameters

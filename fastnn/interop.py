@@ -4,12 +4,22 @@
 skops); ``register_onnx`` lets skl2onnx convert fastnn's estimators as they are, also inside a pipeline.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_is_fitted
 
+from ._typed import Part
 from .parameters import dtype_for, hidden_activation, hidden_units
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ._types import Dtype
 
 # Beside coefs_ and intercepts_, which are copied: what a fit leaves behind in both libraries, where it is there.
 SHARED = (
@@ -31,10 +41,10 @@ LISTS = ("loss_curve_", "validation_scores_")
 THEIR_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 
 
-class ConversionMixin:
+class ConversionMixin(Part):
     """``to_sklearn`` and ``from_sklearn`` of the estimators."""
 
-    def to_sklearn(self):
+    def to_sklearn(self) -> MLPClassifier | MLPRegressor:
         """A fitted scikit-learn estimator with this one's weights.
 
         For tools that look for scikit-learn's own classes. Weights and attributes are copied, except the optimizer's
@@ -53,6 +63,13 @@ class ConversionMixin:
             one-hot rows, logistic ones for three or more classes. When hidden layers have an activation that
             scikit-learn has not, or not all the same. When the regressor predicts a list of quantiles, whose outputs
             scikit-learn's does not sort.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> clf = MLPClassifier(tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> type(clf.to_sklearn()).__module__.partition(".")[0]
+        'sklearn'
         """
         check_is_fitted(self)
         _refuse_other_outputs(self)
@@ -64,7 +81,9 @@ class ConversionMixin:
         return result
 
     @classmethod
-    def from_sklearn(cls, estimator, *, n_jobs=None, dtype="float32"):
+    def from_sklearn(
+        cls, estimator: MLPClassifier | MLPRegressor, *, n_jobs: int | None = None, dtype: Dtype = "float32"
+    ) -> Self:
         """An estimator of this class with the weights of a fitted one of scikit-learn's.
 
         Parameters
@@ -81,6 +100,14 @@ class ConversionMixin:
         -------
         self : object
             The fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn import neural_network
+        >>> from fastnn import MLPClassifier
+        >>> theirs = neural_network.MLPClassifier(tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1])
+        >>> MLPClassifier.from_sklearn(theirs).coefs_[0].dtype
+        dtype('float32')
         """
         kind = _counterpart(cls())
         if not isinstance(estimator, kind):

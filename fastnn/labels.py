@@ -12,6 +12,7 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from ._typed import Part
 from .encode import read_only
 
 
@@ -199,7 +200,7 @@ def weights_by_class(class_weight, indices, classes):
     return product
 
 
-class LabelMixin:
+class LabelMixin(Part):
     """The part of the classifier that knows its classes."""
 
     def _mlp_class_weights(self, labels, targets):

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
+from ._typed import Part
 from .callbacks import Tasks
 from .core.nn.activations import ACTIVATIONS
 from .core.nn.losses import LOSSES, special_case
@@ -75,7 +76,7 @@ def keeping_best(evaluate, params, losses, best):
     return evaluate_and_keep
 
 
-class LearningMixin:
+class LearningMixin(Part):
     """The part of `BaseMLP` that learns."""
 
     def _mlp_in_place(self, state, published):

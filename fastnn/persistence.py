@@ -10,7 +10,7 @@ Everything in the state is an array or a plain Python value, except a function t
 """
 
 import pickle
-from copyreg import __newobj__
+from copyreg import __newobj__  # type: ignore[attr-defined]  # missing in the stubs
 from inspect import signature
 
 import numpy as np
@@ -43,7 +43,8 @@ class PickleMixin:
 
 def units_of(coefs, intercepts):
     """Units of all levels of a network with these weights; raises ValueError if they do not fit together."""
-    units, fits = (), len(coefs) == len(intercepts) > 0
+    units: tuple[int, ...] = ()
+    fits = len(coefs) == len(intercepts) > 0
     for coef, intercept in zip(coefs, intercepts):  # asked in every prediction
         shape, ends = np.shape(coef), np.shape(intercept)
         fits = fits and len(shape) == 2 and shape[1:] == ends and (not units or units[-1] == shape[0])

@@ -3,11 +3,16 @@
 The weights may have been edited or assigned.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from . import persistence
+from ._typed import Part
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import layout_of, predict
 from .labels import log_probabilities, predicted_labels, probabilities
@@ -18,8 +23,15 @@ from .state import flat_params
 from .threads import resolve_n_jobs
 from .transaction import apart
 
+if TYPE_CHECKING:
+    from typing import Any
 
-class PredictionMixin:
+    from numpy.typing import ArrayLike
+
+    from ._types import Floats, Matrix
+
+
+class PredictionMixin(Part):
     """The part of `BaseMLP` that predicts."""
 
     def _mlp_outputs(self, X, out_activation=None):
@@ -77,10 +89,10 @@ class PredictionMixin:
         return outputs, answer
 
 
-class ClassPredictionMixin:
+class ClassPredictionMixin(Part):
     """The part of the classifier that predicts labels and probabilities."""
 
-    def predict(self, X):
+    def predict(self, X: Matrix) -> Any:
         """Predict classes.
 
         Parameters
@@ -96,7 +108,7 @@ class ClassPredictionMixin:
         """
         return self._mlp_predicted(self._mlp_outputs(X)[0], self.out_activation_)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Matrix, y: Matrix, sample_weight: ArrayLike | None = None) -> float:
         """Share of rows whose predicted class, or whose labels all, are right.
 
         Parameters
@@ -117,9 +129,9 @@ class ClassPredictionMixin:
             predicted = self.predict(X)
             if predicted.shape == y.shape and predicted.dtype.kind in "biu":
                 return float(np.mean(predicted == y))  # the checks of accuracy_score find nothing here, in 1 ms
-        return super().score(X, y, sample_weight)
+        return super().score(X, y, sample_weight)  # type: ignore[misc]  # ClassifierMixin's
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Matrix) -> Floats:
         """Predict probabilities.
 
         Parameters
@@ -137,7 +149,7 @@ class ClassPredictionMixin:
         outputs, dtype = self._mlp_outputs(X)
         return self._mlp_probabilities(outputs, self.out_activation_).astype(dtype, copy=False)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Matrix) -> Floats:
         """Predict logarithms of probabilities.
 
         Parameters

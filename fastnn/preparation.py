@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from sklearn.base import is_classifier
 
 from . import persistence
+from ._typed import Part
 from .encode import encode_features, encode_start, encode_weights, encoded, validated
 from .evaluation import Sample
 from .initial import draw_weights, per_layer
@@ -26,7 +27,7 @@ class Network(NamedTuple):
     alpha: float
 
 
-class PreparationMixin:
+class PreparationMixin(Part):
     """The part of `BaseMLP` that looks at the user's data."""
 
     def _mlp_validated(self, X, y, *, incremental, reset):

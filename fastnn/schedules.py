@@ -28,7 +28,7 @@ class Constant:
         The current rate.
     """
 
-    set_by = ("learning_rate",)  # attributes of the optimizer that change the rate
+    set_by: tuple[str, ...] = ("learning_rate",)  # attributes of the optimizer that change the rate
     over = False  # whether the schedule has come to its end, where it has one
     epoch = 0  # epochs done, where they matter
 

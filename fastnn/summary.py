@@ -1,11 +1,15 @@
 """``summary``: layers, parameters, memory and time of an estimator as a text table."""
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from ._typed import Part
 from .core.nn.optimizers import OPTIMIZERS
 from .parameters import activation_names, dtype_for, hidden_units
 from .plan import constants_of, n_state_arrays
@@ -16,10 +20,10 @@ HEADER = ("layer", "units", "activation", "parameters", "bytes in training")
 LEFT = (True, False, True, False, False)  # columns that are aligned to the left
 
 
-class SummaryMixin:
+class SummaryMixin(Part):
     """The part of `BaseMLP` that describes itself."""
 
-    def summary(self):
+    def summary(self) -> str:
         """Layers, activations, parameters, memory in training and time of an epoch.
 
         Memory is that of the weights with all that training keeps beside them, and of the activations of a mini-batch;
@@ -37,6 +41,13 @@ class SummaryMixin:
             Before the fit, where no hidden layer is asked for, so that nothing is known.
         ValueError
             When a parameter has an illegal value.
+
+        Examples
+        --------
+        >>> from fastnn import MLPClassifier
+        >>> table = MLPClassifier((8, 4), tol=1, random_state=0).fit([[0.0], [1.0]], [0, 1]).summary()
+        >>> print(table.splitlines()[0])
+        MLPClassifier 1-8-4-1, solver='adam', computed in float32
         """
         self._validate_params()
         fitted = "coefs_" in vars(self)
@@ -51,7 +62,7 @@ class SummaryMixin:
         shown = "-".join("?" if n is None else str(n) for n in units)
         copies, rows = self._mlp_copies(dtype), self._mlp_batch_rows()
         counts = [None if None in pair else (pair[0] + 1) * pair[1] for pair in pairwise(units)]
-        table = [HEADER, ("input", units[0], "", "", "")]
+        table: list[tuple[Any, ...]] = [HEADER, ("input", units[0], "", "", "")]
         for i, (n, name, count) in enumerate(zip(units[1:], names, counts, strict=True), 1):
             layer = f"hidden {i}" if i < len(names) else "output"
             table.append((layer, n, name, count, times(count, copies * dtype.itemsize)))

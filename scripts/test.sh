@@ -4,7 +4,8 @@
 # (-n 0: one has them all). Tests marked slow are left out. --all runs them too, among them every worked example in full
 # where its data are (FASTNN_DATA), then repeats the other tests under AVX2, with bounds checks, without the compiler
 # (tests marked nojit), on each threading layer and on the oldest supported versions.
-# Ends with pytest's closing line (--all: one for each mode); the exit status is pytest's, or ruff's if only ruff fails.
+# Ends with pytest's closing line (--all: one for each mode); the exit status is pytest's, or that of ruff or mypy where
+# only they fail.
 set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/_venv.sh"
@@ -24,7 +25,8 @@ export PYTEST_ADDOPTS
 status=0
 "$python" -m ruff check . || status=$?
 "$python" -m ruff format --check . || status=$?
-[ "$status" -eq 0 ] || echo "ruff has found what is named above; the tests run all the same"
+"$python" -m mypy || status=$?
+[ "$status" -eq 0 ] || echo "ruff or mypy has found what is named above; the tests run all the same"
 if [ "$all" = no ]; then
     "$python" -m pytest -m "not slow" "$@" || status=$?
     exit "$status"

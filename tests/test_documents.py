@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
+    ".github/SECURITY.md",
     *(f"{folder}/README.md" for folder in ("benchmarks", "scripts", "fastnn", "tests")),
 )
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")

@@ -38,7 +38,7 @@ ROAD = """
     plan
     spec stopping scoring schedules initial
     curves corrections
-    arithmetic threads history progress_lines overrides csr transaction blas remarks callbacks
+    _types _typed arithmetic threads history progress_lines overrides csr transaction blas remarks callbacks
     journal
     core
     core.engine.entries
@@ -64,7 +64,7 @@ ROAD = """
     core.simd.target
     core.compile.cache core.compile.passes core.compile.plain
     core.compile.exclusive
-    core.compile.private core.compile.announcement core.tuning
+    core.compile.private core.compile.announcement core.compile.trust core.tuning
     core.engine core.parallel core.nn core.simd core.compile
 """
 RANK = {

@@ -8,6 +8,7 @@ they cannot be read nothing is kept. No file's date counts.
 
 A file holds what was compiled for one signature of one function, behind a checksum of that and of whose code it is.
 Nothing in a file is used before its checksum is found right. Whatever is wrong with it, the function is compiled anew.
+Files that other users may have written are not used at all: see `trust`.
 """
 
 import contextlib
@@ -18,7 +19,6 @@ import pathlib
 import pickle
 import pkgutil
 import re
-import stat
 import sys
 import tempfile
 import time
@@ -31,7 +31,7 @@ import numba
 import numpy as np
 from numba import config
 
-from . import private
+from . import private, trust
 from .private import CompileResult, dumps
 
 CORE = __name__.rpartition(".core.")[0] + ".core"  # the package that the fingerprint is of, with all packages below it
@@ -175,7 +175,7 @@ def _read(path, identity):
     """What `_write` has written to a file for this identity; None where it does not hold that, bit by bit."""
     try:
         with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-            if not _may_be_code(os.fstat(file.fileno())) or file.read(len(MAGIC)) != MAGIC:
+            if not trust.may_be_code(file.fileno(), path) or file.read(len(MAGIC)) != MAGIC:
                 return None
             checksum, content = file.read(DIGEST_BYTES), file.read()
     except OSError:  # most often there is none
@@ -184,16 +184,12 @@ def _read(path, identity):
 
 
 def _open_at_once(path, flags):
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe in the place of a file would wait for a writer
-
-
-def _may_be_code(status):
-    """Whether a file's status, of the opened file itself, allows that what is in it may be run."""
-    return stat.S_ISREG(status.st_mode)
+    # A pipe in the place of a file would wait for a writer.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), trust.FILE_MODE)
 
 
 def _checksum(identity, content):
-    """Against accidents, not against those who may write here.
+    """Against accidents, not against those who may write here (`trust` is).
 
     (For the 25 files of a first fit, 0.7 MB, BLAKE2b takes 0.7 ms, SHA-256 0.4, or 2.1 where the processor has no
     instructions for it, CRC-32 0.14: Emerald Rapids.)
@@ -203,10 +199,10 @@ def _checksum(identity, content):
 
 def _write(path, identity, content):
     """Put ``content`` into a file that `_read` knows, whatever stands there; it is there whole or not at all."""
-    os.makedirs(path.parent, exist_ok=True)
+    trust.make_folder(path.parent)
     unfinished = path.with_name(f"{path.name}.tmp.{os.urandom(8).hex()}")
     try:
-        with open(unfinished, "xb") as file:
+        with open(unfinished, "xb", opener=_open_at_once) as file:
             file.write(MAGIC + _checksum(identity, content) + content)
         with contextlib.suppress(OSError):  # of a folder, where it is empty
             os.rmdir(path)
@@ -287,7 +283,7 @@ def complain(reason):
     complaints.append(str(reason))
     if len(complaints) > 1:
         return
-    advice = " Set NUMBA_CACHE_DIR to a writable folder." if isinstance(reason, OSError) else ""
+    advice = f" {trust.advice_for(reason)}" if isinstance(reason, OSError) else ""
     warnings.warn(
         f"fastnn cannot keep its compiled code ({reason}); this process compiles for itself.{advice}",
         RuntimeWarning,
@@ -305,7 +301,7 @@ def give_up(error):
 
 
 def folder():
-    """The folder of machine code: the one below NUMBA_CACHE_DIR; if that is not set the first that can be written.
+    """The folder of machine code: the one below NUMBA_CACHE_DIR; if that is not set the first that can be written to.
 
     That is ``__pycache__`` of ``core``, where ``core`` is a folder (not in a zip, not of a frozen program, which may
     unpack itself anew each time), else one in the user's cache folder.
@@ -313,7 +309,7 @@ def folder():
     Raises
     ------
     OSError
-        When NUMBA_CACHE_DIR is not set and neither can be written.
+        When others may write to the folder, or NUMBA_CACHE_DIR is not set and neither can be written to.
     """
     return _folder(config.CACHE_DIR)
 
@@ -324,7 +320,9 @@ def _folder(chosen):
     lies = os.fsencode(sys.executable if frozen else core)
     own = f"core_{hashlib.sha1(lies, usedforsecurity=False).hexdigest()}"  # as Numba names it: older files lie there
     if chosen:
-        return pathlib.Path(os.path.abspath(chosen), own)
+        place = pathlib.Path(os.path.abspath(chosen), own)
+        trust.check_folder(place)
+        return place
     row_offsets = [pathlib.Path(core, "__pycache__")] if os.path.isdir(core) and not frozen else []
     home = pathlib.Path(private.AppDirs(appname="numba", appauthor=False).user_cache_dir if private.AppDirs else "")
     if home.is_absolute():  # else nobody knows the user's home
@@ -332,6 +330,7 @@ def _folder(chosen):
     reasons = []
     for place in row_offsets:
         try:
+            trust.check_folder(place)
             check_writable(place)
             return place
         except OSError as error:
@@ -341,7 +340,7 @@ def _folder(chosen):
 
 def check_writable(place):
     """Make a folder if need be; OSError where no file can be written there."""
-    os.makedirs(place, exist_ok=True)
+    trust.make_folder(place)
     tempfile.TemporaryFile(dir=place).close()
 
 
