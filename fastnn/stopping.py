@@ -200,6 +200,7 @@ class Progress:
         """
         first, epoch, begun, self._n_samples = state.step, None, schedule.epoch, len(walk.rows)
         tasks, details = stopping.tasks, Details(*stopping[1:3]) if verbose > 1 else None
+        by_epoch, patience = schedule.by_epoch, stopping.n_iter_no_change
         look_from = stopping.max_epochs if tasks is None and stopping.budget is None else 0
         try:
             with closing(epochs):
@@ -221,8 +222,9 @@ class Progress:
                     n = len(self.epochs)
                     if verbose:
                         _print_measured(n, epoch, details)
-                    schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
-                    if judgement[0] > stopping.n_iter_no_change or n >= look_from or not record.finite:
+                    if by_epoch:
+                        schedule.epoch_ends(self._seen + n * self._n_samples, begun + n)
+                    if judgement[0] > patience or n >= look_from or not record.finite:
                         self._end_epoch(record.finite, schedule, stopping, verbose)
                         if self.stop_reason is not None:
                             break

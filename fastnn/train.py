@@ -179,7 +179,7 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
     if tuned:
         run, own = ThreadCountTuner(_followed_by(run, own), _followed_by(*job.entry(1))), ()
     per_call, per_trial = (max(1, int(work / job.flops)) for work in (CALL_FLOPS, TRIAL_FLOPS))
-    n_batches = -(-n_rows // batch)
+    n_batches, shortest = -(-n_rows // batch), min(per_call, per_trial) if tuned else per_call
     losses, progress, order = np.zeros(n_batches), memoryview(job.buffers.progress), walk.rows
     losses[: walk.batch] = walk.losses[: walk.batch]
     walk.losses = losses
@@ -187,7 +187,9 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
     def epoch(first, scalars):
         done = walk.batch
         while done < n_batches:
-            n = min(per_trial if tuned and run.tries else per_call, n_batches - done)
+            n = n_batches - done
+            if n > shortest:
+                n = min(per_trial if tuned and run.tries else per_call, n)
             some = (order, scalars, losses)
             if n < n_batches:  # slices take 0.3 us, an epoch of a small network takes 10
                 begun = SCHEDULED * (state.step - first)
