@@ -186,10 +186,8 @@ class Progress:
         ----------
         epochs : generator of EpochRecord
             Each item is an epoch of ``walk`` that has changed ``state``. It is closed at the end.
-        state, walk, stopping, verbose
+        state, walk, schedule, stopping, verbose
             Of the fit; ``walk`` is told of each epoch that counts.
-        schedule : object
-            Learning rates, see ``schedules``.
         evaluate : callable or None
             Measures the present parameters and returns a dict, with "val_score" if epochs are judged by it.
 
@@ -199,9 +197,9 @@ class Progress:
             When a loss is not finite and there are no best parameters of an earlier epoch.
         """
         first, epoch, begun, self._n_samples = state.step, None, schedule.epoch, len(walk.rows)
-        tasks, details = stopping.tasks, Details(*stopping[1:3]) if verbose > 1 else None
-        by_epoch, patience = schedule.by_epoch, stopping.n_iter_no_change
-        look_from = stopping.max_epochs if tasks is None and stopping.budget is None else 0
+        patience, max_epochs, budget, tasks = stopping
+        by_epoch, details = schedule.by_epoch, Details(max_epochs, budget) if verbose > 1 else None
+        look_from = max_epochs if tasks is None and budget is None else 0
         try:
             with closing(epochs):
                 if tasks is not None:
@@ -237,6 +235,9 @@ class Progress:
             undisturbed(self._complete, epoch, state, walk, schedule, begun, stopping, verbose, evaluate is not None)
         if tasks is not None:
             tasks.close()
+        self._refuse_divergence()
+
+    def _refuse_divergence(self):
         if self.epochs and not math.isfinite(self.epochs[-1][0]) and self.best_params is None:
             raise ValueError(f"{NON_FINITE} The loss was {self.epochs[-1][0]} in epoch {self.n_iter}.")
 
