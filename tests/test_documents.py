@@ -1,6 +1,7 @@
 """The documents: short, their links lead somewhere, and tests/README.md names every test file."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_the_readme_and_the_changelog_are_short():
 def test_the_first_ten_lines_say_how_fast_it_is():
     first = read("README.md").splitlines()[:10]
     assert sum(line.startswith("|") for line in first) >= 4
+
+
+def test_the_readmes_programs_run_without_a_warning(capsys):
+    programs = re.findall(r"```python\n(.*?)```", read("README.md"), flags=re.DOTALL)
+    for program in programs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(program, {})
+    scores = [float(line) for line in capsys.readouterr().out.split()]
+    assert programs and min(scores) > 0.9
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
