@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 
 from . import interop, parameters, persistence
 from ._typed import fit_context
@@ -207,6 +206,8 @@ class BaseMLP(
         self.max_seconds = max_seconds
 
     # ---- where the two estimators differ ----------------------------------------------------------------------------
+    _mlp_classifies = False  # what `is_classifier` says, without making all tags
+
     @abstractmethod
     def _mlp_encode_y(self, y, dtype, incremental, indicator=None):
         """``(labels, None)`` or ``(None, targets)`` of validated y; the classifier sets ``classes_``.
@@ -365,7 +366,7 @@ class BaseMLP(
         training, divisor = self._mlp_encode(X, y, sample_weight, encode_y, computed, weigh_classes=True)
         units = self._mlp_asked_units(training.data, X.shape[1], hidden, resumed)
         validation = self._mlp_encode_validation(*validation, units[-1], computed)
-        rng = check_random_state(self.random_state)
+        rng = self._mlp_generator(drawn=not (resumed and incremental))
         # A list, which is cleared once the state has a copy: weights are in memory only once.
         start = [*self._mlp_start(units, rng, resumed, computed, *initial)]
         earlier = self.__dict__ if resumed else {}

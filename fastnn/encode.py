@@ -250,8 +250,11 @@ def converted(array, dtype, n_threads):
                 extremes.append([np.maximum.reduce(piece, axis=None), -np.minimum.reduce(piece, axis=None)])
 
     pieces = range(0, len(array), step)
-    share(lambda: convert, pieces, min(n_threads, max(1, len(pieces))))
-    return result, float(np.max(np.concatenate(extremes)))
+    if len(pieces) == 1:
+        convert(0)
+    else:
+        share(lambda: convert, pieces, min(n_threads, max(1, len(pieces))))
+    return result, float(np.maximum.reduce(np.concatenate(extremes)))
 
 
 def cast(array, dtype, name, *, owner=None, too_large=NON_FINITE, n_threads=1):

@@ -4,7 +4,7 @@ import operator
 import warnings
 from functools import partial
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -46,7 +46,7 @@ ANY_OUTPUT = ("log_loss", "squared_error", "poisson")
 class Call(NamedTuple):
     """What a call is about, beside its data."""
 
-    rng: np.random.RandomState
+    rng: Any  # numpy.random.RandomState, or a function that makes one
     earlier: dict  # attributes of an earlier fit that goes on, else empty
     incremental: bool
     tasks: Tasks | None
@@ -97,7 +97,7 @@ class LearningMixin(Part):
 
     def _mlp_trained_objective(self, earlier):
         """Name in ``LOSSES`` and output activation for training; an ``out_activation_`` set by hand is respected."""
-        classifier, (loss, out_activation) = is_classifier(self), self._mlp_objective()
+        classifier, (loss, out_activation) = self._mlp_classifies, self._mlp_objective()
         given = earlier.get("out_activation_", out_activation)
         if given == out_activation:
             name = loss_of(loss, out_activation, classifier=classifier)

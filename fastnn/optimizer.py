@@ -121,6 +121,7 @@ class Optimizer:
             seed, done = earlier.masks
             self.masks = seed, done + earlier.step
         elif self.masks is None:
+            rng = rng() if callable(rng) else rng
             self.masks = rng.randint(np.iinfo(np.int32).max), 0
         return self.masks
 

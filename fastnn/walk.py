@@ -15,7 +15,7 @@ class Walk:
     ----------
     rows : ndarray of int64
         Rows of the data to learn from; shuffled in place.
-    rng : numpy.random.RandomState or None
+    rng : numpy.random.RandomState, function that makes one, or None
         Draws the permutations, the same as scikit-learn's; None: the order of rows stays.
     private : bool
         Whether no one else draws from ``rng``, so that the state in which it is left does not matter.
@@ -33,9 +33,20 @@ class Walk:
     """
 
     def __init__(self, rows, rng=None, *, private=False):
-        self.rows, self.rng, self.private = rows, rng, private
+        self.rows, self._rng, self.private = rows, rng, private
         self.drawn, self.batch, self.first, self.losses = False, 0, 0, NO_LOSSES
         self._state = None  # of the generator, as `shuffle_rows` changes it
+
+    @property
+    def rng(self):
+        """The generator, made when it is first asked for."""
+        if callable(self._rng):
+            self._rng = self._rng()
+        return self._rng
+
+    @rng.setter
+    def rng(self, rng):
+        self._rng = rng
 
     def orders(self, quick):
         """Yield ``rows`` for each epoch. With ``quick`` compiled code draws from a copy of the generator's state."""
