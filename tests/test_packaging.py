@@ -114,7 +114,7 @@ def built(tmp_path_factory):
     pytest.importorskip("build")
     work = tmp_path_factory.mktemp("package")
     left_out = shutil.ignore_patterns(
-        ".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", ".asv"
+        ".git", ".arm64", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", ".asv"
     )
     shutil.copytree(ROOT, work / "copy", ignore=left_out)
     for name in UNWANTED:
