@@ -81,7 +81,8 @@ def complete():
     for package in sorted((archives / "var/cache/apt/archives").glob("*.deb")):
         subprocess.run(["dpkg-deb", "--extract", package, SYSTEM], check=True)
     shutil.rmtree(archives)
-    python = max(path.name for path in (SYSTEM / "usr/bin").glob("python3.*") if re.fullmatch(r"python3\.\d+", path.name))
+    names = [path.name for path in (SYSTEM / "usr/bin").iterdir() if re.fullmatch(r"python3\.\d+", path.name)]
+    python = max(names, key=lambda name: int(name.removeprefix("python3.")))
     install_wheels(python)
     (SYSTEM / "proc").mkdir(exist_ok=True)
     (SYSTEM / "proc/cpuinfo").write_text("".join(map(PROCESSOR.format, range(2))), encoding="utf-8")

@@ -36,7 +36,7 @@ def interpreter(folder, extras, pins=()):
     key = "{} {} {}".format(zlib.crc32((ROOT / "pyproject.toml").read_bytes()), ROOT, " ".join(pins)).strip()
     if _fits(stamp, key, extras) and _runs(python):
         return str(python)
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit(TOO_OLD.format(sys.executable, sys.version.split()[0]))
     print(f"Setting up {folder} with Python {sys.version.split()[0]} (once; a minute or two) ...", file=sys.stderr)
     if stamp.exists():

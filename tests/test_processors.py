@@ -115,7 +115,9 @@ def test_nothing_is_read_in_most_fits(machine, monkeypatch):
     model.partial_fit(X, y).predict(X)
 
 
-CHILD = "from fastnn import threads; print(threads.processors(), threads.resolve_n_jobs(None), threads.resolve_n_jobs(-1))"
+CHILD = (
+    "from fastnn import threads; print(threads.processors(), threads.resolve_n_jobs(None), threads.resolve_n_jobs(-1))"
+)
 
 
 @pytest.fixture
@@ -132,7 +134,9 @@ def limited():
         group.mkdir()
     except OSError as error:
         pytest.skip(f"no group of processes can be made here: {error}")
-    quota = {"cpu.max": "100000 100000"} if parent == v2 else {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}
+    quota = (
+        {"cpu.max": "100000 100000"} if parent == v2 else {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}
+    )
     try:
         if not all((group / name).exists() for name in quota):
             pytest.skip("groups of processes have no quotas here")

@@ -53,7 +53,12 @@ def test_it_is_set_up_once(folder, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     assert _arm.main([]) == 3
-    assert [line[0].rpartition("/")[2] for line in done] == ["debootstrap", "dpkg-deb", done[2][0].rpartition("/")[2], "python3"]
+    assert [line[0].rpartition("/")[2] for line in done] == [
+        "debootstrap",
+        "dpkg-deb",
+        done[2][0].rpartition("/")[2],
+        "python3",
+    ]
     assert "--python-version=3.11" in done[2] and "--only-binary=:all:" in done[2]
     assert [requirement for requirement in done[2] if requirement.startswith(("numba>", "pytest>"))]
     assert done[3][-len(_arm.SELECTION) :] == list(_arm.SELECTION)
