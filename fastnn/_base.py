@@ -115,6 +115,7 @@ class BaseMLP(
     best_validation_score_: float | None
     history_: dict[str, list[float]]
     n_iter_: int
+    best_epoch_: int
     t_: int
     stop_reason_: _types.StopReason
 
