@@ -81,10 +81,13 @@ def complete():
     for package in sorted((archives / "var/cache/apt/archives").glob("*.deb")):
         subprocess.run(["dpkg-deb", "--extract", package, SYSTEM], check=True)
     shutil.rmtree(archives)
+    for path in SYSTEM.iterdir():
+        if path.name not in ("bin", "lib", "sbin", "usr"):  # qemu would take root/tmp for /tmp
+            shutil.rmtree(path)
     names = [path.name for path in (SYSTEM / "usr/bin").iterdir() if re.fullmatch(r"python3\.\d+", path.name)]
     python = max(names, key=lambda name: int(name.removeprefix("python3.")))
     install_wheels(python)
-    (SYSTEM / "proc").mkdir(exist_ok=True)
+    (SYSTEM / "proc").mkdir()
     (SYSTEM / "proc/cpuinfo").write_text("".join(map(PROCESSOR.format, range(2))), encoding="utf-8")
     emulator = next(filter(None, map(shutil.which, EMULATORS)))
     launcher = FOLDER / "python3"
