@@ -82,7 +82,7 @@ def complete():
         subprocess.run(["dpkg-deb", "--extract", package, SYSTEM], check=True)
     shutil.rmtree(archives)
     for path in SYSTEM.iterdir():
-        if path.name not in ("bin", "lib", "sbin", "usr"):  # qemu would take root/tmp for /tmp
+        if path.name not in ("bin", "lib", "sbin", "usr"):  # qemu would take them for the folders of the host
             shutil.rmtree(path)
     names = [path.name for path in (SYSTEM / "usr/bin").iterdir() if re.fullmatch(r"python3\.\d+", path.name)]
     python = max(names, key=lambda name: int(name.removeprefix("python3.")))
