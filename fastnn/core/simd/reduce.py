@@ -75,20 +75,21 @@ def _emit_masked_load(builder, vector, pointer, n, align):
 
 
 def _emit_narrow_loads(builder, vector, pointer, n, align):
-    """Emit the same load by way of memory, where zeros wait: 16 bytes at a time, then element by element."""
-    i64 = ir.IntType(64)
-    narrow = ir.VectorType(vector.element, 16 // align)
-    memory = cgutils.alloca_once(builder, vector)
+    """Emit the same load by way of memory, where zeros wait: halves, quarters, ... of a vector as the bits of n say.
+
+    (LLVM would turn a loop into calls of memcpy.)
+    """
+    i64, memory = ir.IntType(64), cgutils.alloca_once(builder, vector)
     memory.align = 16
     builder.store(ir.Constant(vector, [0.0] * vector.count), memory, align=16)
-    start = builder.bitcast(memory, vector.element.as_pointer())
-    step = ir.Constant(i64, narrow.count)
-    whole = builder.mul(builder.sdiv(n, step), step)
-    with cgutils.for_range_slice(builder, ir.Constant(i64, 0), whole, step) as (i, _):
-        value = _emit_load(builder, narrow, builder.gep(pointer, [i]), align)
-        builder.store(value, builder.bitcast(builder.gep(start, [i]), narrow.as_pointer()), align=align)
-    with cgutils.for_range_slice(builder, whole, n, ir.Constant(i64, 1)) as (i, _):
-        builder.store(builder.load(builder.gep(pointer, [i])), builder.gep(start, [i]))
+    start, width = builder.bitcast(memory, vector.element.as_pointer()), vector.count // 2
+    while width > 0:
+        narrow = ir.VectorType(vector.element, width)
+        with builder.if_then(builder.icmp_signed("!=", builder.and_(n, ir.Constant(i64, width)), ir.Constant(i64, 0))):
+            done = builder.and_(n, ir.Constant(i64, -2 * width))
+            value = _emit_load(builder, narrow, builder.gep(pointer, [done]), align)
+            builder.store(value, builder.bitcast(builder.gep(start, [done]), narrow.as_pointer()), align=align)
+        width //= 2
     return builder.load(memory, align=16)
 
 
