@@ -3,8 +3,8 @@
 qemu emulates a Neoverse N1 for Debian's Python and PyPI's wheels for arm64, which the first run puts into .arm64 (some
 800 MB; later runs start at once). Neither root nor a chroot is needed: qemu looks for files below .arm64/root first.
 Without arguments it runs a selection: the golden bits of float32 on one thread, which are those of x86-64, and parts of
-the compiled code by themselves. Emulated code is 10 to 20 times slower, and threads meet on a host whose memory may be ordered more
-strictly than ARM64's, so this shows results, not speed or races.
+the compiled code by themselves. Emulated code is 10 to 20 times slower, and threads meet on a host whose memory may be
+ordered more strictly than ARM64's, so this shows results, not speed or races.
 
 Where the emulator or what fills .arm64 is missing, the reason is printed and nothing runs (exit status 0).
 """
