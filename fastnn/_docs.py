@@ -108,8 +108,9 @@ init_scale : float, default=None
 init_bias : {"match", "zeros"}, default="match"
     Whether biases are drawn from the distribution of their layer's weights, as in scikit-learn, or are 0.
 n_jobs : int or None, default=None
-    Threads. None: all that the process may use and the work is worth; k: at most k; -1: all, -2: all but one. The
-    result is the same, bit for bit, for every number.
+    Threads. None: as many as the work is worth, at most those that the process may use (affinity, a container's quota
+    of processors, OMP_NUM_THREADS unless NUMBA_NUM_THREADS is set); k: at most k; -1: as many as there are processors,
+    counted as joblib does, -2: all but one. The result is the same, bit for bit, for every number.
 dtype : {"float32", "float64", "match"}, default="float32"
     Type of the weights and of training. "match" is scikit-learn's rule, and gives its numbers: float32 for float32
     X, else float64. "float32" is as accurate on scaled data, and about twice as fast. "lbfgs" computes in float64

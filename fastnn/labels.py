@@ -25,11 +25,29 @@ def binarizer_of(y):
     """``LabelBinarizer().fit(y)``."""
     binarizer = LabelBinarizer()
     if not _plain(y):
-        return binarizer.fit(y)
+        return _explained(binarizer.fit, y)
     binarizer.classes_ = np.unique(y)
     binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
     binarizer.sparse_input_ = False
     return binarizer
+
+
+def _explained(function, y):
+    """Call a function of scikit-learn's with labels. Where they are none it says so by printing them, or not at all."""
+    try:
+        return function(y)
+    except ValueError as error:
+        kind = type_of_target(y)
+        if kind == "continuous":
+            message = "Unknown label type: continuous. y holds numbers that are no integers, which MLPRegressor learns."
+        elif kind.endswith("-multioutput"):
+            message = (
+                "Multioutput target data is not supported: with several columns y must hold 0 and 1 alone, a column "
+                "for each label. Of probabilities, y.argmax(axis=1) makes classes."
+            )
+        else:
+            raise
+        raise ValueError(message) from error
 
 
 def encode_labels(y, binarizer, dtype, *, exclusive):
@@ -237,7 +255,7 @@ class LabelMixin(Part):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._label_binarizer = self._mlp_binarizer()
-            found = np.unique(y) if _plain(y) else unique_labels(y)
+            found = np.unique(y) if _plain(y) else _explained(unique_labels, y)
             if not np.array_equal(found, self.classes_):
                 self._mlp_check_classes(found)
         return encode_labels(y, self._label_binarizer, dtype, exclusive=self._mlp_objective()[1] == "softmax")
@@ -261,7 +279,9 @@ class LabelMixin(Part):
         if (y.shape[1] if y.ndim == 2 else None) != n_columns:
             expected = "1-D like y" if n_columns is None else f"of shape (n_val, {n_columns}) like y"
             raise ValueError(f"y_val must be {expected}, got shape {y.shape}.")
-        unknown = [] if n_columns else sorted({*unique_labels(y).tolist()} - {*self.classes_.tolist()}, key=str)
+        unknown = (
+            [] if n_columns else sorted({*_explained(unique_labels, y).tolist()} - {*self.classes_.tolist()}, key=str)
+        )
         if unknown:
             raise ValueError(f"y_val holds labels that y does not: {unknown}. The classes of y are {self.classes_}.")
         return encode_labels(y, self._label_binarizer, dtype, exclusive=self._mlp_objective()[1] == "softmax")

@@ -18,6 +18,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 
+import joblib
 import numba
 import numpy as np
 from numba import config
@@ -40,11 +41,13 @@ SHARDS_CROSSOVER_FLOPS = 1e6  # the same with gradient shards, where threads exc
 # 100-128-128-10 with 200, 31e6, .90.)
 TUNED_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
+GRANT_SECONDS = 10.0  # how long `processors` and OMP_NUM_THREADS are taken for what they were (20 us to ask again)
 
 _inside = {}  # "call": the token of the call that is inside parallel code, if there is one
 _forked = False
 _launched = False  # whether Numba's threads have been started
 _refused = None  # why they could not be started
+_grant = None  # what `_granted` has found, until when it holds, and for how many processors that was
 _own = threading.local()  # ``at_hand``: the number of them that this Python thread may use
 _warned = set()
 
@@ -65,13 +68,48 @@ if hasattr(os, "register_at_fork"):
 
 
 def processors():
-    """Number of processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of processors that this process may use, as joblib counts them.
+
+    It is the least of these: processors of the machine, those that the process may run on, the quota of its container
+    (cgroup v1 and v2, rounded up), and LOKY_MAX_CPU_COUNT.
+    """
+    return _granted()[0]
+
+
+def _granted():
+    """What `processors` is, and what OMP_NUM_THREADS allows; at most GRANT_SECONDS old.
+
+    The affinity is asked for in every call, so that a process that is moved to other processors notices at once.
+    """
+    global _grant
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    grant, now = _grant, time.monotonic()
+    if grant is None or grant[2] != allowed or now >= grant[1]:
+        try:
+            counted = joblib.cpu_count()
+        except (OSError, ValueError):  # a quota that cannot be read, or LOKY_MAX_CPU_COUNT that is no number
+            counted = allowed
+        _grant = grant = (max(1, min(allowed, counted)), _omp_num_threads()), now + GRANT_SECONDS, allowed
+    return grant[0]
+
+
+def _omp_num_threads():
+    """What OMP_NUM_THREADS allows; infinity where it is not set or NUMBA_NUM_THREADS says more.
+
+    Dask and Ray set it for their workers, as joblib sets both, and scikit-learn's own parallel loops heed it.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if os.environ.get("NUMBA_NUM_THREADS") or not first.isdecimal():
+        return math.inf
+    return int(first) or math.inf
 
 
 def available_threads():
-    """Number of threads this process may use: the size of Numba's pool, bounded by `processors`."""
-    return max(1, min(config.NUMBA_NUM_THREADS, processors()))
+    """Number of threads that this process uses unless it is told otherwise.
+
+    It is the size of Numba's pool (NUMBA_NUM_THREADS), bounded by `processors` and by OMP_NUM_THREADS.
+    """
+    return min(config.NUMBA_NUM_THREADS, *_granted())
 
 
 def resolve_n_jobs(n_jobs):
@@ -80,7 +118,8 @@ def resolve_n_jobs(n_jobs):
     Parameters
     ----------
     n_jobs : int or None
-        None: all threads the process may use; k: at most k; -1: all of Numba's pool, -2: all but one, ...
+        None: `available_threads`; k: at most k; -1: as many as there are `processors`, -2: all but one, ... Never more
+        than there are in Numba's pool.
 
     Returns
     -------
@@ -99,7 +138,7 @@ def resolve_n_jobs(n_jobs):
             f"n_jobs must be None, a positive number of threads, or -1 for all (-2: all but one), got {n_jobs!r}."
         )
     pool = config.NUMBA_NUM_THREADS
-    return min(n_jobs, pool) if n_jobs > 0 else max(1, pool + 1 + n_jobs)
+    return min(n_jobs, pool) if n_jobs > 0 else max(1, min(pool, processors()) + 1 + n_jobs)
 
 
 def threads_for(flops, limit, parts=0):

@@ -1,36 +1,36 @@
 #!/bin/sh
-# Runs the checks and the tests: sh scripts/test.sh [--all] [pytest arguments]
+# Runs the checks and the tests: sh scripts/test.sh [--all | --arm] [pytest arguments]
 # The first run makes .venv and installs what is needed; later runs start at once. Two processes share the tests
-# (-n 0: one has them all). Tests marked slow are left out. --all runs them too, among them every worked example in full
-# where its data are (FASTNN_DATA), then repeats the other tests under AVX2, with bounds checks, without the compiler
-# (tests marked nojit), on each threading layer and on the oldest supported versions.
+# (-n 0: one has them all). Tests marked slow are left out. (Where there is no sh: python scripts/run_tests.py)
+# --all runs them too, among them every worked example in full where its data are (FASTNN_DATA), then repeats the other
+# tests under AVX2, with bounds checks, without the compiler (tests marked nojit), on each threading layer and on the
+# oldest supported versions. --arm runs a selection on an emulated ARM64 processor, see scripts/_arm.py.
 # Ends with pytest's closing line (--all: one for each mode); the exit status is pytest's, or that of ruff or mypy where
 # only they fail.
 set -u
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/_venv.sh"
 cd "$root" || exit 1
+find_python "$root/.venv" || exit 1
 
-all=no
-if [ "${1:-}" = --all ]; then
-    all=yes
+case "${1:-}" in
+--all) shift ;;
+--arm)
     shift
+    exec "$base" "$root/scripts/_arm.py" "$@"
+    ;;
+*) exec "$base" "$root/scripts/run_tests.py" "$@" ;;
+esac
+
+python=$("$base" "$root/scripts/_venv.py" .venv test,plot) || exit 1
+if [ -n "${FASTNN_PYTHON:-}" ]; then
+    PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+    export PYTHONPATH
 fi
-use_venv "$root/.venv" test,plot || exit 1
-
-# Two processes, each with whole files of tests: much of the time goes to compiling and to children, one core at a time.
-PYTEST_ADDOPTS="--numprocesses=2 --dist=loadfile ${PYTEST_ADDOPTS:-}"
-export PYTEST_ADDOPTS
-
 status=0
-"$python" -m ruff check . || status=$?
-"$python" -m ruff format --check . || status=$?
-"$python" -m mypy || status=$?
-[ "$status" -eq 0 ] || echo "ruff or mypy has found what is named above; the tests run all the same"
-if [ "$all" = no ]; then
-    "$python" -m pytest -m "not slow" "$@" || status=$?
-    exit "$status"
-fi
+"$base" "$root/scripts/run_tests.py" --checks || status=$?
+PYTEST_ADDOPTS="--numprocesses=2 --dist=loadfile ${PYTEST_ADDOPTS:-}" # as in run_tests.py
+export PYTEST_ADDOPTS
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -94,8 +94,8 @@ done
 
 # The oldest supported versions, where this Python has them (pyproject.toml states the same lower bounds).
 numpy_pin=$("$python" -c 'import sys; v = sys.version_info; print("numpy==1.26.*" if v < (3, 13) else "numpy==2.1.*" if v < (3, 14) else "numpy")')
-if (use_venv "$root/.venv-oldest" test,plot "numba==0.63.*" "scikit-learn==1.7.*" "$numpy_pin"); then
-    mode oldest "$root/.venv-oldest/bin/python" -m pytest -m "not slow" "$@"
+if oldest=$(FASTNN_PYTHON='' "$base" "$root/scripts/_venv.py" .venv-oldest test,plot "numba==0.63.*" "scikit-learn==1.7.*" "$numpy_pin"); then
+    mode oldest "$oldest" -m pytest -m "not slow" "$@"
 else
     leave_out oldest "they could not be installed"
     status=1

@@ -87,7 +87,7 @@ def parse_arguments(argv):
 def n_threads(n_jobs):
     """The number of threads fastnn may use under `n_jobs`, so that scikit-learn can be given as many."""
     pool = numba.config.NUMBA_NUM_THREADS
-    return pool if n_jobs is None else min(pool, joblib.effective_n_jobs(n_jobs))
+    return min(pool, joblib.cpu_count() if n_jobs is None else joblib.effective_n_jobs(n_jobs))
 
 
 def new_network(kind, args, **options):

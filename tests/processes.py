@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Each script prints one JSON object; this goes before and after.
 PROLOGUE = """
-import contextlib, json, os, resource, sys, threading, warnings
+import contextlib, json, os, sys, threading, warnings
 import numpy as np
 from numba.core import event
 out = {}

@@ -228,8 +228,13 @@ REFUSED = {
     "no weight": (MLPRegressor, {}, lambda e: e.fit(X, VALUES, np.zeros(90)), "at least one non-zero"),
     "short weight": (MLPRegressor, {}, lambda e: e.fit(X, VALUES, np.ones(9)), r"sample_weight.shape == \(9,\)"),
     "short y": (MLPRegressor, {}, lambda e: e.fit(X, VALUES[:9]), "inconsistent numbers of samples"),
-    "continuous": (MLPClassifier, {}, lambda e: e.fit(X, VALUES), "Unknown label type"),
-    "multioutput": (MLPClassifier, {}, lambda e: e.fit(X, np.c_[BINARY, BINARY + 1, BINARY]), "Multioutput target"),
+    "continuous": (MLPClassifier, {}, lambda e: e.fit(X, VALUES), "Unknown label type: continuous. y holds"),
+    "multioutput": (
+        MLPClassifier,
+        {},
+        lambda e: e.fit(X, np.c_[BINARY, BINARY + 1, BINARY]),
+        "Multioutput target.*argmax",
+    ),
     "features": (
         MLPClassifier,
         {},

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastnn
+import run_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -54,7 +55,7 @@ def test_the_workflow_runs_the_versions_that_are_promised():
     }
     assert set(re.findall(r'python: "([\d.]+)"', WORKFLOW)) == classified
     assert PROJECT["project"]["requires-python"] == f">={min(classified, key=lambda text: int(text[2:]))}"
-    pins = re.search(r"pins: (numba.*)", WORKFLOW)[1].split()
+    pins = re.search(r"pins: (joblib.*)", WORKFLOW)[1].split()
     assert dict(pin.split("==") for pin in pins) == {name: series(version) for name, version in BOUNDS.items()}
 
 
@@ -95,7 +96,7 @@ def test_hooks_run_what_the_tests_run():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     for tool in ("ruff check", "ruff format", "mypy"):
         assert f"-m {tool}" in hooks
-        assert f"-m {tool}" in TEST_SH
+        assert any(" ".join(check).startswith(f"-m {tool}") for check in run_tests.CHECKS)
 
 
 # ---- sdist and wheel ------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def built(tmp_path_factory):
     pytest.importorskip("build")
     work = tmp_path_factory.mktemp("package")
     left_out = shutil.ignore_patterns(
-        ".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", ".asv"
+        ".git", ".arm64", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "*.egg-info", ".asv"
     )
     shutil.copytree(ROOT, work / "copy", ignore=left_out)
     for name in UNWANTED:

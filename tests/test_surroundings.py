@@ -61,6 +61,8 @@ def test_a_threading_layer_that_is_missing(layer):
 
 
 NO_THREADS = """
+import resource
+
 expected = found(1)
 if os.geteuid() == 0:
     os.setuid(65534)  # the limit is not root's
@@ -132,7 +134,7 @@ def test_numba_disable_jit_runs_as_plain_python():
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
 LIMITED = """
-import pickle
+import pickle, resource
 
 
 def size():

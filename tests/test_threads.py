@@ -23,10 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 # ---- what n_jobs means ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("n_jobs", "expected"),
-    [(None, 3), (1, 1), (2, 2), (4, 4), (99, 4), (-1, 4), (-2, 3), (-4, 1), (-99, 1), (np.int64(2), 2)],
+    [(None, 3), (1, 1), (2, 2), (4, 4), (99, 4), (-1, 3), (-2, 2), (-3, 1), (-99, 1), (np.int64(2), 2)],
 )
-def test_n_jobs_counts_in_numbas_pool(n_jobs, expected, monkeypatch):
+def test_n_jobs_counts_processors_and_stays_in_numbas_pool(n_jobs, expected, monkeypatch):
+    monkeypatch.setattr(threads, "_grant", None)
     monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
     assert threads.resolve_n_jobs(n_jobs) == expected
 

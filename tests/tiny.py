@@ -1,7 +1,10 @@
 """A package of nothing but ``core`` and a few tiny entries, and processes that call them: they compile in no time."""
 
 import json
+import os
 import shutil
+
+import pytest
 
 from processes import EPILOGUE, ROOT, run
 
@@ -102,6 +105,8 @@ def in_forks(folder, jobs):
     jobs : list of tuple of (path, path, str)
         Where the package is found, where its cache is ("" for NUMBA_CACHE_DIR not set), and the script.
     """
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
     jobs = [(str(path), str(cache), script + EPILOGUE) for path, cache, script in jobs]
     done = run(folder, folder / "nowhere", f"jobs = {jobs!r}\n{FORKS}")
     return [answered(status, said) for status, said in done["answers"]]

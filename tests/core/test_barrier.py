@@ -146,7 +146,7 @@ def test_a_barrier_can_be_over_before_it_begins():
     assert arrive(words, 2) == OVER and words[DONE] == 0
 
 
-@pytest.mark.parametrize(("processor", "instruction"), [("x86_64", "pause"), ("aarch64", "yield"), ("riscv64", None)])
+@pytest.mark.parametrize(("processor", "instruction"), [("x86_64", "pause"), ("aarch64", "isb"), ("riscv64", None)])
 def test_the_spin_wait_hint_of_each_processor(processor, instruction):
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "wait")

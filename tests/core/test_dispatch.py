@@ -1,11 +1,13 @@
 """Families of leaves: chosen by id, compiled when asked for."""
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from llvmlite import ir
 from numba import config
 
 from fastnn.core.compile import jit
-from fastnn.core.compile.dispatch import dispatch_table
+from fastnn.core.compile.dispatch import declare_table, dispatch_table
 from fastnn.core.compile.packing import OUT, REAL
 from fastnn.core.engine.programs import (
     GRADIENT_OF_BATCHES,
@@ -122,3 +124,28 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     assert implementations_of(*one_output) == training | {(last, hidden)}
     assert implementations_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
     assert LOSSES[loss].id in loss_of_rows.implementations and optimizer in step.implementations
+
+
+@pytest.mark.parametrize(
+    ("triple", "by_its_address"),
+    [
+        ("aarch64-pc-windows-msvc", True),
+        ("arm64-pc-windows-msvc", True),
+        ("x86_64-pc-windows-msvc", False),
+        ("aarch64-unknown-linux-gnu", False),
+        ("arm64-apple-macosx12", False),
+    ],
+)
+def test_a_table_far_from_the_code_is_reached_on_windows_on_arm(triple, by_its_address):
+    module = ir.Module()
+    module.triple = triple
+    i64 = ir.IntType(64)
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(i64, [i64]), "third").append_basic_block())
+    table = declare_table(module, "fastnn_table", triple)
+    builder.ret(builder.load(builder.gep(table, [ir.Constant(i64, 0), ir.Constant(i64, 3)])))
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(reloc="default", codemodel="jitdefault", jit=True)
+    assembly = machine.emit_assembly(llvm.parse_assembly(str(module)))
+    assert "fastnn_table" in assembly
+    assert ("__imp_fastnn_table" in assembly) == by_its_address

@@ -1,9 +1,12 @@
-"""What surrounds a compilation leaves no trace."""
+"""What surrounds a compilation leaves no trace, and each twin of an entry is made once."""
 
 import gc
+import threading
+import time
 
 import pytest
 
+from fastnn.core.compile import jit
 from fastnn.core.compile.exclusive import SELDOM, collecting_seldom
 
 
@@ -32,3 +35,26 @@ def test_who_wants_no_collections_gets_none(thresholds):
     with collecting_seldom():
         assert gc.get_threshold()[0] == 0
     assert gc.get_threshold()[0] == 0
+
+
+def test_threads_that_ask_at_once_get_one_twin(monkeypatch):
+    made = []
+
+    def slow(*args, **options):
+        time.sleep(0.02)
+        made.append(object())
+        return made[-1]
+
+    monkeypatch.setattr(jit, "_cached", slow)
+    own, start, found = jit.Entry(lambda x: x), threading.Barrier(4), []
+
+    def ask():
+        start.wait()
+        found.append(own.twin("float32"))
+
+    everyone = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in everyone:
+        thread.start()
+    for thread in everyone:
+        thread.join()
+    assert len(made) == 1 and found == made * 4

@@ -98,7 +98,7 @@ def _declare(call, kinds, symbol):
     def lower_call(context, builder, sig, args):
         real = next(filter(None, map(real_of, sig.args)))
         i64, found = ir.IntType(64), builder.module.globals.get(symbol(real))
-        addresses = found or ir.GlobalVariable(builder.module, ir.ArrayType(i64, MAX_IMPLEMENTATIONS), symbol(real))
+        addresses = found or declare_table(builder.module, symbol(real), llvmlite.binding.get_process_triple())
         address = builder.load(builder.gep(addresses, [ir.Constant(i64, 0), args[0]]))
         with builder.if_then(builder.icmp_unsigned("!=", address, ir.Constant(i64, 0))):
             if lacks(OWN):
@@ -108,3 +108,16 @@ def _declare(call, kinds, symbol):
                 callee = builder.inttoptr(address, function_type.as_pointer())
                 context.call_conv.call_function(builder, callee, sig.return_type, sig.args[1:], args[1:])
         return context.get_dummy_value()
+
+
+def declare_table(module, name, triple):
+    """Declare a table that lies outside of a module compiled for LLVM's target ``triple``.
+
+    64-bit Windows on ARM reaches a variable by its distance from the code, at most 4 GB, and the heap may be farther
+    away. As a variable of a DLL it is reached through its address, which lies beside the code.
+    """
+    table = ir.GlobalVariable(module, ir.ArrayType(ir.IntType(64), MAX_IMPLEMENTATIONS), name)
+    architecture, *system = triple.lower().split("-")
+    if architecture in ("aarch64", "arm64") and "windows" in system:
+        table.storage_class = "dllimport"
+    return table

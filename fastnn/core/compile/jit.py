@@ -291,12 +291,17 @@ class Entry:
             return self._found[dtype, parallel]
         key = (np.dtype(dtype).name, parallel)
         if key not in self.twins:
-            suffix = f"{'parallel' if parallel else 'serial'}_{key[0]}"
-            options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
-            make = functools.partial(_cached, self.py_func, suffix, **BY_ENTRY_COMPILER, **options)
-            self.twins[key] = exclusively(make)
+            exclusively(self._make, key)
         self._found[dtype, parallel] = self.twins[key]
         return self.twins[key]
+
+    def _make(self, key):
+        """Make a twin, unless another thread has made it meanwhile."""
+        name, parallel = key
+        if key not in self.twins:
+            suffix = f"{'parallel' if parallel else 'serial'}_{name}"
+            options = {**OPTIONS, "parallel": True} if parallel else OPTIONS
+            self.twins[key] = _cached(self.py_func, suffix, **BY_ENTRY_COMPILER, **options)
 
 
 def entry(py_func):

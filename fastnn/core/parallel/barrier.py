@@ -23,11 +23,11 @@ from numba.extending import lower_builtin, type_callable
 
 from ..compile.jit import kernel
 from ..simd.llvm import array_data
-from ..simd.target import LINE_BYTES, PROCESSOR
+from ..simd.target import APART_BYTES, PROCESSOR
 from ..tuning import PATIENCE, SPINS_BEFORE_YIELD
 from .partition import fetch_add
 
-LINE = LINE_BYTES // 8  # int64 in a cache line; words that different threads write lie on different lines
+LINE = APART_BYTES // 8  # int64 in a cache line; words that different threads write lie on different lines
 # Layout of ``barrier``: the current phase, or OVER; the number of its blocks that are done; the number of threads that
 # have arrived; then for each block the phase in which it can be taken next.
 PHASE, DONE, ARRIVED, BLOCKS = 0, LINE, 2 * LINE, 3 * LINE
@@ -166,15 +166,19 @@ def _lower_spin_pause(context, builder, sig, args):
 
 
 def emit_spin_pause(builder, processor):
-    """Emit the processor's hint for spin-wait loops, if it has one."""
+    """Emit a short wait for spin-wait loops, if the processor has one.
+
+    On ARM64 that is ISB, which refills the pipeline: some tens of cycles, as PAUSE takes on x86-64. YIELD, the hint for
+    such loops, does nothing on most ARM64 cores.
+    """
     void, i32 = ir.VoidType(), ir.IntType(32)
     if processor == "x86_64":
         builder.call(
             cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause"), []
         )
     if processor == "aarch64":
-        hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i32]), "llvm.aarch64.hint")
-        builder.call(hint, [ir.Constant(i32, 1)])  # YIELD
+        isb = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [i32]), "llvm.aarch64.isb")
+        builder.call(isb, [ir.Constant(i32, 15)])  # SY, the only kind there is
 
 
 def yield_processor():

@@ -32,6 +32,9 @@ def processor_of(triple):
 PROCESSOR = processor_of(llvmlite.binding.get_process_triple())
 VECTOR_BYTES = 32
 LINE_BYTES = 64
+# Distance of words that different threads write. Apple's cache lines have 128 bytes, other ARM64 processors' 64: which
+# one runs the code is not asked.
+APART_BYTES = 128 if PROCESSOR == "aarch64" else LINE_BYTES
 ROWS_AVX512 = (8, 12, 8, 12, 8, 8, 6, 6)
 ROWS_AVX = (8, 6, 4)
 # Accumulators from which on registers are short: 6 rows of 4 vectors, in two 64-byte registers each, are 12; with half
@@ -91,6 +94,11 @@ def tile_size(kind):
 def panel_bytes():
     """Bytes of the largest packed panel of B or chunk of A."""
     return max(LONGEST_PACKED * len(tile_rows()) * VECTOR_BYTES, LONGEST_DOWN * CHUNK_BYTES)
+
+
+def loads_masked(processor=PROCESSOR):
+    """Whether the processor loads some of a vector's elements at once; LLVM makes a branch for each one elsewhere."""
+    return processor == "x86_64"
 
 
 def has_fma():
