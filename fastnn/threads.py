@@ -41,7 +41,7 @@ SHARDS_CROSSOVER_FLOPS = 1e6  # the same with gradient shards, where threads exc
 # 100-128-128-10 with 200, 31e6, .90.)
 TUNED_FLOPS = 3e7
 TRIAL_FLOPS = 3e8  # work of a trial, some milliseconds on one core
-GRANT_SECONDS = 10.0  # how long `processors` and OMP_NUM_THREADS are taken for what they were (20 us to ask again)
+GRANT_SECONDS = 10.0  # how long `processors` and OMP_NUM_THREADS are taken for what they were (100 us to ask again)
 
 _inside = {}  # "call": the token of the call that is inside parallel code, if there is one
 _forked = False
