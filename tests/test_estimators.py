@@ -374,7 +374,7 @@ def test_the_same_public_attributes(kind, parameters):
     ours = quick(kind, **parameters).fit(X, y)
     theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(5,), max_iter=5, **parameters).fit(X, y)
     public = [{name for name in vars(est) if name.endswith("_") and not name.startswith("_")} for est in (ours, theirs)]
-    assert public[0] == public[1] | {"history_", "validation_loss_curve_", "stop_reason_"}
+    assert public[0] == public[1] | {"best_epoch_", "history_", "validation_loss_curve_", "stop_reason_"}
     for name in ("n_layers_", "n_outputs_", "out_activation_", "n_features_in_", "t_", "n_iter_"):
         assert getattr(ours, name) == getattr(theirs, name), name
 

@@ -266,6 +266,7 @@ TROUBLE = {
 def test_trouble_is_one_line_and_a_status(trouble, tmp_path, monkeypatch, capsys):
     (owner, name, value), arguments, message = TROUBLE[trouble]
     (tmp_path / "file").write_text("")
+    monkeypatch.setattr(config, "CACHE_DIR", "")  # which says where the cache is, if it is set
     monkeypatch.setattr(owner, name, value.format(file=tmp_path / "file") if isinstance(value, str) else value)
     status, said = main(capsys, *arguments)
     assert (status, said.out, said.err.count("\n")) == (1, "", 1)
