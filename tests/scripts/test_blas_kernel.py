@@ -13,10 +13,12 @@ import _blas_kernel as blas
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 SET = {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_L2_SIZE": "262144"}
+OTHERS = ("compare_peers.py", "_blas_kernel.py")  # which measure in processes of their own, or not at all
+STARTERS = ("_arm.py", "_venv.py", "quickstart.py", "run_tests.py")  # which use no NumPy
 EXAMPLES = sorted(
     path.name
     for path in SCRIPTS.glob("*.py")
-    if "__main__" in path.read_text() and path.name not in ("compare_peers.py", "_blas_kernel.py")
+    if "__main__" in path.read_text() and path.name not in (*OTHERS, *STARTERS)
 )
 
 
@@ -76,6 +78,12 @@ def test_the_environment_of_a_child_has_no_overrides(monkeypatch):
     monkeypatch.setenv("KEPT", "yes")
     found = blas.environment(ADDED="1")
     assert found["KEPT"] == "yes" and found["ADDED"] == "1" and not set(SET) & set(found)
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_starters_use_no_numpy(name):
+    code = f"import sys; sys.argv = ['x']; import {name.removesuffix('.py')}; print('numpy' in sys.modules)"
+    assert run("-c", code).stdout == "False\n"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
