@@ -28,7 +28,6 @@ from .threads import processors
 from .walk import Walk
 
 DTYPES = ("float32", "float64")
-ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
 
 
 class Failure(Exception):
@@ -161,7 +160,7 @@ def warm_up(arguments):
             began, before = time.perf_counter(), len(compiled.buffer)
             job()
             if cache.complaints:
-                raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {ADVICE}")
+                raise Failure(f"compiled code cannot be kept in {place} ({cache.complaints[0]}). {trust.ADVICE}")
             n = sum(e.is_start for _, e in compiled.buffer[before:])
             done = f"{n} functions compiled" if n else "found in the cache"
             say(f"  {name:<30} {time.perf_counter() - began:6.2f} s  {done}")

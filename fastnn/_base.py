@@ -150,7 +150,7 @@ class BaseMLP(
         init_bias: _types.BiasName = "match",
         n_jobs: int | None = None,
         dtype: _types.Dtype = "float32",
-        metrics: tuple[str, ...] | list[str] = (),
+        metrics: str | tuple[str, ...] | list[str] = (),
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
         warmup: float = 0,
@@ -351,7 +351,7 @@ class BaseMLP(
         if validation[0] is not None:
             from .bypassed import warn_of_untransformed  # scikit-learn's pipelines take time to import
 
-            warn_of_untransformed(self, validation[0])
+            warn_of_untransformed(self)
         if incremental:
             self._mlp_first_call(y, classes)
             refuse_early_stopping(self)

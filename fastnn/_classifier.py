@@ -218,7 +218,7 @@ class MLPClassifier(ClassPredictionMixin, LabelMixin, ClassifierMixin, BaseMLP):
         out_activation: _types.OutActivation = "auto",
         n_jobs: int | None = None,
         dtype: _types.Dtype = "float32",
-        metrics: tuple[str, ...] | list[str] = (),
+        metrics: str | tuple[str, ...] | list[str] = (),
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
         warmup: float = 0,

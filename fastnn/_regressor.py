@@ -214,7 +214,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         init_bias: _types.BiasName = "match",
         n_jobs: int | None = None,
         dtype: _types.Dtype = "float32",
-        metrics: tuple[str, ...] | list[str] = (),
+        metrics: str | tuple[str, ...] | list[str] = (),
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
         warmup: float = 0,

@@ -8,13 +8,13 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.pipeline import Pipeline
 
 
-def warn_of_untransformed(estimator, X_val):
+def warn_of_untransformed(estimator):
     """Warn if the estimator is being fitted by a pipeline, or a target's transformer, that has left X_val as it was.
+
+    To be called where validation data are given.
 
     The callers are looked up on the stack: a pipeline passes ``mlpclassifier__X_val`` on without a word.
     """
-    if X_val is None:
-        return
     frame: FrameType | None = sys._getframe(1)
     kind = type(estimator).__name__
     while frame is not None:

@@ -30,7 +30,8 @@ def validated(estimator, X, y, *, reset, y_numeric=False):
     """X and y as ``validate_data`` returns them, except that X is not checked for NaN and inf yet.
 
     Numeric arrays keep their dtype: ``uint8`` images are not copied to float64. Where ``validate_data`` would find
-    nothing, since X and y are plain arrays of numbers, it is left out (a tenth of a `partial_fit` with 200 rows).
+    nothing, since X and y are plain arrays of numbers, it is left out. (For 200 rows it takes 0.18 ms, and all of
+    `partial_fit` 1 to 2: Zen 3.)
     """
     if _plain_rows(X) and _plain_numbers(y, len(X)) and X.shape[1] and (reset or _fits(estimator, X)):
         if reset:  # as `validate_data` does
@@ -250,10 +251,7 @@ def converted(array, dtype, n_threads):
                 extremes.append([np.maximum.reduce(piece, axis=None), -np.minimum.reduce(piece, axis=None)])
 
     pieces = range(0, len(array), step)
-    if len(pieces) == 1:
-        convert(0)
-    else:
-        share(lambda: convert, pieces, min(n_threads, max(1, len(pieces))))
+    share(lambda: convert, pieces, min(n_threads, max(1, len(pieces))))
     return result, float(np.maximum.reduce(np.concatenate(extremes)))
 
 

@@ -4,6 +4,7 @@ A ``LabelBinarizer`` knows the classes and whether a row may have several; like 
 """
 
 from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logsumexp
@@ -16,7 +17,7 @@ from ._typed import Part
 from .encode import read_only
 
 
-def _plain(y):
+def plain_labels(y) -> TypeGuard[np.ndarray]:
     """Whether y is an array of integers that passes all of scikit-learn's checks of labels, which take 0.3 ms."""
     return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biu" and y.size > 0
 
@@ -24,7 +25,7 @@ def _plain(y):
 def binarizer_of(y):
     """``LabelBinarizer().fit(y)``."""
     binarizer = LabelBinarizer()
-    if not _plain(y):
+    if not plain_labels(y):
         return _explained(binarizer.fit, y)
     binarizer.classes_ = np.unique(y)
     binarizer.y_type_ = "multiclass" if binarizer.classes_.size > 2 else "binary"
@@ -240,7 +241,7 @@ class LabelMixin(Part):
             )
         known = vars(self).get("classes_")
         given = known if classes is None or known is None else np.asarray(classes)
-        if classes is not None and _plain(given) and np.array_equal(given, known):
+        if classes is not None and plain_labels(given) and np.array_equal(given, known):
             return  # given once more, as in many programs: scikit-learn's look at them takes 0.3 ms
         if _check_partial_fit_first_call(self, classes):
             multilabel = type_of_target(y).startswith("multilabel")
@@ -255,7 +256,7 @@ class LabelMixin(Part):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._label_binarizer = self._mlp_binarizer()
-            found = np.unique(y) if _plain(y) else _explained(unique_labels, y)
+            found = np.unique(y) if plain_labels(y) else _explained(unique_labels, y)
             if not np.array_equal(found, self.classes_):
                 self._mlp_check_classes(found)
         return encode_labels(y, self._label_binarizer, dtype, exclusive=self._mlp_objective()[1] == "softmax")

@@ -7,7 +7,6 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 
 from ._typed import Part
@@ -206,7 +205,7 @@ class LearningMixin(Part):
             rows, held_out = (rows.astype(np.int64) for rows in memory["split"])
             training, validation = training._replace(rows=rows), training._replace(rows=held_out)
         elif self.early_stopping and validation is None:
-            stratify = (self._label_binarizer.classes_, self.validation_stratify) if is_classifier(self) else ()
+            stratify = (self._label_binarizer.classes_, self.validation_stratify) if self._mlp_classifies else ()
             training, validation = hold_out(training, call.rng, self.validation_fraction, *stratify)
         optimizer = self._mlp_optimizer(call)
         n_rows = training.y.shape[0] if training.rows is None else training.rows.size

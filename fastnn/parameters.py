@@ -118,7 +118,7 @@ MANY = 2000  # values that are remembered
 def validate(estimator, legal):
     """Validate the parameters as scikit-learn does, but for those in ``legal``, a set that takes those found legal.
 
-    (Validating all takes 60 of the 700 us of a small fit, for the same values in every fit of a search.)
+    (In every fit of a search most are the same. Zen 3: 270 us for all of them, 27 where all are known to be legal.)
     """
     params = estimator.get_params(deep=False)
     new = {}

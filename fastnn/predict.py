@@ -15,7 +15,7 @@ from . import persistence
 from ._typed import Part
 from .encode import refuse_non_finite, rows_to_predict
 from .infer import layout_of, predict
-from .labels import log_probabilities, predicted_labels, probabilities
+from .labels import log_probabilities, plain_labels, predicted_labels, probabilities
 from .parameters import dtype_for, hidden_activation
 from .scoring import accuracy
 from .spec import NetworkSpec
@@ -125,7 +125,7 @@ class ClassPredictionMixin(Part):
         score : float
             ``sklearn.metrics.accuracy_score`` of the predictions.
         """
-        if sample_weight is None and type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "biu":
+        if sample_weight is None and plain_labels(y):
             predicted = self.predict(X)
             if predicted.shape == y.shape and predicted.dtype.kind in "biu":
                 return float(np.mean(predicted == y))  # the checks of accuracy_score find nothing here, in 1 ms

@@ -31,7 +31,7 @@ class Constant:
     set_by: tuple[str, ...] = ("learning_rate",)  # attributes of the optimizer that change the rate
     over = False  # whether the schedule has come to its end, where it has one
     epoch = 0  # epochs done, where they matter
-    by_epoch = False  # whether `epoch_ends` does anything (a call takes .1 us, an epoch of a tiny network 4)
+    by_epoch = False  # whether `epoch_ends` does anything (a call takes .1 us, an epoch of a tiny network 7: Zen 3)
 
     def __init__(self, settings):
         self.settings = settings

@@ -178,7 +178,7 @@ def with_padding(n, dtype, phase=0):
 def with_padding_each(sizes, phases, dtype):
     """Several arrays as `with_padding` makes them, of one piece of memory; those of size 0 are nowhere.
 
-    (Nine arrays take 25 us by themselves, and `partial_fit` with 200 rows 600.)
+    (Nine arrays take 19 us, and 50 one by one: Zen 3.)
     """
     page, itemsize, starts, end = PAGE_BYTES // dtype.itemsize, dtype.itemsize, [], 0
     for n, phase in zip(sizes, phases, strict=True):

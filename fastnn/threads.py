@@ -311,6 +311,11 @@ def share(make_worker, items, n_threads):
     For work that releases the interpreter's lock. The calling thread is one of them, and the only one while another
     Python thread is inside a parallel call. After an error no further item is begun; the error is raised.
     """
+    if n_threads == 1:
+        work = make_worker()
+        for item in items:
+            work(item)
+        return
     waiting, end = collections.deque(items), object()
     waiting.extend([end] * n_threads)
 
@@ -326,7 +331,7 @@ def share(make_worker, items, n_threads):
 
     token = object()
     try:
-        if n_threads == 1 or not _enter(token):
+        if not _enter(token):
             walk()
             return
         others = []

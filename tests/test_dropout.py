@@ -171,6 +171,18 @@ def test_the_users_x_is_not_written():
 
 
 # ---- going on -------------------------------------------------------------------------------------------------------
+def test_masks_and_order_of_rows_come_from_one_generator():
+    """Also in a `partial_fit` that is the first one with dropout, and makes the generator when something is drawn."""
+    X, y = datasets.load_iris(return_X_y=True)
+    models = []
+    for state in (5, np.random.RandomState(5)):
+        model = MLPClassifier((6,), batch_size=10, random_state=0).partial_fit(X, y, classes=[0, 1, 2])
+        model.set_params(dropout=0.3, random_state=state).partial_fit(X, y)
+        models.append(model)
+    for found, expected in zip(models[0].coefs_, models[1].coefs_, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rates", [0.4, [0.3, 0.5, 0.0]])
 def test_partial_fits_are_the_epochs_of_a_fit_also_by_way_of_a_pickle(rates, dtype):

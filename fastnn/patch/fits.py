@@ -35,14 +35,14 @@ class Fit:
     """
 
     def __init__(self, estimator, incremental, X, reason):
-        self._about = estimator, incremental, X, reason
+        self._about = estimator, X, reason
+        self._what = f"{type(estimator).__name__}.{'partial_fit' if incremental else 'fit'}"
         self._watched = _recorded is not None or FILE in os.environ
 
     def __enter__(self):
-        estimator, incremental, _, reason = self._about
+        reason = self._about[-1]
         if reason is not None:
-            method = "partial_fit" if incremental else "fit"
-            journal.logger.info("%s.%s runs in scikit-learn: %s", type(estimator).__name__, method, reason)
+            journal.logger.info("%s runs in scikit-learn: %s", self._what, reason)
         if self._watched:
             journal.last.dtype, journal.last.n_threads = None, 0
             self._began = time.perf_counter()
@@ -50,17 +50,16 @@ class Fit:
     def __exit__(self, kind, error, traceback):
         if not self._watched:
             return
-        estimator, incremental, X, reason = self._about
+        estimator, X, reason = self._about
         seconds = time.perf_counter() - self._began
         by = "fastnn" if reason is None else f"scikit-learn: {reason}"
         if kind is not None:
             by += f" (raised {kind.__name__})"
         coefs = getattr(estimator, "coefs_", None) or [None]  # an early failure leaves none, or an empty list
         dtype = journal.last.dtype if reason is None else getattr(coefs[0], "dtype", None)
-        what = f"{type(estimator).__name__}.{'partial_fit' if incremental else 'fit'}"
         n_rows, n_features = _shape(X)
         threads = int(journal.last.n_threads) if reason is None else None
-        note([_place(), what, n_features, threads, dtype and str(dtype), by], n_rows, seconds)
+        note([_place(), self._what, n_features, threads, dtype and str(dtype), by], n_rows, seconds)
 
 
 def _shape(X):

@@ -15,6 +15,7 @@ import stat
 import warnings
 
 SWITCH = "FASTNN_TRUST_CACHE"
+ADVICE = "Set NUMBA_CACHE_DIR to a writable folder."
 FOLDER_MODE, FILE_MODE = 0o755, 0o644  # of what is made here: a umask of 000 or 002 would let others write
 
 
@@ -29,7 +30,7 @@ class Untrusted(OSError):
 
 def advice_for(error):
     """What helps where a folder cannot be used."""
-    return getattr(error, "advice", "Set NUMBA_CACHE_DIR to a writable folder.")
+    return getattr(error, "advice", ADVICE)
 
 
 def is_trusting():
