@@ -112,11 +112,14 @@ def make_single_output_backward_input(slope):
 
     def backward(a, z, d, outer, step, weights, n, stride, sums):
         lanes = VECTOR_BYTES // d.itemsize
+        width = min(stride, weights.size)  # fewer behind the last weights: only whole vectors may read past the end
         for r in range(n):
             row = d[r * stride : (r + 1) * stride]
-            for j in range(stride):
+            for j in range(width):
                 i = r * stride + j
                 row[j] = slope(a[i], z[i], outer[r * step] * weights[j])
+            for j in range(width, stride):
+                row[j] = 0.0
         for r in range(0, n - 3, 4):
             delta_0, delta_1 = broadcast(outer[r * step]), broadcast(outer[(r + 1) * step])
             delta_2, delta_3 = broadcast(outer[(r + 2) * step]), broadcast(outer[(r + 3) * step])
