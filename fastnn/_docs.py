@@ -8,8 +8,9 @@ def with_common_entries(cls):
     """Replace each line ``%(name)s`` of a class docstring by the entry of that name in ``COMMON``."""
     if cls.__doc__ is not None:  # python -OO has none
         entries = {re.match(r"\w+", entry)[0]: entry for entry in re.split(r"\n(?=\w)", COMMON.strip())}
-        fill = lambda line: indent(entries[line[1]], "    ")  # noqa: E731
-        cls.__doc__ = re.sub(r"^    %\((\w+)\)s$", fill, cls.__doc__, flags=re.MULTILINE)
+        # From Python 3.13 on docstrings are not indented.
+        fill = lambda line: indent(entries[line[2]], line[1])  # noqa: E731
+        cls.__doc__ = re.sub(r"^( *)%\((\w+)\)s$", fill, cls.__doc__, flags=re.MULTILINE)
     return cls
 
 
