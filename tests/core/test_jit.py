@@ -20,6 +20,7 @@ def thresholds():
 @pytest.mark.parametrize("own", [(700, 10, 10), (2000, 10, 0), (10**6, 7, 500)], ids=str)
 def test_garbage_is_looked_for_seldom_until_the_last_block_ends(own, thresholds):
     thresholds(*own)
+    own = gc.get_threshold()  # Python 3.14 has no third one
     with collecting_seldom():
         inside = gc.get_threshold()
         assert all(now >= least for now, least in zip(inside[:2], SELDOM[:2], strict=True)) and inside[0] >= own[0]
