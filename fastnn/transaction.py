@@ -24,12 +24,24 @@ def apart(function, *args, **options):
 
     What ``numpy.seterr`` says outside neither counts nor changes, whatever interrupts the function.
     """
-    return copy_context().run(_quietly, function, args, options)
+    return copy_context().run(_run, function, args, options)
 
 
 def _quietly(function, args, options):
     with np.errstate(all="ignore"):
         return function(*args, **options)
+
+
+def _quietly_on_thread(function, args, options):
+    """The same before NumPy 2, where the error state belongs to the thread and not to the context."""
+    before = list(np.geterrobj())  # type: ignore[attr-defined]  # a copy: NumPy writes into it
+    try:
+        return _quietly(function, args, options)
+    finally:
+        np.seterrobj(before)  # type: ignore[attr-defined]
+
+
+_run = _quietly_on_thread if hasattr(np, "geterrobj") else _quietly
 
 
 def publish(own, outcome):

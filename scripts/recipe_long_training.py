@@ -22,7 +22,8 @@ folder = Path(tempfile.mkdtemp())
 model = MLPClassifier((64,), learning_rate="onecycle", learning_rate_init=0.01, max_iter=3, random_state=0, verbose=2)
 model.set_params(metrics="accuracy").fit(X_train, y_train, X_val=X_test, y_val=y_test)
 
-# %% A file to go on from: written after every 50 epochs and at the end, here after the time allowed.
+# %% A file to go on from: written after every 50 epochs and at the end, here after the time allowed (needs
+# scikit-learn 1.9, the first with callbacks).
 settings = {"learning_rate": "cosine", "max_iter": 400, "tol": 0, "n_iter_no_change": 400, "random_state": 0}
 model = MLPClassifier((64,), **settings, max_seconds=0.05).set_callbacks(Checkpoint(folder / "digits.pickle", every=50))
 model.fit(X_train, y_train)

@@ -23,8 +23,8 @@ NARROW_GRADIENT, MANY_ROWS = 16, 64
 LARGE_LAYER = 1 << 17
 # Where registers are few, and with at most TRANSPOSING_THREADS threads, layers of at least MANY_WEIGHTS weights keep no
 # transposed copy. (784-512-512-10 with 128 rows, Zen 3: updating the second layer's copy took 183 us of a step of 6100.
-# Whole fits on one and two threads take .95 and .96 of the time without, of 54-256-256-256-7 .86, .96 and 1.01. Not
-# measured on more threads.)
+# Whole fits on one and two threads take .95 and .96 of the time without, of 54-256-256-256-7 .86, .96 and 1.01; of the
+# same code on Zen 4 .99 to 1.02. Not measured on more threads.)
 MANY_WEIGHTS, TRANSPOSING_THREADS = 1 << 16, 3
 # Width in vectors of a panel of W' that is transposed on the fly: that of the widest tile where registers are few.
 TRANSPOSED_VECTORS = 3
