@@ -247,6 +247,8 @@ def test_a_child_that_cannot_compile_says_so_at_once(whose, monkeypatch):
     assert exclusively(lambda: 17) == 17
 
 
+# From Python 3.12 on Python warns of forks beside threads, and loses what a handler raises while it shows that.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @forks
 def test_signals_arrive_after_a_fork_that_has_waited(handlers):
     handled, handler = handlers
