@@ -3,7 +3,7 @@
 Compiled code records the time of each block, see `core.parallel.partition`. Between its calls, at most some 0.1 s
 apart, `LoadBalance` reads these times and sets new fractions. No result depends on them. Threads steal work besides, so
 little is left to gain. (Five networks on two cores of Zen 4, medians: on equal cores epochs take .98 to 1.00 of the
-time without it, with one core a fourth busy .95 to 1.06. Cores of unequal speed are what it is for.)
+time without it, with one core a fourth busy .95 to 1.07. Cores of unequal speed are what it is for.)
 """
 
 import math
