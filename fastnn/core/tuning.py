@@ -67,8 +67,10 @@ SHARED_BYTES = 1 << 21
 
 # B is packed if A has at least PACKED_ROWS rows, and B at least PACKED_BYTES, more than fits L1. (128 x 784 x 100, Zen
 # 3: 80 GFLOP/s, 63 unpacked; rows 2 KB apart fall into two sets of L1: 128 x 784 x 512 at 79 and 47.) Chunks of A are
-# packed for sums of at least PACKED_ROWS terms. (Sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed.)
-PACKED_ROWS, PACKED_BYTES = 32, 1 << 15
+# packed for sums of at least PACKED_ROWS terms. (Sums over 10 rows of 784 x 30: 8.7 us unpacked, 10.5 packed.) A needs
+# PACKED_COLUMNS columns too: fewer stay in L1 anyway. (AVX2 code on Emerald Rapids, an epoch of 2000 rows, packed and
+# not: 2-3-1 73 and 60 us, 8-16-1 86 and 78, 16-16-1 106 and 97, 32-3-1 102 and 103, 64-3-1 141 and 154.)
+PACKED_ROWS, PACKED_COLUMNS, PACKED_BYTES = 32, 32, 1 << 15
 LONGEST_PACKED = 256  # rows of a packed panel of B: 24 KB for three vectors, most of L1
 # For an A that is read down its columns: rows of a slice of the sum, and bytes of each row in a packed chunk.
 # (Gradients in training, Zen 3, medians: of 784-512-512-10 with 128 rows 62.5 GFLOP/s, 59.6 with 192 bytes; of

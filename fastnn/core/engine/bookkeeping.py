@@ -12,6 +12,7 @@ from ..records import (
     ALPHA,
     BATCH,
     DERIVED,
+    EARLIER_STEPS,
     RATE,
     READY,
     SCALE,
@@ -36,9 +37,11 @@ def batch_bounds(plan, n, batch):
 @kernel
 def begin_call(plan, buffers, n_blocks):
     """Reset the barrier to START, the phase before the first batch. Writes: progress, barrier."""
-    buffers.progress[BATCH] = -1
-    buffers.progress[VERB] = plan.program.size - 1
-    buffers.progress[STEPS] = buffers.progress[READY] = 0
+    progress = buffers.progress
+    progress[EARLIER_STEPS] += progress[STEPS]
+    progress[BATCH] = -1
+    progress[VERB] = plan.program.size - 1
+    progress[STEPS] = progress[READY] = 0
     reset_barrier(buffers.barrier, n_blocks, START)
 
 

@@ -117,9 +117,8 @@ def backward(packed, lo, n, sums, workspace):
         activation, stride, above = layout.activation[layer - 1], layout.stride[layer], layout.stride[layer + 1]
         first, level = layout.delta[layer] + lo * stride, layout.level[layer] + lo * stride
         d, a = deltas[first : first + n * stride], buffers.activations[level : level + n * stride]
-        keeps = (
-            buffers.inputs.size > 0
-        )  # of the two calls for an activation one finds a function, the other does nothing
+        # Of the two calls for an activation one finds a function, the other does nothing.
+        keeps = buffers.inputs.size > 0
         if layer == plan.n_layers - 1 and has_single_output(layout.units[layer], layout.units[layer + 1]):
             outer, weight = deltas[layout.delta[layer + 1] + lo * above :], layout.weight[layer]
             w = params[weight : weight + stride]

@@ -26,7 +26,7 @@ from numba.extending import register_jitable
 
 from ..compile.jit import KERNEL_OPTIONS, kernel, leaf
 from ..compile.packing import IN, INT, OUT, ROWS, as_read
-from ..tuning import CHUNK_BYTES, LONGEST_DOWN, LONGEST_PACKED, PACKED_BYTES, PACKED_ROWS
+from ..tuning import CHUNK_BYTES, LONGEST_DOWN, LONGEST_PACKED, PACKED_BYTES, PACKED_COLUMNS, PACKED_ROWS
 from .llvm import address_of, prefetch_for_write, word_at
 from .target import (
     HALF,
@@ -159,7 +159,7 @@ def packing(down, by_columns, resumable, b_k, m, n_k, itemsize):
     vectors, so a row's overrun would destroy the partial sums of the row below: there is one slice.
     """
     n_slices = (n_k + LONGEST_DOWN - 1) // LONGEST_DOWN if down and resumable else 1
-    packs_a = down and by_columns and n_k >= PACKED_ROWS and n_k <= n_slices * LONGEST_DOWN
+    packs_a = down and by_columns and m >= PACKED_COLUMNS and n_k >= PACKED_ROWS and n_k <= n_slices * LONGEST_DOWN
     packs_b = not down and m >= PACKED_ROWS and n_k * b_k * itemsize >= PACKED_BYTES
     packs_b = packs_b and (resumable or n_k <= LONGEST_PACKED)
     if packs_b:
