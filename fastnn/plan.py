@@ -31,8 +31,8 @@ from .core.nn.activations import (
     single_output_backward_input,
 )
 from .core.nn.losses import LOSSES, loss_of_rows
-from .core.nn.network import ALL_COLUMNS, DROPPED_BACKWARD, DROPPED_FORWARD, dropped_pass, gather
-from .core.nn.optimizers import ADD, AVERAGE, AVERAGED, DECAYED, NO_STEP, OPTIMIZERS, SINKS, step
+from .core.nn.network import DROPPED_BACKWARD, DROPPED_FORWARD, GATHER_ROWS, dropped_pass, gather
+from .core.nn.optimizers import ADD, DECAYED, NO_STEP, OPTIMIZERS, SINKS, STEP_AND_AVERAGE, STORE_SCALED, step
 from .core.nn.update import after_sink
 from .core.records import TrainPlan
 from .core.simd.target import few_registers
@@ -49,7 +49,7 @@ from .core.tuning import (
 )
 from .spec import PADDING, NetworkSpec, n_params
 
-NO_LAYER = 1 << 62  # more weights than any layer has
+NO_LIMIT = 1 << 62  # more weights than any layer has
 
 
 def loss_of(users_name, out_activation, *, classifier):
@@ -118,20 +118,20 @@ def make_plan(
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
     optimizer = constants_of(row, hyper_parameters, dtype)
-    ident, averaged, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
+    ident, optimizer_id, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
     layout = NetworkSpec(units, hidden_activation, out_activation, dtype).layout(batch_size)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
         n_params=np.int64(n_params(layout)),
         moment_stride=np.int64(moment_stride(n_params(layout), n_state_arrays(row, optimizer, ema_decay))),
         batch_size=np.int64(batch_size),
-        max_copied_weights=np.int64(NO_LAYER),
+        max_copied_weights=np.int64(NO_LIMIT),
         n_splits=np.int64(n_splits(units, batch_size)),
         n_shards=np.int64(n_shards(layout, batch_size)),
         shard_stride=np.int64(shard_stride(layout)),
         loss=np.int64(LOSSES[loss].id),
         solver=np.int64(ident),
-        averaged=np.int64(averaged),
+        optimizer_id=np.int64(optimizer_id),
         sink=np.int64(sink),
         program=np.empty(0, np.int64),
         advance=np.int64(0),
@@ -153,8 +153,8 @@ def _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay):
     if row is None:
         return NO_STEP, NO_STEP, ADD
     own = row.id + (DECAYED if weight_decay else 0)
-    solver = AVERAGED if ema_decay else own
-    return solver, own, solver if max_grad_norm is None else AVERAGE
+    solver = STEP_AND_AVERAGE if ema_decay else own
+    return solver, own, solver if max_grad_norm is None else STORE_SCALED
 
 
 def constants_of(row, hyper_parameters, dtype):
@@ -180,7 +180,7 @@ def programmed(plan, *, sparse):
     if plan.sink == ADD:
         serial = GRADIENT_OF_BATCHES
     elif plan.sink in SINKS:
-        verbs, serial = (*verbs, UPDATE), CLIPPED_STEPS if plan.sink == AVERAGE else serial
+        verbs, serial = (*verbs, UPDATE), CLIPPED_STEPS if plan.sink == STORE_SCALED else serial
     return plan._replace(program=np.array(verbs, dtype=np.int64), advance=np.int64(serial))
 
 
@@ -194,7 +194,7 @@ def implementations_of(layout, plan=None):
     *hidden, output = layout.activation.tolist()
     needed = {(activate, ident) for ident in hidden}
     if plan is None:
-        needed |= {"predict", (outputs_of_sums, output), (gather, ALL_COLUMNS)}
+        needed |= {"predict", (outputs_of_sums, output), (gather, GATHER_ROWS)}
     else:
         needed |= {(activate_output, output)}
         kept = {ident for ident in hidden if ident in differentiate_input.implementations}
@@ -203,24 +203,23 @@ def implementations_of(layout, plan=None):
             last = hidden[-1]
             needed |= {(single_output_backward_input if last in kept else single_output_backward, last)}
         needed |= {(loss_of_rows, int(plan.loss))}
-        needed |= {(step, int(ident)) for ident in (plan.solver, plan.averaged, plan.sink)}
+        needed |= {(step, int(ident)) for ident in (plan.solver, plan.optimizer_id, plan.sink)}
         needed |= {(work, verb) for verb in plan.program.tolist()} | {(advance, int(plan.advance))}
         if copies_input(plan):
             needed.add((work, WEIGHTS_PASS_DENSE))
-        if plan.sink == AVERAGE:
-            needed |= {(after_sink, AVERAGE), (advance, STEPS_OF_BATCHES)}
+        if plan.sink == STORE_SCALED:
+            needed |= {(after_sink, STORE_SCALED), (advance, STEPS_OF_BATCHES)}
         if plan.dropout.size:
             needed |= {(dropped_pass, DROPPED_FORWARD), (dropped_pass, DROPPED_BACKWARD)}
-            needed |= {(differentiate_input if ident in kept else differentiate, ident) for ident in hidden}
         needed.discard((step, NO_STEP))
-        needed |= set() if hidden else {(gather, ALL_COLUMNS)}
+        needed |= set() if hidden else {(gather, GATHER_ROWS)}
     return frozenset(needed)
 
 
 def moment_stride(n, rows):
     """Distance of the optimizer's state arrays for n parameters: 336 elements more than a multiple of 1024.
 
-    Three rows: 128 elements more, so that each of them lies apart from the parameters.
+    Three rows or more: 128 elements more, so that each of them lies apart from the parameters.
 
     A load waits for an earlier store to an address that is the same modulo 4096 bytes. Parameters start a page, first
     moments 336 elements into a page, second moments 672, so no load waits for a store. (Adam on 4096 weights, Zen 4:
@@ -235,7 +234,7 @@ def max_copied_weights(n_threads):
     Where tiles are narrow panels are packed anyway, and a large copy would be written to L3 in each step. But each
     thread transposes all of W for its rows.
     """
-    return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TRANSPOSING_THREADS else NO_LAYER)
+    return np.int64(MANY_WEIGHTS if few_registers() and n_threads <= TRANSPOSING_THREADS else NO_LIMIT)
 
 
 def n_splits(units, batch_size):
@@ -285,4 +284,4 @@ def averaging_beta(plan):
 
 
 def _optimizer_of(plan):
-    return next((row for row in OPTIMIZERS.values() if row.id == plan.averaged % DECAYED), None)
+    return next((row for row in OPTIMIZERS.values() if row.id == plan.optimizer_id % DECAYED), None)

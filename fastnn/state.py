@@ -143,7 +143,10 @@ class State:
 
     @property
     def learns(self):
-        """Whether all moments are finite: a weight with an infinite moment would never change again."""
+        """Whether no element of the last state array is infinite, else its weight would never change again.
+
+        That array holds squares of gradients, where an optimizer keeps any: they overflow first.
+        """
         moments = self.moments if self._averages is None else self.moments[:-1]
         return not moments.size or bool(np.isfinite(np.maximum.reduce(moments[-1])))
 

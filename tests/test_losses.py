@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import datasets
 import reference
-from fastnn import MLPClassifier, MLPRegressor, interop, quantiles
+from fastnn import MLPClassifier, MLPRegressor, evaluation, interop, quantiles
+from fastnn.scoring import mean_loss
 
 RNG = np.random.RandomState(0)
 N = 61
@@ -84,6 +85,14 @@ SKLEARNS = {
     "tweedie": _loss.HalfTweedieLoss(power=1.7),
     "inverse gaussian": _loss.HalfTweedieLoss(power=3),
 }
+
+
+def test_the_loss_of_one_softmax_output_is_that_of_two_classes():
+    """As in training, with ``out_activation_`` set by hand."""
+    outputs, targets = np.array([[0.3], [0.8], [0.6]]), np.array([[0.0], [1.0], [0.0]])
+    data = evaluation.EncodedData(None, None, np.empty(0, np.int32), targets, np.empty(0))
+    found = mean_loss("log_loss", outputs, data, np.arange(3), ())
+    assert found == pytest.approx(metrics.log_loss(targets, outputs), rel=1e-12)
 
 
 @pytest.mark.nojit

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from fastnn import threads
-from fastnn.core.nn.optimizers import AVERAGE, OPTIMIZERS, STORE
+from fastnn.core.nn.optimizers import OPTIMIZERS, STORE, STORE_SCALED
 from fastnn.core.records import SCHEDULED, EncodedData
 from fastnn.optimizer import Optimizer
 from fastnn.plan import make_plan
@@ -81,7 +81,7 @@ def test_a_program_that_stores_gradients_has_the_bits_of_the_fused_one(sparse, n
 
 def test_a_step_in_two_parts_leaves_the_gradient_to_the_caller():
     layout, plan, state, data, _ = problem("adam", (9,), np.float64, False)
-    clipped = plan._replace(sink=np.int64(AVERAGE), max_norm=np.float64(1))
+    clipped = plan._replace(sink=np.int64(STORE_SCALED), max_norm=np.float64(1))
     with pytest.raises(ValueError, match="has no clipping"):
         Steps(layout, clipped, state, data, n_threads=1)
 

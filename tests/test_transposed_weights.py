@@ -17,7 +17,7 @@ def test_transposed_weights_change_no_bit(batch, hidden, dtype, monkeypatch):
     X, y = rng.standard_normal((100, 11)), np.arange(100) % 5
     options = dict(hidden_layer_sizes=hidden, batch_size=batch, max_iter=2, random_state=0, dtype=dtype)
     asked, found = [], []
-    for least in (1, plan.NO_LAYER):  # all layers, none
+    for least in (1, plan.NO_LIMIT):  # all layers, none
         monkeypatch.setattr(train, "max_copied_weights", lambda n, least=least: asked.append(n) or np.int64(least))
         for n_jobs in (1, 2):
             with warnings.catch_warnings():
@@ -30,5 +30,5 @@ def test_transposed_weights_change_no_bit(batch, hidden, dtype, monkeypatch):
 
 @pytest.mark.parametrize(("n_threads", "turned"), [(1, True), (3, True), (4, False), (64, False)])
 def test_many_threads_share_a_copy(n_threads, turned):
-    expected = plan.MANY_WEIGHTS if turned and few_registers() else plan.NO_LAYER
+    expected = plan.MANY_WEIGHTS if turned and few_registers() else plan.NO_LIMIT
     assert plan.max_copied_weights(n_threads) == expected

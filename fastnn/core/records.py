@@ -55,7 +55,7 @@ class Layout(NamedTuple):
     weight: INTS  # (n_layers,) offset of W in params
     bias: INTS  # (n_layers,) offset of b in params
     activation: INTS  # (n_layers,) id of each layer's activation
-    level: INTS  # (n_layers + 1,) offset of each level in ``activations``
+    level: INTS  # (n_layers + 1,) offset of each level in ``activations`` (the last level has none)
     delta: INTS  # (n_layers + 1,) offset of each level in ``deltas`` (level 0 has none)
     transposed: INTS  # (n_layers,) offset of W' in ``transposed`` (layer 0 has none)
     squares: INTS  # (n_layers,) offset of the sums of squares of each layer's groups of weight rows
@@ -74,7 +74,7 @@ class TrainPlan(NamedTuple):
     shard_stride: INT  # elements from one shard's gradient to the next
     loss: INT  # id
     solver: INT  # id
-    averaged: INT  # id of the optimizer: the same, or that whose weights the solver averages
+    optimizer_id: INT  # the same as ``solver``, or the optimizer whose weights the solver takes averages of
     sink: INT  # id of the function that takes a gradient: the solver, or one of `optimizers.SINKS`
     program: INTS  # ids of the verbs of a step, see `engine.programs`
     advance: INT  # id of the serial work between two phases, see `engine.programs`
@@ -100,35 +100,41 @@ class Pass(NamedTuple):
     ahead: INTS  # bytes from a row of X to the lines that are prefetched while it is read; size 0: no prefetches
 
 
-# Indices in ``Buffers.progress``: batches done in this call; steps made in it; whether the first layer's splits of the
-# batch are computed ahead; whether what is derived from the weights is up to date; whether threads have similar speeds;
-# where the program is, the index of its verb; steps of the optimizer before this call; with dropout its seed, and steps
-# that were made with this seed before the first of the optimizer.
-BATCH, STEPS, READY, DERIVED, ALIKE, VERB, EARLIER_STEPS, SEED, EARLIER_MASKS = range(9)
+# Indices in ``Buffers.progress``.
+BATCH = 0  # batches done in this call
+STEPS = 1  # steps made in it
+READY = 2  # whether the first layer's splits of the batch are computed ahead
+DERIVED = 3  # whether what is derived from the weights is up to date
+ALIKE = 4  # whether threads have similar speeds
+VERB = 5  # index of the program's verb that is being done
+EARLIER_STEPS = 6  # steps of the optimizer before this call
+SEED = 7  # of dropout
+EARLIER_MASKS = 8  # steps that were made with this seed before the first of the optimizer
 N_PROGRESS = 9
 
-# Indices in ``Buffers.step_scalars``: the sum of the sample weights of the current batch; then the scalars of the
-# current step: one divided by the sum of its sample weights, the strength of the L2 term, the learning rate, rate times
-# strength of the decoupled weight decay, and three that depend on the optimizer: Adam's two corrections of the moments,
-# and a weight with which NAdam and schedule-free averages mix two arrays. The last SCHEDULED come from a schedule, see
-# `schedules`. All lie on one cache line.
-WEIGHT_SUM, SCALE, ALPHA, RATE, DECAY, FIRST_CORRECTION, SECOND_CORRECTION, MIXING = range(8)
+# Indices in ``Buffers.step_scalars``; these eight lie on one cache line. The last SCHEDULED come from a schedule.
+WEIGHT_SUM = 0  # sum of the sample weights of the current batch
+SCALE = 1  # 1 / WEIGHT_SUM of the current step
+ALPHA = 2  # strength of the L2 term
+RATE = 3  # learning rate
+DECAY = 4  # rate times strength of the decoupled weight decay
+FIRST_CORRECTION, SECOND_CORRECTION, MIXING = 5, 6, 7  # of an optimizer, see `corrections`
 SCHEDULED = 5
 
 
 class Buffers(NamedTuple):
-    """The only arrays that a training step writes, all flat."""
+    """The arrays that a training step writes, all flat. (A call also writes the losses of its batches.)"""
 
     params: OUT  # weights and biases
     moments: OUT  # n_moments rows of optimizer state, ``moment_stride`` apart
     gradient: OUT  # (n_params,) where the sink stores or adds gradients, else of size 0
     transposed: OUT  # W' of the layers that keep a copy (`layer.keeps_transposed`), for the backward pass
-    activations: OUT  # levels 0 .. n_layers - 1 of one batch
+    activations: OUT  # levels 1 .. n_layers - 1 of one batch; without hidden layers, of dense X, level 0
     inputs: OUT  # pre-activations at the same offsets, where an activation keeps its input; else of size 0
     deltas: OUT  # levels 1 .. n_layers of one batch
     dropped_input: OUT  # (batch_size, n_features): the rows of X of one batch after dropout, where inputs are dropped
     row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
-    squares: OUT  # sum of squares of each group of rows of each W; of its gradient from there until it is clipped
+    squares: OUT  # sum of squares of each group of rows of each W; until gradients are clipped, of those of W
     one: OUT  # (1,): 1.0, for `layer.backward_bias`
     split_sums: OUT  # (n_splits, batch_size, stride[1]): the splits of X W_0, where n_splits > 1
     shard_gradients: OUT  # (2, n_shards, shard_stride), where n_shards > 1; ends with `single_output_sums`
@@ -142,7 +148,7 @@ class Buffers(NamedTuple):
     stealing: INTS  # queues of tiles and of splits' rows in the weights pass, see `parallel.stealing`
     barrier: INTS  # see `parallel.barrier`
     progress: INTS  # (N_PROGRESS,): by the indices above
-    step_scalars: NUMBERS  # (8,): by the indices above; then the losses of shards, see `shards.loss_index`
+    step_scalars: NUMBERS  # by the indices above; then the losses of shards, see `shards.loss_index`
     scratch: OUT  # workspaces of equal size, one for each block
 
 

@@ -7,9 +7,9 @@ are where tests replace them: in ``threads``, ``load_balance``, ``train`` and ``
 
 # ------------------------------------------------------------------------------------------------- layers and blocks
 
-# Rows of a block in prediction and, in training, with up to SMALL_WEIGHTS parameters; LARGE_BLOCK_ROWS with more, so
-# that activations stay in L2. (64-100-10, batches of 200, Zen 4: 45 us in blocks of 24 rows, 41 in blocks of 128, 40 in
-# one block.)
+# Rows that go through the network together, in prediction and, in training, with up to SMALL_WEIGHTS parameters;
+# LARGE_BLOCK_ROWS with more, so that activations stay in L2. (64-100-10, batches of 200, Zen 4: 45 us with 24 rows, 41
+# with 128, 40 with all at once.)
 BLOCK_ROWS, LARGE_BLOCK_ROWS = 256, 128
 SMALL_WEIGHTS = 1 << 14
 # With two to NARROW outputs lanes run over rows in the last layer: 100-3 would use 3 of 8 lanes otherwise.

@@ -28,7 +28,7 @@ from fastnn.core.nn.activations import (
     single_output_backward_input,
 )
 from fastnn.core.nn.losses import LOSSES, loss_of_rows
-from fastnn.core.nn.network import ALL_COLUMNS, gather
+from fastnn.core.nn.network import GATHER_ROWS, gather
 from fastnn.core.nn.optimizers import ADD, OPTIMIZERS, step
 from fastnn.plan import implementations_of, make_plan
 
@@ -112,7 +112,7 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     hidden, output = ACTIVATIONS[activation].id, ACTIVATIONS[output].id
     optimizer = ADD if solver == "lbfgs" else OPTIMIZERS[solver].id
     predicting = {(activate, hidden), (outputs_of_sums, output)}
-    assert implementations_of(layout) == predicting | {"predict", (gather, ALL_COLUMNS)}
+    assert implementations_of(layout) == predicting | {"predict", (gather, GATHER_ROWS)}
     one_output = make_plan(units=(3, 2, 1), dtype=np.float32, batch_size=4, **names)
     verbs = {(work, verb) for verb in (ROWS_PASS_DENSE, WEIGHTS_PASS_DENSE)}
     verbs |= {(advance, GRADIENT_OF_BATCHES if solver == "lbfgs" else STEPS_OF_BATCHES)}
@@ -122,7 +122,7 @@ def test_a_plan_names_all_that_it_needs(activation, loss, solver):
     last = single_output_backward_input if keeps else single_output_backward
     assert implementations_of(layout, plan) == training
     assert implementations_of(*one_output) == training | {(last, hidden)}
-    assert implementations_of(*no_hidden_layer) == every_network | {(gather, ALL_COLUMNS)}
+    assert implementations_of(*no_hidden_layer) == every_network | {(gather, GATHER_ROWS)}
     assert LOSSES[loss].id in loss_of_rows.implementations and optimizer in step.implementations
 
 

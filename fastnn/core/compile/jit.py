@@ -3,7 +3,7 @@
 ``@kernel``  a small function that is compiled into each of its callers.
 ``@leaf``    a function compiled once for each dtype, under a fixed signature and a fixed symbol. Callers hold a call
              to the symbol, not a copy of the code. (Numba links and optimizes a callee anew into every caller on the
-             way up: the first fit took 22 s of compiling so, 9.4 s with leaves.)
+             way up: without leaves the first fit took 2.3 times as long.)
 `dispatch_table`  leaves of one signature, of which a call chooses one by its id: compiled when first needed.
 ``@entry``   a function called from Python, as two twins of one source: serial, and parallel over its ``prange`` loops.
 

@@ -46,8 +46,8 @@ def begin_call(plan, buffers, n_blocks):
 
 
 @kernel
-def next_verb(plan, progress):
-    """Go on to the program's next verb; returns the index of the verb that is done. Writes: progress."""
+def end_verb(plan, progress):
+    """Go on to the program's next verb; returns the index of the verb that has ended. Writes: progress."""
     done = progress[VERB]
     progress[VERB] = done + 1 if done + 1 < plan.program.size else 0  # no modulo: a division for each phase
     return done
@@ -193,17 +193,17 @@ def advance_steps(packed, like, rows, scalars, losses, n_blocks, done):
     """
     _, plan, buffers, examples = unpack_all(packed, like)
     progress, phase = buffers.progress, done + 1
-    verb = next_verb(plan, progress)
+    ended = end_verb(plan, progress)
     if done == START:
         refresh_all_derived(packed, like)
     reset_stealing(buffers.stealing, n_blocks)
-    if verb == plan.program.size - 1:
+    if ended == plan.program.size - 1:
         progress[BATCH] += 1
         if find_batch(plan, buffers, examples, rows, losses):
             begin_rows(packed, like, rows)
         else:
             phase = OVER
-    elif verb == 0:
+    elif ended == 0:
         batch = progress[BATCH]
         lo, hi = batch_bounds(plan, rows.size, batch)
         loss = rows_loss(buffers, 0, hi - lo) + penalty(buffers, plan.alpha)
@@ -228,7 +228,7 @@ def advance_gradient(packed, like, rows, scalars, losses, n_blocks, done):
     progress, phase = buffers.progress, done + 1
     if done == START:
         refresh_all_derived(packed, like)
-    if next_verb(plan, progress) == plan.program.size - 1:
+    if end_verb(plan, progress) == plan.program.size - 1:
         progress[BATCH] += 1
         if progress[BATCH] > 0:
             buffers.step_scalars[ALPHA] = 0.0

@@ -1,4 +1,4 @@
-"""The verbs of a training step where X is dense: rows pass, weights pass, and the update by stored gradients."""
+"""The verbs of a training step where X is dense: rows and weights pass; the update by stored gradients, for any X."""
 
 import math
 
@@ -108,10 +108,9 @@ def weights_pass(packed, like, rows, n_batches, block, thread, n_blocks, workspa
     first = packed[0]
     layout, plan, buffers, examples = unpack_all(first, like)
     X, ready = examples.X, buffers.progress[READY]
-    lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH])
-    n_rows = hi - lo
-    lo, hi = batch_bounds(plan, rows.size, buffers.progress[BATCH] + 1)
-    ahead = rows[lo:hi]
+    begin_batch, end_batch = batch_bounds(plan, rows.size, buffers.progress[BATCH])
+    _, end_next = batch_bounds(plan, rows.size, buffers.progress[BATCH] + 1)
+    n_rows, ahead = end_batch - begin_batch, rows[end_batch:end_next]
     workspace = buffers.scratch[block * workspace_size : (block + 1) * workspace_size]
     start, done = begin(n_blocks), 0
     line, address = 0, 0
@@ -172,7 +171,7 @@ def update(packed, like, rows, n_batches, block, thread, n_blocks, workspace_siz
 
 @kernel
 def gradient_norm(layout, plan, buffers):
-    """Euclidean norm of the stored gradient of all parameters, summed in float64 in one order.
+    """Euclidean norm of the stored gradient of all parameters: squares of groups and biases, added up in float64.
 
     Reads: squares, which are those of the weights' gradient, and gradient.
     """

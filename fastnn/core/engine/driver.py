@@ -16,7 +16,8 @@ from .programs import START, advance, work
 def run_program(packed, like, rows, scalars, losses, thread, n_blocks, workspace_size):
     """One thread's work in a call: its block of each phase, and blocks that no other thread begins.
 
-    Writes: as `entries.train`. Reads: progress and step_scalars, which change only between two phases.
+    Writes: as `entries.train`. Reads: progress and step_scalars, which change only between two phases, but for the
+    losses of shards.
     """
     mode = flush_denormals()
     first = packed[0]

@@ -3,9 +3,8 @@
 The number of blocks changes no bit of the result. The threads of a call stay in one loop and wait at a barrier at the
 end of each phase, see `programs` and `driver`.
 
-The work of a block is a leaf: Numba would compile a kernel into the parallel loop, and again into the entry around it
-(a first fit took 12.2 s so, 8.9 s with leaves). In parallel entries an assignment to a slice becomes a parallel loop
-too, so only kernels make such assignments.
+The work of a block is a leaf: Numba would compile a kernel into the parallel loop, and again into the entry around it.
+In parallel entries an assignment to a slice becomes a parallel loop too, so only kernels make such assignments.
 """
 
 from numba import prange
@@ -26,7 +25,7 @@ def train(packed, like, rows, scalars, losses, n_blocks, workspace_size):
     """Run the plan's program for the batches of ``rows``. ``packed`` holds sets of records, see `state.shard_buffers`.
 
     Writes: params, moments, gradient and the other buffers; losses (n_batches,): the loss of each batch before its
-    step. Reads: the examples ``rows``; scalars (n_batches, SCHEDULED), a row for each step made.
+    step. Reads: the examples ``rows``; scalars, SCHEDULED numbers for each step made.
     Returns the number of batches done; fewer than n_batches when a loss is not finite. A batch whose weights sum to
     zero makes no step and has loss 0.
     """

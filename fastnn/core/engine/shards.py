@@ -9,8 +9,8 @@ places, since another thread may still be adding those of the last step.
 Whatever else a thread writes is its own, and does not lie on a cache line next to one that others write: a processor
 prefetches the line behind those that it reads, and a thread that writes there waits. (Fits of 20-100-1 with 200 rows,
 two cores of Zen 5: 8.4 us a step; 9.5 to 9.7 with the activations and deltas of all rows in one array, or with shared
-weights. Epochs in minutes in which a line took twice as long from one of the same two cores to the other: 1.10 ms, and
-1.53 with those.)
+weights. An epoch of it took 1.10 ms at a time when a cache line needed twice as long from core to core, and 1.53 with
+either.)
 """
 
 import math

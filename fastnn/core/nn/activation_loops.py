@@ -64,7 +64,7 @@ def make_backward_input(slope):
 
 
 def make_single_output_backward(slope):
-    """The backward pass of a layer with a single output: derivative, weight gradient and bias gradient in one pass.
+    """The backward pass of a layer with a single output: derivative, gradient of its weights and of the bias below.
 
     D = f' * (delta w'); A' delta and the sums of the columns of D are added to ``sums``, four rows at a time. So each
     row is loaded and stored once: beyond L1 a pass over the rows takes longer than its arithmetic. (100 rows of 100
@@ -108,11 +108,15 @@ def make_single_output_backward(slope):
 
 
 def make_single_output_backward_input(slope):
-    """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not."""
+    """The same sums in the same order for a slope that is no function of vectors, as one with exp in it is not.
+
+    Writes: d (n, stride), sums (2, stride). Reads: a, z (n, stride), outer, weights.
+    """
 
     def backward(a, z, d, outer, step, weights, n, stride, sums):
         lanes = VECTOR_BYTES // d.itemsize
-        width = min(stride, weights.size)  # fewer behind the last weights: only whole vectors may read past the end
+        # Where the slice ends with the parameters: only whole vectors may be read past its end, into the padding.
+        width = min(stride, weights.size)
         for r in range(n):
             row = d[r * stride : (r + 1) * stride]
             for j in range(width):

@@ -71,19 +71,27 @@ def log_loss(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr
 
 
 def log_loss_of(p, labels, targets):
-    """-log p[y_r], or -sum_c y log p."""
+    """-log p[y_r], or -sum_c y log p; a single output p stands for two, p and 1 - p."""
     if labels.size:
         return -np.log(clipped(p[np.arange(len(p)), labels]))
+    if p.shape[1] == 1:
+        p, targets = np.hstack([p, 1 - p]), np.hstack([targets, 1 - targets])
     return -(targets * np.log(clipped(p))).sum(axis=1)
 
 
 @kernel
-def softplus(s):
-    """log(1 + exp(s)), accurate also where exp(s) is much smaller or larger than 1."""
-    zero, one = like(s, 0), like(s, 1)
-    t = exp(s if s < zero else -s)
+def log1p(t):
+    """log(1 + t), accurate also where the magnitude of t is much smaller than 1."""
+    one = like(t, 1)
     u = one + t
-    return (zero if s < zero else s) + (log(u) + (t - (u - one)) / u)
+    return log(u) + (t - (u - one)) / u
+
+
+@kernel
+def log1p_exp(s):
+    """log(1 + exp(s)), accurate also where exp(s) is much smaller or larger than 1."""
+    zero = like(s, 0)
+    return (zero if s < zero else s) + log1p(exp(s if s < zero else -s))
 
 
 @kernel
@@ -92,7 +100,7 @@ def add_binary_log_loss(p, s, y, row_loss, n):
 
     In float64 p is clipped to [EPS, 1 - EPS] as in scikit-learn: on raw features the line search of L-BFGS depends on
     its roundings. (Breast cancer, 240 seeds: accuracy .846 from s, .854 from p, scikit-learn .854.) In float32 p has
-    too few digits near 1, so log p = -softplus(-s) and log(1 - p) = -softplus(s), with s clipped accordingly.
+    too few digits near 1, so log p = -log(1 + exp(-s)) and log(1 - p) = -log(1 + exp(s)), with s clipped accordingly.
 
     Writes: p, row_loss (n,). Reads: s, y (n,).
     """
@@ -105,7 +113,7 @@ def add_binary_log_loss(p, s, y, row_loss, n):
         for r in range(n):
             raised = -most if s[r] < -most else s[r]
             logit = most if raised > most else raised
-            row_loss[r] += softplus(logit) - y[r] * logit
+            row_loss[r] += log1p_exp(logit) - y[r] * logit
     for r in range(n):
         p[r] -= y[r]
 
@@ -175,14 +183,6 @@ def smoothed_binary_log_loss_of(p, labels, targets, kept, smoothing):
     return -(t * np.log(q) + (1 - t) * np.log1p(-q)).sum(axis=1)
 
 
-@kernel
-def log_of_rest(q):
-    """log(1 - q), accurate also where q is much smaller than 1."""
-    one = like(q, 1)
-    u = one - q
-    return log(u) - (q + (u - one)) / u
-
-
 @loss_of_rows.implementation(FOCAL)
 def focal(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, scratch):
     """loss_r = -q^g log p, where p is the output of the row's class, q = 1 - p and g = ``constants[0]``.
@@ -204,7 +204,7 @@ def focal(constants, z, sums, row_loss, labels, targets, rows, n_outputs, ldr, s
             others[r] += (one - y[r]) * p[r]
     for r in range(rows.size):
         q, right = others[r], clip(row_loss[r])
-        log_p = select(q < half, log_of_rest(q), log(right))
+        log_p = select(q < half, log1p(-q), log(right))
         power = select(q == zero, zero, exp(gamma * log(q)))
         ratio = select(q == zero, -one, log_p / q)
         row_loss[r] = -power * log_p
@@ -243,8 +243,7 @@ def binary_focal(constants, z, sums, row_loss, labels, targets, rows, n_outputs,
             m = select(raised > most, most, raised)
             right = m > zero
             t = exp(select(right, -m, m))
-            u = one + t
-            rest = log(u) + (t - (u - one)) / u
+            u, rest = one + t, log1p(t)
             log_p, log_q = select(right, -rest, m - rest), select(right, -m - rest, -rest)
             power = exp(gamma * log_q)
             row_loss[r] -= power * log_p
@@ -301,7 +300,7 @@ def summed_squared_error_of(p, labels, targets):
     return 0.5 * ((p - indicator(p, labels, targets)) ** 2).sum(axis=1)
 
 
-SMOOTHING, FOCUS = MappingProxyType({"label_smoothing": 0.1}), MappingProxyType({"focal_gamma": 2.0})
+SMOOTHING, FOCAL_GAMMA = MappingProxyType({"label_smoothing": 0.1}), MappingProxyType({"focal_gamma": 2.0})
 NOT_SMOOTHED = MappingProxyType({"label_smoothing": 0.0})
 
 
@@ -326,11 +325,11 @@ CLASSIFIER_LOSSES = {
         SMOOTHED_BINARY_LOG_LOSS, "logistic", True, None, smoothed_binary_log_loss_of, SMOOTHING, smoothing_constants
     ),
     "focal": Loss(
-        FOCAL, "softmax", True, "focal", focal_of, FOCUS, lambda focal_gamma: (focal_gamma,),
+        FOCAL, "softmax", True, "focal", focal_of, FOCAL_GAMMA, lambda focal_gamma: (focal_gamma,),
         special_case=lambda focal_gamma: None if focal_gamma else "log_loss",
     ),
     "binary_focal": Loss(
-        BINARY_FOCAL, "logistic", True, "focal", binary_focal_of, FOCUS, lambda focal_gamma: (focal_gamma,),
+        BINARY_FOCAL, "logistic", True, "focal", binary_focal_of, FOCAL_GAMMA, lambda focal_gamma: (focal_gamma,),
         special_case=lambda focal_gamma: None if focal_gamma else "binary_log_loss",
     ),
     "logistic_squared_error": Loss(LOGISTIC_SQUARED_ERROR, "logistic", True, "squared_error", summed_squared_error_of),

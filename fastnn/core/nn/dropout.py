@@ -30,7 +30,7 @@ RANDOM_WORDS = 2.0**32
 
 @kernel
 def mask_key(progress, level):
-    """The random numbers of a level in the present step; `substream` has those of each row. Reads: progress."""
+    """Key of the random numbers of a level in the present step; `substream` makes those of rows. Reads: progress."""
     step = progress[EARLIER_MASKS] + progress[EARLIER_STEPS] + progress[STEPS]
     return substream(substream(np.uint64(progress[SEED]), step), level)
 

@@ -4,11 +4,11 @@
     backward_data     D W'              deltas back through the weights
     backward_weights  A' D              the gradient of some rows of the weights
 
-Each product has special code for some shapes: one row of a batch, one output, few outputs, few features, many weights.
+Each product has special code for some shapes: one row of a batch, one output, few outputs, many weights.
 The first layer reads the rows of X in place. Every sum has one order, whatever code, block or thread computes it. The
 products of a sparse first layer are in `simd.spmm`; ``sparse_network`` calls them.
 
-The last layer's outputs live transposed, (n_outputs, ldr), where ldr is the number of rows rounded up to whole vectors.
+The last layer's outputs live transposed, (n_outputs, ldr), where ldr is the number of rows rounded up by `padded`.
 """
 
 from typing import NamedTuple
@@ -109,7 +109,7 @@ def forward_output(packed, n_layers, params, a, ia, lda, z, scratch, n, ldr):
     """Z' = (A W + b)' of the last layer, before its activation.
 
     A single output is a dot product for each row, with sixteen partial sums (a product with lanes over outputs would
-    use 1 of 8). With two to NARROW outputs lanes run over rows, with more outputs over outputs.
+    use 1 of 8). With two to NARROW outputs of at least 8 rows lanes run over rows, else over outputs.
 
     Writes: z (n_outputs, ldr). Reads: params, a. Scratch: scratch (fan_in * ldr or n * stride).
     """
@@ -154,7 +154,7 @@ def keeps_transposed(plan, fan_in, fan_out):
 def multiply_transposed(c, ic, ldc, d, i_d, ldd, w, iw, n, fan_in, fan_out, workspace):
     """C (n, fan_in) = D (n, fan_out) W', a panel of W' at a time.
 
-    Writes: c[ic + r*ldc + i], i < fan_in rounded up to whole vectors. Reads: d, w. Scratch: workspace (width, fan_out).
+    Writes: c[ic + r*ldc + i], i < fan_in rounded up to whole vectors. Reads: d, w. Scratch: workspace (fan_out, width).
     """
     lanes = VECTOR_BYTES // workspace.itemsize
     width = TRANSPOSED_VECTORS * lanes
@@ -210,6 +210,8 @@ class Hints(NamedTuple):
 def outer_product(g, a, ia, d, first, n, fan_out):
     """G[i, j] = a[ia + i] d[first + j], the gradient of a batch of one row, where a tile would not pay.
 
+    Zero is added to each, as tiles do: -0 becomes 0.
+
     Writes: g (n, fan_out). Reads: a, d.
     """
     zero = g.dtype.type(0)
@@ -226,7 +228,7 @@ def outer_product(g, a, ia, d, first, n, fan_out):
 
 @kernel
 def close_rows(g, width, ld, n):
-    """Move rows of ``width`` elements from ``ld`` apart to no gaps. Writes: g (n, width), and a vector behind it."""
+    """Close the gaps between rows of ``width`` elements ``ld`` apart. Writes: g (n, width), and a vector after it."""
     if ld > width:
         for r in range(1, n):
             for j in range(0, width, VECTOR_BYTES // g.itemsize):
@@ -244,7 +246,7 @@ def backward_weights(packed, X, layer, i0, n, r0, n_rows, hints, g, ld, workspac
     """g <- A' D of weight rows i0 .. i0 + n, summed in order over n_rows rows of the batch from r0 on.
 
     A of the first layer is X, except in a network of one layer. With ``hints.offsets`` the product of weight row i
-    prefetches the lines at ``hints.line + i * itemsize`` plus each of the byte offsets at that address.
+    prefetches the lines at ``hints.line + i * itemsize`` plus each of the offsets at address ``hints.offsets``.
 
     Writes: g (n, fan_out) without padding; during the product its rows lie ``ld`` apart, with a vector of padding at
     the end. Reads: activations or X at ``row_offsets``, deltas. Scratch: workspace.

@@ -1,6 +1,6 @@
 """What all losses share: the row of the table, the dispatch table, targets and clipped probabilities.
 
-All losses work on a transposed block z (n_outputs, ldr) of activated outputs, with a column for each row of the batch,
+All losses work on a transposed block z (n_outputs, ldr) of activated outputs, with a column for each row of a block,
 and overwrite it with the delta dL/d(pre-activation). That is ``p - y`` for the canonical pairs of loss and output
 activation. The loss of each row is written to ``row_loss``; ``engine.bookkeeping`` and ``engine.shards`` average over
 rows. ``y`` of row r is ``labels[rows[r]]`` or ``targets[rows[r], :]``.
@@ -52,18 +52,18 @@ class Loss(NamedTuple):
 
     id: int  # in compiled code
     output: str  # name of the output activation
-    classifier: bool  # whether it is a loss of the classifier or of the regressor
+    classifier: bool  # True: a loss of the classifier; False: of the regressor
     users_name: str | None  # the estimators' ``loss``; None for a special case of another row
     rows_of: Callable  # (p, labels, targets, *constants) -> float64 (n_rows,), the loss in NumPy
-    hyper_parameters: Mapping = NONE  # the estimators' parameters that it depends on, each with a default
+    hyper_parameters: Mapping = NONE  # the estimators' parameters that it depends on, with values for calls without
     constants: Callable = no_numbers  # -> numbers that compiled code finds in ``plan.loss_constants``
     domain: Callable = all_reals  # -> REALS, NOT_NEGATIVE or POSITIVE: the targets for which it is defined
     special_case: Callable = no_other  # -> name of the row that takes its place for these numbers, or None
 
 
 WITH_SUMS = 32  # losses from this id on are also given the last layer's sums
-# Probabilities are clipped this far from 0 and 1, in float32 too, as scikit-learn does in float64. With a loss clipped
-# at the spacing of float32, training on raw features would stop where scikit-learn goes on.
+# Probabilities are clipped this far from 0 and 1, as scikit-learn does in float64; in float32 1 - EPS rounds to 1. With
+# a loss clipped at the spacing of float32, training on raw features would stop where scikit-learn goes on.
 EPS = 2.0**-52
 _bounds = by_dtype(*((dtype(EPS), dtype(1 - EPS)) for dtype in (np.float32, np.float64)))
 
@@ -80,7 +80,7 @@ loss_of_rows = dispatch_table(
 
 @kernel
 def clip(p):
-    """Keep a probability within [EPS, 1 - EPS]; NaN stays."""
+    """Keep a probability within [EPS, 1 - EPS], which is [EPS, 1] in float32; NaN stays."""
     low, high = _bounds(p)
     raised = low if p < low else p
     return high if raised > high else raised

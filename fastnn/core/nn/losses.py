@@ -2,7 +2,7 @@
 
 A row of ``LOSSES`` is a pair of a loss and an output activation: those of the classifier are in
 ``classification_losses``, those of the regressor in ``regression_losses``, what they share in ``loss_base``. Called by
-``network``.
+``network`` and ``sparse_network``.
 """
 
 from ..compile.jit import kernel, leaf

@@ -25,7 +25,7 @@ from .losses import loss_and_delta
 
 # Copies rows of X, for networks without hidden layers and for predictions of some rows; else it is not compiled.
 gather = dispatch_table("gather", ("out", OUT), ("ld_out", INT), ("X", MATRIX), ("rows", ROWS), ("n", INT))
-ALL_COLUMNS = 0
+GATHER_ROWS = 0
 
 # The passes between the first known level and the outputs where units are dropped, see ``dropout``.
 dropped_pass = dispatch_table(
@@ -35,7 +35,7 @@ dropped_pass = dispatch_table(
 DROPPED_FORWARD, DROPPED_BACKWARD = range(2)
 
 
-@gather.implementation(ALL_COLUMNS)
+@gather.implementation(GATHER_ROWS)
 def gather_rows(out, ld_out, X, rows, n):
     """out[r, :] <- X[rows[r], :] for r < n; ``rows`` may go on with those that will be gathered next.
 
@@ -133,20 +133,38 @@ def backward(packed, lo, n, sums, workspace):
                 differentiate_input(activation, a, buffers.inputs[level : level + n * stride], d)
 
 
+@kernel
+def losses_and_deltas(packed, labels, targets, sample_weight, block, start, z, ldr, scratch):
+    """Losses of a block's rows, and deltas of the last level, from the sums z (n_outputs, ldr).
+
+    Writes: row_loss, deltas of the last level at rows start .. start + block.size; z. Reads: labels, targets,
+    sample_weight at ``block``. Scratch: scratch.
+    """
+    layout, plan, buffers = unpack(packed, scratch)
+    n_layers, n = plan.n_layers, block.size
+    n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
+    row_loss = buffers.row_loss[start : start + n]
+    output = layout.activation[n_layers - 1]
+    loss_and_delta(
+        plan.loss, plan.loss_constants, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr,
+        scratch,
+    )  # fmt: skip
+    transpose(buffers.deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
+
+
 @leaf(RECORDS, LABELS, MATRIX, IN, ROWS, INT, INT, INT, OUT)
 def forward_backward_from(packed, labels, targets, sample_weight, block, first, start, shard, workspace):
     """The rows pass of a block whose activations of level ``first`` are known: forward, loss, backward.
 
-    Writes: activations, deltas, row_loss at rows start .. start + block.size; `single_output_sums` of the shard where
-    ``plan.n_shards`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch:
+    Writes: activations, inputs, deltas, row_loss at rows start .. start + block.size; `single_output_sums` of the shard
+    where ``plan.n_shards`` says so. Reads: params, transposed, labels, targets, sample_weight at ``block``. Scratch:
     workspace.
     """
     layout, plan, buffers = unpack(packed, workspace)
     n_layers = plan.n_layers
-    n_outputs, stride = layout.units[n_layers], layout.stride[n_layers]
-    n = block.size
+    n_outputs, n = layout.units[n_layers], block.size
     ldr = padded(n)
-    params, activations, deltas = buffers.params, buffers.activations, buffers.deltas
+    params, activations = buffers.params, buffers.activations
     ld = layout.stride[first]
     at = layout.level[first] + start * ld
     if plan.dropout.size == 0:
@@ -158,14 +176,8 @@ def forward_backward_from(packed, labels, targets, sample_weight, block, first, 
     forward_output(
         packed, n_layers, params, activations, layout.level[n_layers - 1] + start * ld, ld, z, scratch, n, ldr
     )
-    row_loss = buffers.row_loss[start : start + n]
-    output = layout.activation[n_layers - 1]
-    loss_and_delta(
-        plan.loss, plan.loss_constants, output, z, row_loss, labels, targets, sample_weight, block, n_outputs, ldr,
-        scratch,
-    )  # fmt: skip
-    transpose(deltas, layout.delta[n_layers] + start * stride, stride, z, 0, ldr, n_outputs, n)
-    sums = workspace  # without shards these sums are not used: the weights pass has another order
+    losses_and_deltas(packed, labels, targets, sample_weight, block, start, z, ldr, scratch)
+    sums = workspace  # without shards they are not used: the weights pass computes them itself, in another order
     if plan.n_shards > 1:
         begin, end = single_output_sums(layout, plan, shard)
         sums = buffers.shard_gradients[begin:end]
@@ -181,7 +193,8 @@ def first_activation(packed, X, lo, n, ready):
 
     With ``ready`` the splits of X W_0 are already computed.
 
-    Writes: activations, rows lo .. lo + n of level 1. Reads: params, X, row_offsets.
+    Writes: activations and inputs, rows lo .. lo + n of level 1; split_sums, unless ``ready``.
+    Reads: params, X, row_offsets, split_sums.
     """
     layout, plan, buffers = unpack(packed, X)
     if not ready:
@@ -205,7 +218,7 @@ def forward_backward(packed, X, labels, targets, sample_weight, rows, lo, hi, re
     With ``ready`` the splits of the first layer's sums are already computed. If ``plan.n_shards`` is not 1 the rows are
     a shard of the batch, and ``shard`` is the index of its gradient.
 
-    Writes: activations, deltas, row_loss at rows lo .. hi; `single_output_sums` of the shard.
+    Writes: activations, inputs, deltas, row_loss at rows lo .. hi; `single_output_sums` of the shard.
     Reads: params, transposed, row_offsets or split_sums, data at ``rows``. Scratch: workspace.
     """
     layout, plan, buffers = unpack(packed, workspace)
@@ -219,6 +232,6 @@ def forward_backward(packed, X, labels, targets, sample_weight, rows, lo, hi, re
         if plan.n_layers > 1:
             first_activation(packed, X, start, block.size, ready)
         else:
-            gather(ALL_COLUMNS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
+            gather(GATHER_ROWS, buffers.activations[start * ld :], ld, X, rows[start:hi], block.size)
         first = min(plan.n_layers - 1, 1)
         forward_backward_from(packed, labels, targets, sample_weight, block, first, start, shard, workspace)

@@ -2,15 +2,16 @@
 
 A step takes the summed gradient ``g`` of a slice, adds the L2 term and divides by the sum of the rows' weights,
 ``g <- (g + alpha w) scale``, and updates the slice and its state in the same pass. Called by ``update`` for each tile
-of the gradient while it is in L1, by ``engine.shards`` for sums of gradients, by ``engine.dense`` for stored ones. The
-state of the slice are the elements from ``offset`` on of each row of ``moments``; rows lie ``plan.moment_stride``
-apart. Step scalars, such as the rate and Adam's corrections, come from Python: see `records` and `schedules`.
+of the gradient while it is in the cache, by ``engine.shards`` for sums of gradients, by ``engine.dense`` for stored
+ones. The state of the slice is the elements from ``offset`` on of each row of ``moments``; rows lie
+``plan.moment_stride`` apart. Step scalars, such as the rate and Adam's corrections, come from Python: see `records` and
+`schedules`.
 
 Each optimizer has a second step with decoupled weight decay (Loshchilov & Hutter 2019), made of the same loop: it
-subtracts ``rate weight_decay w`` from the weights, not from biases. AVERAGED is a step by another optimizer, which then
-takes the weights into their moving averages, while they are in L1.
+subtracts ``rate weight_decay w`` from the weights, not from biases.
 
-Three rows of the dispatch table, STORE, ADD and AVERAGE, are no optimizers: as ``plan.sink`` they keep the gradient.
+Four rows of the dispatch table are no optimizers. STEP_AND_AVERAGE makes the step of ``plan.optimizer_id`` and takes
+the new weights into their moving averages. STORE, ADD and STORE_SCALED keep the gradient, as ``plan.sink``.
 """
 
 import math
@@ -39,18 +40,20 @@ class Optimizer(NamedTuple):
     """One row of the table. Constants are computed in float64 and rounded once, to the network's dtype."""
 
     id: int  # in compiled code
-    hyper_parameters: dict  # names of the estimators' parameters that it depends on, with default values
+    hyper_parameters: dict  # names of the estimators' parameters that it depends on, with values for calls without them
     constants: Callable  # (*hyper-parameters) -> numbers that compiled code finds in ``plan.optimizer``
-    n_moments: Callable  # (constants) -> number of state arrays, each as long as the parameters
+    # (constants) -> number of state arrays, each as long as the parameters; the last of them must be the one whose
+    # elements overflow first, see `State.learns`.
+    n_moments: Callable
     scheduled: bool = False  # whether scikit-learn's schedules apply to it
     corrections: str | None = None  # name of its corrections, see `corrections.CORRECTIONS`
-    averages: bool = False  # whether it learns at other weights than those that it gives, see `schedule_free`
+    averages: bool = False  # whether it takes gradients at other weights than it publishes, see `schedule_free`
 
 
 NO_STEP = -1  # the id where there is no optimizer, under L-BFGS
-STORE, ADD, SGD, ADAM, RMSPROP, NADAM, ADAGRAD, LION, SCHEDULE_FREE, AVERAGE, AVERAGED = range(11)
-SINKS = STORE, ADD, AVERAGE  # sinks that keep the gradient and make no step
-DECAYED = 16  # added to the id of an optimizer: its step with weight decay
+STORE, ADD, SGD, ADAM, RMSPROP, NADAM, ADAGRAD, LION, SCHEDULE_FREE, STORE_SCALED, STEP_AND_AVERAGE = range(11)
+SINKS = STORE, ADD, STORE_SCALED  # sinks that keep the gradient and make no step
+DECAYED = 16  # added to the id of an optimizer, which is smaller: its step with weight decay
 
 
 def _adam_constants(beta_1, beta_2, epsilon):
@@ -83,13 +86,14 @@ OPTIMIZERS = {
 
 
 # Update one slice of parameters w (n,) by its summed gradient g (n,); ``decays`` is 1 for weights, 0 for biases.
+# Writes: w, moments from ``offset`` on; sinks that keep the gradient: gradient from ``offset`` on.
 step = dispatch_table(
     "step", ("packed", RECORDS), ("w", OUT), ("g", IN), ("offset", INT), ("decays", INT)
 )  # fmt: skip
 
 
 @kernel
-def terms(buffers, like, decays):
+def l2_and_scale(buffers, like, decays):
     """``alpha`` for this slice, 0 for biases, and ``scale``. Reads: step_scalars."""
     real, scalars = like.dtype.type, buffers.step_scalars
     return real(scalars[ALPHA] if decays else 0.0), real(scalars[SCALE])
@@ -144,17 +148,17 @@ def store_gradient(packed, w, g, offset, decays):
 def add_gradient(packed, w, g, offset, decays):
     """No step: add (g + alpha w) scale to ``gradient``. Writes: gradient. Reads: w, g."""
     _, _, buffers = unpack(packed, w)
-    alpha, scale = terms(buffers, w, decays)
+    alpha, scale = l2_and_scale(buffers, w, decays)
     total = buffers.gradient[offset : offset + w.size]
     for i in range(w.size):
         total[i] += fma(alpha, w[i], g[i]) * scale
 
 
-@step.implementation(AVERAGE)
+@step.implementation(STORE_SCALED)
 def store_average(packed, w, g, offset, decays):
     """No step: store (g + alpha w) scale in ``gradient``. Writes: gradient. Reads: w, g."""
     _, _, buffers = unpack(packed, w)
-    alpha, scale = terms(buffers, w, decays)
+    alpha, scale = l2_and_scale(buffers, w, decays)
     stored = buffers.gradient[offset : offset + w.size]
     for i in range(w.size):
         stored[i] = fma(alpha, w[i], g[i]) * scale
@@ -163,16 +167,16 @@ def store_average(packed, w, g, offset, decays):
 # ----------------------------------------------------------------------------------------------------- moving averages
 
 
-@step.implementation(AVERAGED)
+@step.implementation(STEP_AND_AVERAGE)
 def average_weights(packed, w, g, offset, decays):
-    """The step of ``plan.averaged``, then e <- e + c (w - e), c = max(1 - ema_decay, 9 / (10 + t)) in step t.
+    """The step of ``plan.optimizer_id``, then e <- e + c (w - e), c = max(1 - ema_decay, 9 / (10 + t)) in step t.
 
     The averages e begin as the initial weights, whose share falls like t^-9: the decay 1 - c is
     min(ema_decay, (1 + t) / (10 + t)), as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``. They are
     the last row of ``moments``. Writes: w, moments. Reads: g.
     """
     _, plan, buffers = unpack(packed, w)
-    step(plan.averaged, packed, w, g, offset, decays)
+    step(plan.optimizer_id, packed, w, g, offset, decays)
     done = buffers.progress[EARLIER_STEPS] + buffers.progress[STEPS]
     weight, start = max(plan.ema_weight, w.dtype.type(9.0 / (10.0 + done))), buffers.moments.size - plan.moment_stride
     averages = buffers.moments[start + offset : start + offset + w.size]
@@ -192,7 +196,7 @@ def sgd(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay = decay_of(buffers, w, decays)
         rate, momentum, nesterov = w.dtype.type(buffers.step_scalars[RATE]), plan.optimizer[0], plan.optimizer[1]
         v = buffers.moments[offset : min(offset + w.size, buffers.moments.size)]
@@ -222,7 +226,7 @@ def adam(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay = decay_of(buffers, w, decays)
         scalars, constants = buffers.step_scalars, plan.optimizer
         rate = w.dtype.type(scalars[RATE] * scalars[SECOND_CORRECTION] / scalars[FIRST_CORRECTION])
@@ -247,7 +251,7 @@ def nadam(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay, real = decay_of(buffers, w, decays), w.dtype.type
         scalars, constants = buffers.step_scalars, plan.optimizer
         of_gradient = real(scalars[RATE] * scalars[FIRST_CORRECTION])
@@ -275,7 +279,7 @@ def rmsprop(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay = decay_of(buffers, w, decays)
         rate, constants = w.dtype.type(buffers.step_scalars[RATE]), plan.optimizer
         rho, one_minus_rho, epsilon = constants[0], constants[1], constants[2]
@@ -297,7 +301,7 @@ def adagrad(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay = decay_of(buffers, w, decays)
         rate, epsilon = w.dtype.type(buffers.step_scalars[RATE]), plan.optimizer[0]
         v = buffers.moments[offset : offset + w.size]
@@ -318,7 +322,7 @@ def lion(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay, real = decay_of(buffers, w, decays), w.dtype.type
         rate, constants = real(buffers.step_scalars[RATE]), plan.optimizer
         beta_1, beta_2, one_minus_beta_1, one_minus_beta_2 = constants[0], constants[1], constants[2], constants[3]
@@ -343,7 +347,7 @@ def schedule_free(rest):
 
     def function(packed, w, g, offset, decays):
         _, plan, buffers = unpack(packed, w)
-        alpha, scale = terms(buffers, w, decays)
+        alpha, scale = l2_and_scale(buffers, w, decays)
         decay, real = decay_of(buffers, w, decays), w.dtype.type
         scalars, constants = buffers.step_scalars, plan.optimizer
         rate, mixing = real(scalars[RATE]), real(scalars[MIXING])

@@ -11,7 +11,7 @@ from ..simd.scalar import by_dtype
 from ..simd.transpose import transpose
 from .activations import activate, outputs_of_sums
 from .layer import forward_output, padded
-from .network import ALL_COLUMNS, gather, hidden_forward
+from .network import GATHER_ROWS, gather, hidden_forward
 
 _largest_square = by_dtype(np.float32(2.0**120), np.float64(2.0**1000))
 
@@ -30,9 +30,10 @@ def watch(z, suspect):
 def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect, start, n):
     """Outputs of n rows of X from ``start`` on; if ``rows`` is not empty, of the rows ``rows[start:]``.
 
-    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so one sum of each row, looked
-    at before its activation, is enough: X is read once, and later rows are prefetched meanwhile. Large weights can have
-    the same effect, so ``suspect`` is only a suspicion.
+    A NaN or inf in a row of X makes every sum of the first layer in that row NaN or inf, so with hidden layers one sum
+    of each row, looked at before its activation, is enough: X is read once, and later rows are prefetched meanwhile.
+    Large weights can have the same effect, so ``suspect`` is only a suspicion. Without hidden layers all of X is looked
+    at.
 
     Writes: out (n, n_outputs) flat; suspect (1,). Reads: params, X, rows. Scratch: wide, levels, workspace.
     """
@@ -43,7 +44,7 @@ def predict_rows(packed, params, X, rows, out, wide, levels, workspace, suspect,
     a, ia, lda = as_flat(X), start * X.shape[1], X.shape[1]
     line, offsets = address_of(a, ia), address_of(sizes.ahead, 0) if sizes.ahead.size > 0 else 0
     if rows.size > 0:
-        gather(ALL_COLUMNS, levels, layout.stride[0], X, rows[start:], n)
+        gather(GATHER_ROWS, levels, layout.stride[0], X, rows[start:], n)
         a, ia, lda = as_read(levels), 0, layout.stride[0]
     elif sizes.by_columns:
         transpose(levels, 0, layout.stride[0], a, start, lda, X.shape[0], n)

@@ -211,7 +211,7 @@ def tweedie_of(p, labels, targets, a, b):
     y, p, a = targets.astype(np.float64), p.astype(np.float64), float(a)
     given = np.power(y, a, out=np.zeros_like(y), where=y > 0)
     raised = p**a
-    return (y * (given - raised) / a - (y * given - p * raised) / (1 + a)).sum(axis=1)
+    return (y * (given - raised) / a - (y * given - p * raised) / float(b)).sum(axis=1)
 
 
 REGRESSOR_LOSSES = {

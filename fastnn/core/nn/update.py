@@ -29,7 +29,7 @@ from .layer import (
     output_scratch_size,
     row_distance,
 )
-from .optimizers import AVERAGE, step
+from .optimizers import STORE_SCALED, step
 
 GROUP = SPLIT_GRANULARITY  # weight rows whose squares are summed together; blocks and tiles hold whole groups
 WIDE_TILE_ELEMENTS = FEW_REGISTERS_TILE_ELEMENTS if FEW_REGISTERS else 0
@@ -56,7 +56,7 @@ def refresh_derived(packed, params, layer, i0, n):
 
 @kernel
 def sum_groups(layout, buffers, values, layer, i0, n):
-    """Sums of squares of weight rows i0 .. i0 + n of ``values``, which lie as the parameters. Writes: squares."""
+    """Sums of squares of weight rows i0 .. i0 + n of ``values``, laid out like the parameters. Writes: squares."""
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
     end = offset + n * fan_out
@@ -66,7 +66,7 @@ def sum_groups(layout, buffers, values, layer, i0, n):
         buffers.squares[layout.squares[layer] + i0 // GROUP + group] = sum_squares(rows)
 
 
-@after_sink.implementation(AVERAGE)
+@after_sink.implementation(STORE_SCALED)
 def sum_squares_of_gradient(packed, like, layer, i0, n):
     """Sums of squares of the stored gradient, for its norm; the update computes those of the weights again.
 
@@ -85,7 +85,11 @@ def tile_height(fan_out, itemsize):
 
 @kernel
 def step_weights(packed, layer, i0, n, g):
-    """Pass the gradient of weight rows i0 .. i0 + n to the plan's sink. Writes: see `optimizers.step`. Reads: g."""
+    """Pass the gradient of weight rows i0 .. i0 + n to the plan's sink.
+
+    Writes: params and moments of these rows, then squares and transposed; or gradient, where the sink keeps it.
+    Reads: g.
+    """
     layout, plan, buffers = unpack(packed, g)
     fan_out = layout.units[layer + 1]
     offset = layout.weight[layer] + i0 * fan_out
@@ -98,7 +102,10 @@ def step_weights(packed, layer, i0, n, g):
 
 @kernel
 def step_bias(packed, layer, n_rows, workspace):
-    """Gradient of a layer's bias, passed to the sink. Writes: see `step_weights`. Reads: deltas. Scratch: workspace."""
+    """Gradient of a layer's bias, passed to the sink.
+
+    Writes: params and moments of the bias, or gradient. Reads: deltas. Scratch: workspace.
+    """
     layout, plan, buffers = unpack(packed, workspace)
     bias, fan_out = layout.bias[layer], layout.units[layer + 1]
     backward_bias(packed, layer, 0, n_rows, workspace)
@@ -111,7 +118,7 @@ def update_weights(packed, X, layer, lo, hi, n_rows, shared, line, offsets, work
 
     ``shared``, ``line`` and ``offsets`` are those of `layer.Hints`.
 
-    Writes: params, moments, transposed, squares of these rows. Reads: activations, deltas, X. Scratch: workspace.
+    Writes: what `step_weights` and `step_bias` write of these rows. Reads: activations, deltas, X. Scratch: workspace.
     """
     layout = unpack(packed, workspace)[0]
     fan_out, itemsize = layout.units[layer + 1], workspace.itemsize

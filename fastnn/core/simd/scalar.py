@@ -215,7 +215,7 @@ def by_dtype(single, double):
     """
     Make a function of ``x`` that returns ``single`` for float32 and ``double`` for float64, by its type alone.
 
-    Both are NamedTuples of NumPy scalars, or of tuples of them; compiled code sees their values as constants.
+    Both are scalars, or tuples of them, perhaps nested; compiled code sees their values as constants.
     """
 
     def constants(x):
