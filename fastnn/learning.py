@@ -119,15 +119,11 @@ class LearningMixin(Part):
             hidden_activation=hidden_activation(self.activation, len(network.units) - 2),
             out_activation=network.out_activation,
             loss=network.loss,
-            solver=settings["solver"],
             alpha=network.alpha,
             batch_size=batch_size,
             dtype=network.dtype,
-            weight_decay=settings["weight_decay"],
-            max_grad_norm=settings["max_grad_norm"],
-            ema_decay=settings["ema_decay"],
             dropout=dropout_rates(self.dropout, len(network.units) - 2),
-            **{name: settings[name] for name in Optimizer.HYPER_PARAMETERS},
+            **settings,
             **{name: getattr(self, name) for name in LOSSES[network.loss].hyper_parameters},
         )
 

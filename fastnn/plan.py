@@ -84,6 +84,10 @@ def loss_after(users_name, out_activation, *, classifier):
     return loss_of(users_name, out_activation, classifier=True)
 
 
+# Settings of the step of every solver, and their values where there are none.
+STEP_OPTIONS = {"weight_decay": 0.0, "max_grad_norm": None, "ema_decay": None}
+
+
 def make_plan(
     *,
     units,
@@ -94,11 +98,8 @@ def make_plan(
     alpha=0.0,
     batch_size=1,
     dtype=np.float32,
-    weight_decay=0.0,
-    max_grad_norm=None,
-    ema_decay=None,
     dropout=(),
-    **hyper_parameters,
+    **settings,
 ):
     """Layout and plan of a network and its training.
 
@@ -108,8 +109,8 @@ def make_plan(
         Numbers of features, hidden units, outputs; rates of all but the outputs, or none.
     hidden_activation, out_activation, loss, solver : str
         Names in ``ACTIVATIONS`` (or a tuple, one a hidden layer), ``LOSSES`` and ``OPTIMIZERS`` (or "lbfgs").
-    alpha, batch_size, dtype, weight_decay, max_grad_norm, ema_decay, **hyper_parameters
-        As in the estimators; those hyper-parameters are used that the rows of solver and loss name.
+    alpha, batch_size, dtype, **settings
+        As in the estimators; of the settings those are used that STEP_OPTIONS and the rows of solver and loss name.
 
     Returns
     -------
@@ -117,8 +118,9 @@ def make_plan(
         For dense input: see `programmed`.
     """
     dtype, row = np.dtype(dtype), OPTIMIZERS.get(solver)
-    optimizer = constants_of(row, hyper_parameters, dtype)
-    ident, optimizer_id, sink = _solver_and_sink(row, weight_decay, max_grad_norm, ema_decay)
+    optimizer, options = constants_of(row, settings, dtype), {**STEP_OPTIONS, **settings}
+    max_norm, ema_decay = options["max_grad_norm"], options["ema_decay"]
+    ident, optimizer_id, sink = _solver_and_sink(row, options["weight_decay"], max_norm, ema_decay)
     layout = NetworkSpec(units, hidden_activation, out_activation, dtype).layout(batch_size)
     plan = TrainPlan(
         n_layers=np.int64(len(units) - 1),
@@ -136,10 +138,10 @@ def make_plan(
         program=np.empty(0, np.int64),
         advance=np.int64(0),
         alpha=dtype.type(alpha),
-        max_norm=dtype.type(np.inf if max_grad_norm is None else max_grad_norm),
+        max_norm=dtype.type(np.inf if max_norm is None else max_norm),
         ema_weight=dtype.type(1.0 - ema_decay if ema_decay else 0.0),
         dropout=np.array(dropout, dtype=np.float64),
-        loss_constants=constants_of(LOSSES[loss], hyper_parameters, dtype),
+        loss_constants=constants_of(LOSSES[loss], settings, dtype),
         optimizer=optimizer,
     )
     return layout, programmed(plan, sparse=False)

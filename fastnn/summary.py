@@ -89,7 +89,8 @@ class SummaryMixin(Part):
         kept = int(self._mlp_keep(None) is not None)
         row = OPTIMIZERS[self.solver]
         settings = {name: getattr(self, name) for name in row.hyper_parameters}
-        return 2 + n_state_arrays(row, constants_of(row, settings, dtype), self.ema_decay) + kept
+        gradient = int(self.max_grad_norm is not None)
+        return 2 + n_state_arrays(row, constants_of(row, settings, dtype), self.ema_decay) + gradient + kept
 
     def _mlp_batch_rows(self):
         if self.solver == "lbfgs":

@@ -37,6 +37,8 @@ MEMORY = {
     "early stopping": ({"early_stopping": True}, 5, 4, 135),
     "its last epoch": ({"early_stopping": True, "restore_best": False}, 4, 4, 135),
     "best epoch": ({"restore_best": True}, 5, 4, 150),
+    "clipped": ({"max_grad_norm": 1.0}, 5, 4, 150),
+    "averages": ({"ema_decay": 0.9}, 5, 4, 150),
     "float64": ({"dtype": "float64"}, 4, 8, 150),
     "match": ({"dtype": "match"}, 4, 8, 150),
     "batches": ({"batch_size": 32}, 4, 4, 32),

@@ -319,6 +319,13 @@ def test_against_float64_and_writes_only_what_it_names(case, dtype):
     assert np.isnan(untouched).all()
 
 
+@pytest.mark.nojit
+def test_each_row_of_the_tables_has_a_case():
+    assert {case[0] for case in LOSS_CASES.values()} == set(losses.LOSSES)
+    solvers = {case["solver"] for case in OPTIMIZER_CASES.values()}
+    assert solvers == {*optimizers.OPTIMIZERS, "lbfgs"}
+
+
 @pytest.fixture(scope="module")
 def python_twin(tmp_path_factory):
     """What all cases return without the compiler."""

@@ -20,6 +20,7 @@ from .loss_base import (
     gather_indicator,
     gather_targets,
     indicator,
+    log1p,
     loss_of_rows,
 )
 
@@ -77,14 +78,6 @@ def log_loss_of(p, labels, targets):
     if p.shape[1] == 1:
         p, targets = np.hstack([p, 1 - p]), np.hstack([targets, 1 - targets])
     return -(targets * np.log(clipped(p))).sum(axis=1)
-
-
-@kernel
-def log1p(t):
-    """log(1 + t), accurate also where the magnitude of t is much smaller than 1."""
-    one = like(t, 1)
-    u = one + t
-    return log(u) + (t - (u - one)) / u
 
 
 @kernel

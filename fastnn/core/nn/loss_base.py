@@ -19,6 +19,8 @@ from ..compile.dispatch import dispatch_table
 from ..compile.jit import kernel
 from ..compile.packing import IN, INT, LABELS, MATRIX, OUT, ROWS
 from ..simd.scalar import by_dtype
+from ..simd.vecmath import log
+from ..simd.vector import like
 
 NONE = MappingProxyType({})
 REALS, NOT_NEGATIVE, POSITIVE = "", ">= 0", "> 0"  # what targets may be
@@ -89,6 +91,14 @@ def clip(p):
 def clipped(p):
     """``clip`` for arrays; float64."""
     return np.clip(p.astype(np.float64), EPS, 1 - EPS)
+
+
+@kernel
+def log1p(t):
+    """log(1 + t), accurate also where the magnitude of t is much smaller than 1."""
+    one = like(t, 1)
+    u = one + t
+    return log(u) + (t - (u - one)) / u
 
 
 @kernel
