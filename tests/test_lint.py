@@ -254,7 +254,7 @@ def test_imports_follow_the_road():
 
 
 def test_the_reference_is_independent():
-    own = {"reference", "reference_dropout", "reference_optimizers"}
+    own = {"reference", "reference_activations", "reference_dropout", "reference_optimizers"}
     for module in own:
         source = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
         names = {name.split(".")[0] for _, name in imported(source, module)}

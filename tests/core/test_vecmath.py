@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numba import config, njit
 
-import reference
+import reference_activations
 from fastnn.core.simd import vecmath
 from fastnn.core.simd.target import has_fma, target_features
 
@@ -25,9 +25,9 @@ REFERENCE = {
     "log": np.log,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "elu": reference.exp_minus_one,
-    "softplus": reference.softplus,
-    "normal_cdf": reference.normal_cdf,
+    "elu": reference_activations.exp_minus_one,
+    "softplus": reference_activations.softplus,
+    "normal_cdf": reference_activations.normal_cdf,
 }
 CASES = [pytest.param(name, dtype, id=f"{name}-{dtype.__name__}") for name in NAMES for dtype in DTYPES]
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="needs compiled code")
