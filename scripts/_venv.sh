@@ -6,7 +6,7 @@
 find_python() {
     base=${FASTNN_PYTHON:-}
     [ -z "$base" ] || return 0
-    for name in "$1/bin/python" python3.13 python3.12 python3.11 python3 python; do
+    for name in "$1/bin/python" python3.14 python3.13 python3.12 python3.11 python3 python; do
         # Asked by running it: a version manager's placeholder may stand on the path and fail.
         if "$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
             base=$(command -v "$name")
