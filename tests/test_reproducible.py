@@ -138,9 +138,9 @@ def vector_registers():
 
 
 def save(path, thread_counts, what="all"):
+    uses = vector_registers() if what == "registers" else []  # before anything is loaded from the cache
     cases, dtypes = (AT_ONCE, DTYPES[:1]) if what == "some" else (CASES, DTYPES)
     found = outcomes(tuple(map(int, thread_counts.split(","))), cases, dtypes)
-    uses = vector_registers() if what == "registers" else []
     np.savez(path, registers=np.array(uses, dtype=str), **found)
 
 
