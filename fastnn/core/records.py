@@ -134,7 +134,7 @@ class Buffers(NamedTuple):
     deltas: OUT  # levels 1 .. n_layers of one batch
     dropped_input: OUT  # (batch_size, n_features): the rows of X of one batch after dropout, where inputs are dropped
     row_loss: OUT  # (batch_size,) loss of each row of the batch, times its sample weight
-    squares: OUT  # sum of squares of each group of rows of each W; until gradients are clipped, of those of W
+    squares: OUT  # sum of squares of each group of rows of each W; with clipping, until UPDATE, of its gradient
     one: OUT  # (1,): 1.0, for `layer.backward_bias`
     split_sums: OUT  # (n_splits, batch_size, stride[1]): the splits of X W_0, where n_splits > 1
     shard_gradients: OUT  # (2, n_shards, shard_stride), where n_shards > 1; ends with `single_output_sums`
