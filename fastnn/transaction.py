@@ -34,11 +34,11 @@ def _quietly(function, args, options):
 
 def _quietly_on_thread(function, args, options):
     """The same before NumPy 2, where the error state belongs to the thread and not to the context."""
-    before = list(np.geterrobj())  # type: ignore[attr-defined]  # a copy: NumPy writes into it
+    before = list(vars(np)["geterrobj"]())  # a copy: NumPy writes into it (`vars`: no type checker knows both NumPys)
     try:
         return _quietly(function, args, options)
     finally:
-        np.seterrobj(before)  # type: ignore[attr-defined]
+        vars(np)["seterrobj"](before)
 
 
 _run = _quietly_on_thread if hasattr(np, "geterrobj") else _quietly
