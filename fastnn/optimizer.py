@@ -4,6 +4,7 @@ import numpy as np
 
 from .core.nn.optimizers import OPTIMIZERS
 from .curves import ENDING
+from .plan import STEP_OPTIONS
 from .schedules import NAMES, make_schedule
 
 # Settings that scikit-learn's optimizers have as attributes, by scikit-learn's names.
@@ -53,9 +54,7 @@ class Optimizer:
     HYPER_PARAMETERS = tuple(dict.fromkeys(name for row in OPTIMIZERS.values() for name in row.hyper_parameters))
     DEFAULTS = {  # noqa: RUF012 - of settings that pickles of earlier versions have not
         "max_iter": 200,
-        "weight_decay": 0.0,
-        "max_grad_norm": None,
-        "ema_decay": None,
+        **STEP_OPTIONS,
         "warmup": 0,
         "decay_rate": 0.1,
         "decay_every": 10,

@@ -198,7 +198,7 @@ def make_epoch(layout, plan, state, data, walk, *, n_threads, budget=None):
             try:
                 if tuned:
                     made = run(n, packed, params, rows, rates, some)
-                else:  # no tuple is made of the arguments: .1 us
+                else:  # spelled out: a star makes a list of them, and a tuple of that, in each epoch
                     made = run(packed, params, rows, rates, some, n_blocks, workspace_size)
             except BaseException:  # Ctrl-C raises before the call, or after it: then the weights have changed
                 step = progress[EARLIER_STEPS] + progress[STEPS]

@@ -155,7 +155,7 @@ def add_gradient(packed, w, g, offset, decays):
 
 
 @step.implementation(STORE_SCALED)
-def store_average(packed, w, g, offset, decays):
+def store_scaled(packed, w, g, offset, decays):
     """No step: store (g + alpha w) scale in ``gradient``. Writes: gradient. Reads: w, g."""
     _, _, buffers = unpack(packed, w)
     alpha, scale = l2_and_scale(buffers, w, decays)
